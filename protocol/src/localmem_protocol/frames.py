@@ -1,0 +1,158 @@
+"""The frames of a sync connection: y-sync's, and four of our own around them.
+
+A frame is a varuint type and a body. Type 0 is y-sync as every Yjs client speaks it (step 1: a
+state vector; step 2 and update: an update). The others say who is there and what is durable:
+
+    device                          hub
+      Hello(client, clock, head) ──▶
+                                 ◀── Welcome(client, clock, head), Step1(hub's state vector)
+      Step2(what the hub lacks)  ──▶
+      Step1(own state vector)    ──▶
+                                 ◀── Step2(what the device lacks)
+      Update …                   ──▶
+                                 ◀── Ack(client, clock): everything before `clock` is on disk
+                                 ◀── Update … of others
+                                 ◀── Refusal(code, permanent, reason), then the connection closes
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from localmem_protocol.errors import FrameError
+from localmem_protocol.limits import FRAME_BYTES_MAX, UPDATE_BYTES_MAX
+from localmem_protocol.wire import Reader, varbytes, varuint
+
+PROTOCOL: Final = "localmem.sync.v1"
+"""Name of this protocol: the WebSocket subprotocol, and what Hello must carry."""
+
+CAPABILITIES: Final = ("segments", "zstd-1")
+"""What this release can do, negotiated by name: unknown ones are ignored."""
+
+_SYNC: Final = 0
+
+
+class Step1(msgspec.Struct, frozen=True):
+    """A state vector: send me what I lack."""
+
+    state_vector: bytes
+
+
+class Step2(msgspec.Struct, frozen=True):
+    """What you lack, as a Yjs update."""
+
+    update: bytes
+
+
+class Update(msgspec.Struct, frozen=True):
+    """A Yjs update as it happens."""
+
+    update: bytes
+
+
+class Hello(msgspec.Struct, frozen=True, array_like=True):
+    """First frame of a device. `client` 0 asks for a new client id; `head` is the hash of its
+    newest batch under that id, `clock` the clock after it."""
+
+    protocol: str
+    capabilities: tuple[str, ...]
+    device: str
+    client: int
+    clock: int
+    head: bytes
+
+
+class Welcome(msgspec.Struct, frozen=True, array_like=True):
+    """The hub's answer: the client id to use, and what the hub holds of it."""
+
+    capabilities: tuple[str, ...]
+    client: int
+    clock: int
+    head: bytes
+
+
+class Ack(msgspec.Struct, frozen=True, array_like=True):
+    """Everything of `client` before `clock` is durable on the hub."""
+
+    client: int
+    clock: int
+
+
+class Refusal(msgspec.Struct, frozen=True, array_like=True):
+    """Why the hub closes. `permanent`: the same again cannot help."""
+
+    code: int
+    permanent: bool
+    reason: str
+
+
+Frame = Step1 | Step2 | Update | Hello | Welcome | Ack | Refusal
+_OWN: Final[dict[int, type[Hello | Welcome | Ack | Refusal]]] = {
+    100: Hello,
+    101: Welcome,
+    102: Ack,
+    103: Refusal,
+}
+_NUMBERS: Final = {kind: number for number, kind in _OWN.items()}
+
+
+class Close:
+    """Close codes. 44xx is permanent, 45xx means try again (as in Yjs' own hubs)."""
+
+    BAD_FRAME: Final = 4400
+    BAD_TOKEN: Final = 4401
+    READ_ONLY: Final = 4403
+    REFUSED_UPDATE: Final = 4422
+    CLIENT_TAKEN: Final = 4409
+    TOO_LARGE: Final = 4413
+    GAP: Final = 4500
+    REPLACED: Final = 4501
+    SLOW: Final = 4502
+    STORE_FAILED: Final = 4503
+    GOING_AWAY: Final = 4504
+
+
+def is_permanent(code: int) -> bool:
+    """Whether a close code says that trying again cannot help."""
+    return 4400 <= code < 4500
+
+
+def encode_frame(frame: Frame) -> bytes:
+    """The bytes of a frame."""
+    match frame:
+        case Step1(state_vector):
+            return b"\x00\x00" + varbytes(state_vector)
+        case Step2(update):
+            return b"\x00\x01" + varbytes(update)
+        case Update(update):
+            return b"\x00\x02" + varbytes(update)
+        case _:
+            return varuint(_NUMBERS[type(frame)]) + msgspec.msgpack.encode(frame)
+
+
+def decode_frame(data: bytes) -> Frame:
+    """Parse one frame. Raises FrameError."""
+    if len(data) > FRAME_BYTES_MAX:
+        raise FrameError(f"{len(data)} bytes, over the limit of {FRAME_BYTES_MAX}")
+    reader = Reader(data, FrameError)
+    number = reader.varuint()
+    if number == _SYNC:
+        return _decode_sync(reader)
+    kind = _OWN.get(number)
+    if kind is None:
+        raise FrameError(f"a frame of unknown type {number}")
+    try:
+        return msgspec.msgpack.decode(data[reader.at :], type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise FrameError(f"a {kind.__name__} that does not parse: {error}") from None
+
+
+def _decode_sync(reader: Reader) -> Step1 | Step2 | Update:
+    step = reader.varuint()
+    if step > 2:
+        raise FrameError(f"an unknown sync step {step}")
+    body = reader.varbytes(UPDATE_BYTES_MAX)
+    reader.finish()
+    return (Step1, Step2, Update)[step](body)

@@ -1,0 +1,54 @@
+"""Every bound of the protocol, with its reason. Nothing is read from a peer without one."""
+
+from typing import Final
+
+SNIPPET_BYTES_MAX: Final = 64 * 1024
+"""UTF-8 bytes of one snippet; longer text belongs in the file it came from."""
+
+PATH_BYTES_MAX: Final = 4096
+"""UTF-8 bytes of a path; PATH_MAX on Linux."""
+
+LABEL_BYTES_MAX: Final = 128
+"""UTF-8 bytes of a tool, session or project name."""
+
+LINE_MAX: Final = 2**31 - 1
+"""Highest line number; what editors hold in a signed 32-bit integer."""
+
+TIMESTAMP_MS_MAX: Final = 2**47 - 1
+"""Latest wall time, in the year 6429; leaves the hybrid clock its 16 counter bits and a sign."""
+
+DRIFT_MS_MAX: Final = 24 * 3600 * 1000
+"""How far ahead of ours a peer's clock may pull our hybrid clock; a broken clock must not."""
+
+BATCH_EVENTS_MAX: Final = 256
+"""Events in one batch."""
+
+BATCH_PLAIN_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Bytes a batch may unpack to; stops compression bombs."""
+
+BATCH_SEALED_BYTES_MAX: Final = 2 * 1024 * 1024
+"""Bytes of one sealed batch, tag included."""
+
+SEGMENT_BATCHES_MAX: Final = 16
+"""Batches of a segment: what must be fetched, and kept, to open its last one."""
+
+UPDATE_BYTES_MAX: Final = 8 * 1024 * 1024
+"""Bytes of one Yjs update on the wire."""
+
+UPDATE_STRUCTS_MAX: Final = 65_536
+"""Structs of one Yjs update."""
+
+FRAME_BYTES_MAX: Final = UPDATE_BYTES_MAX + 64
+"""Bytes of one frame."""
+
+CLIENTS_MAX: Final = 4096
+"""Client ids of one pool: devices times their incarnations."""
+
+NAME_BYTES_MAX: Final = 64
+"""Bytes of a root name (a device id) in a sealed document, and of a capability."""
+
+QUEUED_UPDATES_MAX: Final = 1024
+"""Updates a room holds uncommitted from one peer before it stops reading from it."""
+
+OUTGOING_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Bytes queued for one slow reader before the hub lets it go; it catches up by state vector."""

@@ -1,0 +1,220 @@
+"""A strict codec for the Yjs updates of a sealed room (update format V1).
+
+A sealed document holds one root array per device, named by the device id, of opaque binary items.
+That needs a small part of Yjs: items of binary values (as yrs writes them: content "any", every
+value a buffer, neighbours merged into one run), deleted and garbage-collected runs, and a delete
+set. Everything else is refused here, before any byte reaches the CRDT library, because
+applying to a scratch document proves nothing: an update with a missing dependency applies without
+error and is lost at the next compaction, and a mutated one can panic. Layout as in Yjs'
+`UpdateEncoder.js` and `StructStore.js`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from localmem_protocol.errors import UpdateError
+from localmem_protocol.limits import (
+    BATCH_SEALED_BYTES_MAX,
+    CLIENTS_MAX,
+    NAME_BYTES_MAX,
+    UPDATE_BYTES_MAX,
+    UPDATE_STRUCTS_MAX,
+)
+from localmem_protocol.wire import VARUINT_MAX, Reader, varbytes, varuint
+
+_GC: Final = 0
+_DELETED: Final = 1
+_ANY: Final = 8
+_BUFFER: Final = 116
+_HAS_ORIGIN: Final = 0x80
+_HAS_RIGHT_ORIGIN: Final = 0x40
+_HAS_PARENT_KEY: Final = 0x20
+
+Id = tuple[int, int]
+"""(client, clock)."""
+
+Ranges = dict[int, list[tuple[int, int]]]
+"""client -> (first clock, length), as in a delete set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A run of clocks of one client.
+
+    `contents` are sealed batches, one per clock, or None for a deleted run; `collected` marks a run
+    whose place in the array is gone too. `root` is set when the item names its array itself;
+    otherwise it stands in the array of its origin.
+    """
+
+    clock: int
+    length: int
+    contents: tuple[bytes, ...] | None
+    origin: Id | None = None
+    right: Id | None = None
+    root: str | None = None
+    collected: bool = False
+
+    @property
+    def end(self) -> int:
+        """The first clock after the run."""
+        return self.clock + self.length
+
+
+@dataclass(frozen=True)
+class Update:
+    """A decoded update: per client its items at contiguous clocks, and what is deleted."""
+
+    items: dict[int, list[Item]] = field(default_factory=dict)
+    deletes: Ranges = field(default_factory=dict)
+
+    def only(self, clients: Iterable[int]) -> Update:
+        """The part that these clients wrote, and what is deleted of theirs."""
+        chosen = set(clients)
+        return Update(
+            {client: items for client, items in self.items.items() if client in chosen},
+            {client: ranges for client, ranges in self.deletes.items() if client in chosen},
+        )
+
+
+def decode_update(data: bytes) -> Update:
+    """Parse an update of a sealed document. Raises UpdateError naming what it refuses."""
+    if len(data) > UPDATE_BYTES_MAX:
+        raise UpdateError(f"{len(data)} bytes, over the limit of {UPDATE_BYTES_MAX}")
+    reader = Reader(data, UpdateError)
+    items: dict[int, list[Item]] = {}
+    left = UPDATE_STRUCTS_MAX
+    for _ in range(reader.varuint(CLIENTS_MAX)):
+        count = reader.varuint(left)
+        left -= count
+        client, clock = reader.varuint(), reader.varuint()
+        if client in items or count == 0:
+            raise UpdateError("a client listed twice, or with nothing")
+        run = items[client] = []
+        for _ in range(count):
+            item = _read_item(reader, clock)
+            clock = item.end
+            if clock > VARUINT_MAX:
+                raise UpdateError("a clock out of bounds")
+            run.append(item)
+    deletes = _read_ranges(reader)
+    reader.finish()
+    return Update(items, deletes)
+
+
+def encode_update(update: Update) -> bytes:
+    """The bytes of an update, clients in descending order as Yjs writes them."""
+    out = [varuint(len(update.items))]
+    for client in sorted(update.items, reverse=True):
+        run = update.items[client]
+        out += (varuint(len(run)), varuint(client), varuint(run[0].clock))
+        out += map(_item_bytes, run)
+    out.append(varuint(len(update.deletes)))
+    for client in sorted(update.deletes, reverse=True):
+        ranges = update.deletes[client]
+        out += (varuint(client), varuint(len(ranges)))
+        out += (varuint(clock) + varuint(length) for clock, length in ranges)
+    return b"".join(out)
+
+
+def after(run: list[Item], client: int, clock: int) -> list[Item]:
+    """The part of a client's run from `clock` on, a run that straddles it cut."""
+    kept: list[Item] = []
+    for item in run:
+        if item.end <= clock:
+            continue
+        if item.clock < clock:
+            item = replace(
+                item,
+                clock=clock,
+                length=item.end - clock,
+                contents=item.contents and item.contents[clock - item.clock :],
+                # The second half of a run follows its first.
+                origin=None if item.collected else (client, clock - 1),
+                root=None,
+            )
+        kept.append(item)
+    return kept
+
+
+def decode_state_vector(data: bytes) -> dict[int, int]:
+    """client -> next clock. Raises UpdateError."""
+    reader = Reader(data, UpdateError)
+    vector = {
+        reader.varuint(): reader.varuint() for _ in range(reader.varuint(CLIENTS_MAX))
+    }
+    reader.finish()
+    return vector
+
+
+def encode_state_vector(vector: dict[int, int]) -> bytes:
+    """The inverse of `decode_state_vector`."""
+    return varuint(len(vector)) + b"".join(
+        varuint(client) + varuint(clock) for client, clock in sorted(vector.items(), reverse=True)
+    )
+
+
+def _read_item(reader: Reader, clock: int) -> Item:
+    info = reader.byte()
+    kind = info & 0x1F
+    if kind == _GC and info == _GC:
+        return Item(clock, _length(reader), None, collected=True)
+    if kind not in (_DELETED, _ANY) or info & _HAS_PARENT_KEY:
+        raise UpdateError(f"a struct of kind {info:#04x}, which a sealed room does not hold")
+    origin = _read_id(reader) if info & _HAS_ORIGIN else None
+    right = _read_id(reader) if info & _HAS_RIGHT_ORIGIN else None
+    root = None
+    if origin is None and right is None:
+        if reader.varuint() != 1:
+            raise UpdateError("a nested item")
+        root = reader.text(NAME_BYTES_MAX)
+    if kind == _DELETED:
+        return Item(clock, _length(reader), None, origin, right, root)
+    contents = tuple(_read_buffer(reader) for _ in range(_length(reader, UPDATE_STRUCTS_MAX)))
+    return Item(clock, len(contents), contents, origin, right, root)
+
+
+def _read_buffer(reader: Reader) -> bytes:
+    if reader.byte() != _BUFFER:
+        raise UpdateError("a value that is not binary")
+    return reader.varbytes(BATCH_SEALED_BYTES_MAX)
+
+
+def _length(reader: Reader, most: int = VARUINT_MAX) -> int:
+    length = reader.varuint(most)
+    if length == 0:
+        raise UpdateError("an empty run")
+    return length
+
+
+def _read_id(reader: Reader) -> Id:
+    return (reader.varuint(), reader.varuint())
+
+
+def _read_ranges(reader: Reader) -> Ranges:
+    found: Ranges = {}
+    left = UPDATE_STRUCTS_MAX
+    for _ in range(reader.varuint(CLIENTS_MAX)):
+        client, count = reader.varuint(), reader.varuint(left)
+        left -= count
+        if client in found:
+            raise UpdateError("a client listed twice among the deletes")
+        found[client] = [(reader.varuint(), _length(reader)) for _ in range(count)]
+    return found
+
+
+def _item_bytes(item: Item) -> bytes:
+    if item.collected:
+        return bytes([_GC]) + varuint(item.length)
+    info = _DELETED if item.contents is None else _ANY
+    place = b""
+    for flag, neighbour in ((_HAS_ORIGIN, item.origin), (_HAS_RIGHT_ORIGIN, item.right)):
+        if neighbour is not None:
+            info |= flag
+            place += varuint(neighbour[0]) + varuint(neighbour[1])
+    if item.root is not None:
+        place = varuint(1) + varbytes(item.root.encode())
+    values = b"".join(bytes([_BUFFER]) + varbytes(content) for content in item.contents or ())
+    return bytes([info]) + place + varuint(item.length) + values
