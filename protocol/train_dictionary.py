@@ -41,7 +41,14 @@ def samples() -> list[bytes]:
     for number, (path, first, text) in enumerate(snippets()):
         found.append(text.encode())
         if number % 10 == 0:
-            record = (1_760_000_000_000 + number * 977, path, (first, first + 5), text, None, "edit")
+            record = (
+                1_760_000_000_000 + number * 977,
+                path,
+                (first, first + 5),
+                text,
+                None,
+                "edit",
+            )
             found.append(msgspec.msgpack.encode(record))
     return found
 

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 
 from localmem_protocol.clock import COUNTER_BITS
 from localmem_protocol.errors import BatchError, EventError
-from localmem_protocol.events import DEVICE_ID_BYTES, KINDS, Event, parse_draft, stamp
+from localmem_protocol.events import KINDS, Event, is_device_id, parse_draft, stamp
 from localmem_protocol.limits import (
     BATCH_EVENTS_MAX,
     BATCH_PLAIN_BYTES_MAX,
@@ -115,11 +115,7 @@ def _event(
         draft = parse_draft(fields)
     except (EventError, UnicodeDecodeError) as error:
         raise BatchError(f"an event that no device records: {error}") from None
-    try:
-        whole_device = device is not None and len(bytes.fromhex(device)) == DEVICE_ID_BYTES
-    except ValueError:
-        whole_device = False
-    if device is None or not whole_device or device != device.lower():
+    if device is None or not is_device_id(device):
         raise BatchError("an event without a device")
     if not 0 < sequence < 2**63 or not 0 <= clock < 2**63:
         raise BatchError("a sequence or clock out of bounds")
@@ -132,8 +128,7 @@ def _numbers(values: Iterable[int]) -> bytes:
 
 def _differences(values: Sequence[int]) -> bytes:
     return b"".join(
-        varuint(zigzag(value - before))
-        for before, value in zip([0, *values], values, strict=False)
+        varuint(zigzag(value - before)) for before, value in zip([0, *values], values, strict=False)
     )
 
 

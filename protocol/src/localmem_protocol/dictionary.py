@@ -29,7 +29,7 @@ def dictionary(version: int) -> bytes:
     if version == 0:
         return b""
     try:
-        return resources.files(__package__).joinpath(f"dictionary_{version}.zdict").read_bytes()
+        return resources.files("localmem_protocol").joinpath(f"dictionary_{version}.zdict").read_bytes()
     except FileNotFoundError:
         raise BatchError(f"compressed with dictionary {version}, newer than this release") from None
 
@@ -54,9 +54,7 @@ def decompress(piece: bytes, size_max: int, *, history: bytes = b"") -> bytes:
     )
     try:
         # Every frame of ours states its size, so a bomb is refused before it is unpacked.
-        frame = zstandard.get_frame_parameters(
-            piece[1:], format=zstandard.FORMAT_ZSTD1_MAGICLESS
-        )
+        frame = zstandard.get_frame_parameters(piece[1:], format=zstandard.FORMAT_ZSTD1_MAGICLESS)
         if not 0 <= frame.content_size <= size_max:
             raise BatchError(f"unpacks to more than {size_max} bytes")
         return decompressor.decompress(piece[1:], allow_extra_data=False)

@@ -4,7 +4,8 @@ ProtocolError
 ├── LocalError              this side broke a rule; fix the call
 │   └── EventError          an event with a missing or wrong field (names the field)
 └── RemoteError             the other side, or what it stored, broke a rule
-    ├── FrameError          bytes that are no frame of ours
+    ├── FrameError          bytes that are no frame of ours, or a frame out of turn
+    ├── RefusedError        the hub said no, and why (its own code and permanence)
     ├── UpdateError         a Yjs update that a sealed room does not take
     │   └── GapError        …because something before it is missing: ask again, nothing is wrong
     ├── BatchError          a batch that opens but does not parse
@@ -23,7 +24,7 @@ class ProtocolError(Exception):
     """Base of every error of this package."""
 
     code: ClassVar[str] = "protocol"
-    permanent: ClassVar[bool] = True
+    permanent: bool = True
 
 
 class LocalError(ProtocolError):
@@ -53,6 +54,17 @@ class FrameError(RemoteError):
     """Bytes that are no frame of this protocol, or a frame out of turn."""
 
     code = "frame"
+
+
+class RefusedError(RemoteError):
+    """The hub refused; `close_code` is one of `frames.Close`."""
+
+    code = "refused"
+
+    def __init__(self, close_code: int, permanent: bool, reason: str) -> None:
+        super().__init__(f"the hub refused ({close_code}): {reason}")
+        self.close_code = close_code
+        self.permanent = permanent
 
 
 class UpdateError(RemoteError):

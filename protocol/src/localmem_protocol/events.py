@@ -77,6 +77,12 @@ class Event(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
         return (self.clock, self.device, self.sequence)
 
 
+def is_device_id(text: str) -> bool:
+    """Whether this is a device id: 16 lower-case hex digits."""
+    return len(text) == 2 * DEVICE_ID_BYTES and set(text) <= _HEX_DIGITS
+
+
+_HEX_DIGITS: Final = frozenset("0123456789abcdef")
 _OPTIONAL_TEXT: Final = ("tool", "session", "project")
 _FIELDS: Final = frozenset(
     {"timestamp", "filePath", "selectionRange", "snippet", "modelResponseHash", "kind", "pinned"}
@@ -223,10 +229,6 @@ def _range(value: object) -> tuple[int, int] | None:
 def _hash(value: object) -> str | None:
     if value is None:
         return None
-    if (
-        not isinstance(value, str)
-        or len(value) != HASH_HEX_DIGITS
-        or not set(value) <= set("0123456789abcdef")
-    ):
+    if not isinstance(value, str) or len(value) != HASH_HEX_DIGITS or not set(value) <= _HEX_DIGITS:
         raise EventError("modelResponseHash", "must be 16 lower-case hex digits, or null")
     return value

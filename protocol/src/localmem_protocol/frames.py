@@ -4,7 +4,7 @@ A frame is a varuint type and a body. Type 0 is y-sync as every Yjs client speak
 state vector; step 2 and update: an update). The others say who is there and what is durable:
 
     device                          hub
-      Hello(client, clock, head) ──▶
+      Hello(device, client)      ──▶
                                  ◀── Welcome(client, clock, head), Step1(hub's state vector)
       Step2(what the hub lacks)  ──▶
       Step1(own state vector)    ──▶
@@ -53,19 +53,17 @@ class Update(msgspec.Struct, frozen=True):
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True):
-    """First frame of a device. `client` 0 asks for a new client id; `head` is the hash of its
-    newest batch under that id, `clock` the clock after it."""
+    """First frame of a device; `client` 0 asks for a new client id."""
 
     protocol: str
     capabilities: tuple[str, ...]
     device: str
     client: int
-    clock: int
-    head: bytes
 
 
 class Welcome(msgspec.Struct, frozen=True, array_like=True):
-    """The hub's answer: the client id to use, and what the hub holds of it."""
+    """The hub's answer: the client id to use, and what the hub holds of it: the clock after its
+    newest batch, and that batch's hash."""
 
     capabilities: tuple[str, ...]
     client: int

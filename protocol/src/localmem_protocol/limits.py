@@ -44,6 +44,9 @@ FRAME_BYTES_MAX: Final = UPDATE_BYTES_MAX + 64
 CLIENTS_MAX: Final = 4096
 """Client ids of one pool: devices times their incarnations."""
 
+CLIENT_ID_MAX: Final = 2**31 - 1
+"""Highest client id; hubs hand out small ones, which are short on the wire."""
+
 NAME_BYTES_MAX: Final = 64
 """Bytes of a root name (a device id) in a sealed document, and of a capability."""
 

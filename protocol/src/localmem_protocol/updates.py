@@ -142,9 +142,7 @@ def after(run: list[Item], client: int, clock: int) -> list[Item]:
 def decode_state_vector(data: bytes) -> dict[int, int]:
     """client -> next clock. Raises UpdateError."""
     reader = Reader(data, UpdateError)
-    vector = {
-        reader.varuint(): reader.varuint() for _ in range(reader.varuint(CLIENTS_MAX))
-    }
+    vector = {reader.varuint(): reader.varuint() for _ in range(reader.varuint(CLIENTS_MAX))}
     reader.finish()
     return vector
 

@@ -1,0 +1,335 @@
+"""The hub's side of synchronisation of one pool, without any I/O of its own.
+
+A room owns the pool's document and is its only writer. It checks each update strictly, merges it,
+and hands out what is to be stored; only after the store has it (`committed`) are acknowledgements,
+broadcasts and answers let go. So nobody ever learns from the hub what the hub could forget.
+
+    receive() ──▶ rows ──▶ take() ──▶ [the store commits] ──▶ committed() ──▶ effects to carry out
+                                                         └──▶ a failure: the room is discarded
+
+Effects that depend on nothing uncommitted are returned at once. A room never opens a batch: it has
+no key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from pycrdt import Array, Doc
+
+from localmem_protocol.envelope import NO_HASH
+from localmem_protocol.errors import FrameError, GapError, ProtocolError, UpdateError
+from localmem_protocol.events import is_device_id
+from localmem_protocol.frames import (
+    CAPABILITIES,
+    PROTOCOL,
+    Ack,
+    Close,
+    Hello,
+    Refusal,
+    Step1,
+    Step2,
+    Welcome,
+    decode_frame,
+    encode_frame,
+    is_permanent,
+)
+from localmem_protocol.frames import Update as UpdateFrame
+from localmem_protocol.ledger import Ledger
+from localmem_protocol.limits import CLIENT_ID_MAX
+from localmem_protocol.replica import merge
+from localmem_protocol.updates import (
+    Item,
+    Ranges,
+    Update,
+    after,
+    decode_state_vector,
+    decode_update,
+    encode_state_vector,
+    encode_update,
+)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A connection that has been authenticated: `connection` is unique, `device` its token's."""
+
+    connection: int
+    device: str
+    writer: bool = True
+
+
+@dataclass(frozen=True)
+class Send:
+    """Send a frame on a connection."""
+
+    connection: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Close a connection with a code of `frames.Close`; it has left the room already."""
+
+    connection: int
+    code: int
+    reason: str
+
+
+Effect = Send | Drop
+
+
+@dataclass(frozen=True)
+class Row:
+    """An update to store."""
+
+    device: str
+    update: bytes
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """An update that was refused, kept for the operator to look at."""
+
+    device: str
+    update: bytes
+    reason: str
+
+
+@dataclass
+class Commit:
+    """What goes into one transaction, in this order, and what waits for it."""
+
+    rows: list[Row] = field(default_factory=list)
+    clients: dict[int, str] = field(default_factory=dict)
+    quarantined: list[Quarantined] = field(default_factory=list)
+    effects: list[Effect] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.rows or self.clients or self.quarantined)
+
+
+class Room:
+    """One pool. `updates` are its stored rows in order, `clients` the registered client ids."""
+
+    def __init__(
+        self, updates: Iterable[bytes] = (), clients: dict[int, str] | None = None
+    ) -> None:
+        self._doc: Doc[Array[bytes]] = Doc()
+        self._ledger = Ledger()
+        for client, device in (clients or {}).items():
+            self._ledger.register(client, device)
+        for data in updates:
+            update = decode_update(data)
+            merge(self._doc, data)
+            self._ledger.note(update)
+        self._peers: dict[int, Peer] = {}
+        self._clients: dict[int, int] = {}  # connection -> client id, once it has said hello
+        self._synced: set[int] = set()  # connections that were sent what they lacked
+        self._next = Commit()
+        self._under_way: Commit | None = None
+
+    @property
+    def peers(self) -> int:
+        """Connections in the room."""
+        return len(self._peers)
+
+    @property
+    def idle(self) -> bool:
+        """Nobody is here and nothing is to be stored: the room can be forgotten."""
+        return not self._peers and not self._next and self._under_way is None
+
+    def snapshot(self) -> bytes:
+        """The whole document, deleted batches without their content, as one update."""
+        return self._doc.get_update()
+
+    def join(self, peer: Peer) -> None:
+        """Take in a connection; it must say hello first."""
+        self._peers[peer.connection] = peer
+
+    def leave(self, connection: int) -> None:
+        """The connection is gone."""
+        self._peers.pop(connection, None)
+        self._clients.pop(connection, None)
+        self._synced.discard(connection)
+
+    def receive(self, connection: int, data: bytes) -> list[Effect]:
+        """Take one frame; what to do now. A connection that is not here any more is ignored."""
+        peer = self._peers.get(connection)
+        if peer is None:
+            return []
+        try:
+            frame = decode_frame(data)
+            if isinstance(frame, Hello):
+                return self._greet(peer, frame)
+            if connection not in self._clients:
+                raise FrameError(f"a {type(frame).__name__} before Hello")
+            match frame:
+                case Step1(vector):
+                    decode_state_vector(vector)
+                    self._synced.add(connection)
+                    return self._after_commit(
+                        Send(connection, encode_frame(Step2(self._doc.get_update(vector))))
+                    )
+                case Step2(update) | UpdateFrame(update):
+                    return self._write(peer, update)
+                case _:
+                    raise FrameError(f"a {type(frame).__name__} from a device")
+        except GapError as error:
+            return self._refuse(peer, Close.GAP, str(error))
+        except ProtocolError as error:
+            return self._refuse(peer, Close.BAD_FRAME, str(error))
+
+    def take(self) -> Commit | None:
+        """What to store now: None while a commit is under way, or when there is nothing."""
+        if self._under_way is not None or not self._next:
+            return None
+        self._under_way, self._next = self._next, Commit()
+        return self._under_way
+
+    def committed(self) -> list[Effect]:
+        """The store has what `take` gave: what may be said now."""
+        if self._under_way is None:
+            raise ValueError("no commit is under way")
+        effects = self._under_way.effects
+        self._under_way = None
+        here = self._peers
+        return [
+            effect for effect in effects if isinstance(effect, Drop) or effect.connection in here
+        ]
+
+    def failed(self, reason: str) -> list[Effect]:
+        """The store does not have it: everybody out, and discard this room."""
+        return [Drop(connection, Close.STORE_FAILED, reason) for connection in self._peers]
+
+    def _greet(self, peer: Peer, hello: Hello) -> list[Effect]:
+        if hello.protocol != PROTOCOL:
+            raise FrameError(f"protocol {hello.protocol!r}; this hub speaks {PROTOCOL}")
+        if not is_device_id(hello.device) or hello.device != peer.device:
+            raise FrameError("a device id that is not this token's")
+        if not 0 <= hello.client <= CLIENT_ID_MAX:
+            raise FrameError(f"a client id outside 0 to {CLIENT_ID_MAX}")
+        client = hello.client
+        if client == 0 or self._ledger.owner(client) not in (None, peer.device):
+            client = self._unused(peer.device)
+        effects = self._replace(peer, client)
+        if client not in self._ledger:
+            self._ledger.register(client, peer.device)
+            self._next.clients[client] = peer.device
+        self._clients[peer.connection] = client
+        self._synced.discard(peer.connection)
+        account = self._ledger.account(client)
+        clock, head = (account.clock, account.head) if account else (0, NO_HASH)
+        welcome = Welcome(CAPABILITIES, client, clock, head)
+        return effects + self._after_commit(
+            Send(peer.connection, encode_frame(welcome)),
+            Send(peer.connection, encode_frame(Step1(self._doc.get_state()))),
+        )
+
+    def _unused(self, device: str) -> int:
+        """A client id under which nothing was written: an earlier one of the device, or a new one."""
+        live = set(self._clients.values())
+        for client in self._ledger.clients_of(device):
+            if self._ledger.clock(client) == 0 and client not in live:
+                return client
+        return self._ledger.free()
+
+    def _replace(self, peer: Peer, client: int) -> list[Effect]:
+        """One live connection per client id: the newer one stays."""
+        older = [c for c, held in self._clients.items() if held == client and c != peer.connection]
+        for connection in older:
+            self.leave(connection)
+        return [Drop(c, Close.REPLACED, "another connection took over") for c in older]
+
+    def _write(self, peer: Peer, data: bytes) -> list[Effect]:
+        if not peer.writer:
+            return self._refuse(peer, Close.READ_ONLY, "this token may only read")
+        try:
+            update = self._new_part(decode_update(data), peer.device)
+            for client in update.items:
+                if client not in self._ledger:
+                    self._ledger.register(client, peer.device)
+                    self._next.clients[client] = peer.device
+            if update.items or update.deletes:
+                data = encode_update(update)
+                merge(self._doc, data)
+                self._ledger.note(update)
+                self._next.rows.append(Row(peer.device, data))
+                frame = encode_frame(UpdateFrame(data))
+                self._next.effects += (
+                    Send(other, frame) for other in self._synced if other != peer.connection
+                )
+        except GapError:
+            raise
+        except UpdateError as error:
+            self._next.quarantined.append(Quarantined(peer.device, data, str(error)))
+            return self._refuse(peer, Close.REFUSED_UPDATE, str(error))
+        client = self._clients[peer.connection]
+        return self._after_commit(
+            Send(peer.connection, encode_frame(Ack(client, self._ledger.clock(client))))
+        )
+
+    def _new_part(self, update: Update, device: str) -> Update:
+        """The checked update without what is here. Raises GapError, UpdateError."""
+        for client in {*update.items, *update.deletes}:
+            if self._ledger.owner(client) not in (None, device):
+                raise UpdateError(f"client {client} belongs to another device")
+        for client, run in update.items.items():
+            if any(item.root not in (None, device) for item in run):
+                raise UpdateError(f"client {client} writes into another device's array")
+        self._ledger.check(update)
+        items: dict[int, list[Item]] = {}
+        for client, run in update.items.items():
+            known = self._ledger.clock(client)
+            if run[0].clock < known:
+                self._compare(client, run, known)
+            if fresh := after(run, client, known):
+                items[client] = fresh
+        deletes: Ranges = {}
+        if update.deletes:
+            deleted = decode_update(self._doc.get_update(self._doc.get_state())).deletes
+            deletes = {
+                client: news
+                for client, ranges in update.deletes.items()
+                if (news := [r for r in ranges if not _covered(r, deleted.get(client, []))])
+            }
+        return Update(items, deletes)
+
+    def _compare(self, client: int, run: list[Item], known: int) -> None:
+        """Refuse other bytes than ours at a clock that is known."""
+        vector = decode_state_vector(self._doc.get_state())
+        vector[client] = run[0].clock
+        ours = decode_update(self._doc.get_update(encode_state_vector(vector)))
+        held = _contents(ours.items.get(client, []))
+        for clock, sealed in _contents(run).items():
+            if clock < known and held.get(clock, sealed) != sealed:
+                raise UpdateError(f"other bytes than before at clock {clock} of client {client}")
+
+    def _after_commit(self, *effects: Effect) -> list[Effect]:
+        """Keep the order: what follows an uncommitted write is said after its commit."""
+        if self._next:
+            self._next.effects += effects
+        elif self._under_way is not None:
+            self._under_way.effects += effects
+        else:
+            return list(effects)
+        return []
+
+    def _refuse(self, peer: Peer, code: int, reason: str) -> list[Effect]:
+        self.leave(peer.connection)
+        refusal = encode_frame(Refusal(code, is_permanent(code), reason[:200]))
+        return [Send(peer.connection, refusal), Drop(peer.connection, code, reason[:100])]
+
+
+def _contents(run: list[Item]) -> dict[int, bytes]:
+    return {
+        item.clock + offset: sealed
+        for item in run
+        for offset, sealed in enumerate(item.contents or ())
+    }
+
+
+def _covered(wanted: tuple[int, int], ranges: list[tuple[int, int]]) -> bool:
+    first, length = wanted
+    return any(start <= first and first + length <= start + size for start, size in ranges)

@@ -1,0 +1,297 @@
+"""A device's side of synchronisation, without any I/O of its own.
+
+One `Session` lives as long as the process; each connection begins with `hello()`. It is a state
+machine of four states:
+
+    OFFLINE ──hello()──▶ GREETING ──Welcome──▶ SYNCING ──Step2──▶ READY
+       ▲                    │ ▲                                     │
+       └─────disconnect()───┘ └── Hello(client 0): a new incarnation │
+       └──────────────────────────disconnect()───────────────────────┘
+
+GREETING ends in a comparison. The hub says how far it knows our client id and the hash of the
+newest batch there. If it knows more than we do, or another batch at that place, then this device
+was restored from a backup or cloned: its document cannot be continued. It asks for a new client id,
+starts with an empty document, and whatever its event log has that the hub lacks is sealed again.
+
+What must be on disk before what is decided here and nowhere else: events of others go to the event
+log before the update that brought them is journalled; an own batch is journalled before it is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Protocol
+
+from localmem_protocol.envelope import PoolKey
+from localmem_protocol.errors import FrameError, RefusedError
+from localmem_protocol.events import Event
+from localmem_protocol.frames import (
+    CAPABILITIES,
+    PROTOCOL,
+    Ack,
+    Hello,
+    Refusal,
+    Step1,
+    Step2,
+    Update,
+    Welcome,
+    decode_frame,
+    encode_frame,
+)
+from localmem_protocol.limits import BATCH_EVENTS_MAX
+from localmem_protocol.replica import Integrated, Problem, Replica
+from localmem_protocol.updates import decode_state_vector
+
+BATCH_SNIPPET_BYTES_MAX: Final = 256 * 1024
+"""Text in one batch; more is split, so that no frame keeps a slow line busy for long."""
+
+UNACKNOWLEDGED_MAX: Final = 16
+"""Batches under way before the session waits for the hub's disk."""
+
+JOURNAL_UPDATES_MAX: Final = 256
+"""Updates that a journal gathers before they are compacted into one."""
+
+ARRAY_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Sealed bytes that a device keeps in its own array; older segments are evicted."""
+
+
+class EventLog(Protocol):
+    """Where events are kept for good (the node's ring)."""
+
+    @property
+    def device(self) -> str:
+        """This device's id, 16 hex digits."""
+        ...
+
+    def insert(self, events: Sequence[Event]) -> object:
+        """Keep events from elsewhere, durably; those that are there already are left out."""
+        ...
+
+    def own_events(self, after: int, limit: int) -> list[Event]:
+        """This device's events with a sequence above `after`, ascending, at most `limit`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a journal holds of an earlier run.
+
+    `watermark` is the highest own sequence that is in the document; `acknowledged` the clock that
+    the hub confirmed last, with the hash of the batch before it.
+    """
+
+    client: int = 0
+    watermark: int = 0
+    acknowledged: tuple[int, bytes] = (0, b"")
+    updates: Sequence[bytes] = ()
+
+
+class Journal(Protocol):
+    """Where a session keeps its state. Every call is durable, and atomic, when it returns."""
+
+    def load(self) -> Saved:
+        """What was saved last."""
+        ...
+
+    def reset(self, client: int) -> None:
+        """A new incarnation: forget everything but this client id."""
+        ...
+
+    def save(self, update: bytes | None, watermark: int | None = None) -> None:
+        """Append an update of the document, and move the watermark if one is given."""
+        ...
+
+    def compact(self, document: bytes) -> None:
+        """Put this one update in the place of all that were saved."""
+        ...
+
+    def acknowledge(self, clock: int, head: bytes) -> None:
+        """The hub has everything before `clock`; `head` is the hash of the batch before it."""
+        ...
+
+
+class State(Enum):
+    """Where a connection stands."""
+
+    OFFLINE = "offline"
+    GREETING = "greeting"
+    SYNCING = "syncing"
+    READY = "ready"
+
+
+class Session:
+    """One device's synchronisation of one pool."""
+
+    def __init__(
+        self, pool: PoolKey, log: EventLog, journal: Journal, array_bytes_max: int = ARRAY_BYTES_MAX
+    ) -> None:
+        self.pool = pool
+        self.state = State.OFFLINE
+        self.problems: list[Problem] = []
+        self._log = log
+        self._journal = journal
+        self._array_bytes_max = array_bytes_max
+        saved = journal.load()
+        self._watermark = saved.watermark
+        self._acknowledged = saved.acknowledged
+        self._present: set[str] = set()  # own events above the watermark that the document has
+        self.replica = Replica(pool, log.device, saved.client, saved.updates)
+        self._journalled = len(saved.updates)
+        self._keep(self.replica.loaded)
+
+    @property
+    def unacknowledged(self) -> int:
+        """Own batches that the hub has not confirmed."""
+        return max(0, self.replica.clock - self._acknowledged[0])
+
+    def unsent(self) -> bool:
+        """Whether the event log has own events that are in no batch yet."""
+        return bool(self._log.own_events(self._watermark, 1))
+
+    @property
+    def settled(self) -> bool:
+        """Connected, everything received, everything of ours confirmed."""
+        return self.state is State.READY and not self.unacknowledged and not self.unsent()
+
+    def hello(self) -> list[bytes]:
+        """Begin a connection: the frames to send first."""
+        self.state = State.GREETING
+        return [self._hello()]
+
+    def disconnect(self) -> None:
+        """The connection is gone."""
+        self.state = State.OFFLINE
+
+    def receive(self, data: bytes) -> list[bytes]:
+        """Take one frame from the hub; the frames to answer.
+
+        Raises FrameError and UpdateError for what no honest hub sends, GapError when a new
+        connection will help, RefusedError when the hub said no. Close the connection on any.
+        """
+        frame = decode_frame(data)
+        match frame, self.state:
+            case Refusal(code, permanent, reason), _:
+                raise RefusedError(code, permanent, reason)
+            case Welcome(), State.GREETING:
+                return self._welcomed(frame)
+            case Step1(vector), State.SYNCING | State.READY:
+                return self._answer(vector)
+            case Step2(update), State.SYNCING | State.READY:
+                self._integrate(update)
+                self.state = State.READY
+                return []
+            case Update(update), State.SYNCING | State.READY:
+                self._integrate(update)
+                return []
+            case Ack(client, clock), State.SYNCING | State.READY:
+                self._confirmed(client, clock)
+                return []
+            case _:
+                raise FrameError(f"a {type(frame).__name__} while {self.state.value}")
+
+    def upload(self) -> list[bytes]:
+        """Seal what is new in the event log, if it may be sent now: frames to send.
+
+        Call it again after each acknowledgement and each new event, until it returns nothing.
+        """
+        if self.state is not State.READY or self.unacknowledged >= UNACKNOWLEDGED_MAX:
+            return []
+        events = _batch(self._log.own_events(self._watermark, BATCH_EVENTS_MAX))
+        if not events:
+            return []
+        self._watermark = events[-1].sequence
+        fresh = [event for event in events if event.id not in self._present]
+        self._present.difference_update(event.id for event in events)
+        if not fresh:
+            self._journal.save(None, self._watermark)
+            return self.upload()
+        updates = [self.replica.append(fresh)]
+        self._save(updates[0], self._watermark)
+        evicted = self.replica.evict(self._array_bytes_max)
+        if evicted is not None:
+            self._save(evicted)
+            updates.append(evicted)
+        return [encode_frame(Update(update)) for update in updates]
+
+    def _hello(self) -> bytes:
+        return encode_frame(Hello(PROTOCOL, CAPABILITIES, self.replica.device, self.replica.client))
+
+    def _welcomed(self, welcome: Welcome) -> list[bytes]:
+        if welcome.client != self.replica.client:
+            if welcome.client == 0 or welcome.clock != 0:
+                raise FrameError("a new client id that is in use")
+            self._reincarnate(welcome.client)
+        if not self._continues(welcome):
+            self._reincarnate(0)
+            return [self._hello()]
+        self.state = State.SYNCING
+        return []
+
+    def _continues(self, welcome: Welcome) -> bool:
+        """Whether the hub's newest batch of our client id is one that we wrote."""
+        if welcome.clock > self.replica.clock:
+            return False
+        known = self.replica.head_before(welcome.clock)
+        if known is None and self._acknowledged[0] == welcome.clock:
+            known = self._acknowledged[1]
+        return known == welcome.head
+
+    def _reincarnate(self, client: int) -> None:
+        self._journal.reset(client)
+        self._watermark, self._acknowledged = 0, (0, b"")
+        self._present.clear()
+        self._journalled = 0
+        self.replica = Replica(self.pool, self._log.device, client)
+
+    def _answer(self, vector: bytes) -> list[bytes]:
+        hub = decode_state_vector(vector)
+        clock = min(hub.get(self.replica.client, 0), self.replica.clock)
+        self._confirmed(self.replica.client, clock)
+        part = self.replica.own_part(vector)
+        frames = [] if part is None else [encode_frame(Step2(part))]
+        if self.state is State.SYNCING:
+            frames.append(encode_frame(Step1(self.replica.state_vector())))
+        return frames
+
+    def _integrate(self, update: bytes) -> None:
+        result = self.replica.integrate(update)
+        if result.events:
+            self._log.insert(result.events)
+        self._save(update)
+        self._keep(result)
+
+    def _save(self, update: bytes, watermark: int | None = None) -> None:
+        self._journal.save(update, watermark)
+        self._journalled += 1
+        if self._journalled >= JOURNAL_UPDATES_MAX:
+            self._journal.compact(self.replica.export())
+            self._journalled = 1
+
+    def _keep(self, result: Integrated) -> None:
+        self.problems += result.problems
+        self._present.update(
+            event.id
+            for event in result.events
+            if event.device == self._log.device and event.sequence > self._watermark
+        )
+
+    def _confirmed(self, client: int, clock: int) -> None:
+        if client != self.replica.client or clock > self.replica.clock:
+            raise FrameError("an acknowledgement of what was never sent")
+        if clock > self._acknowledged[0]:
+            self._acknowledged = (clock, self.replica.head_before(clock) or b"")
+            self._journal.acknowledge(*self._acknowledged)
+
+
+def _batch(events: Iterable[Event]) -> list[Event]:
+    """The leading events that fit in one batch; at least one, if there is any."""
+    chosen: list[Event] = []
+    size = 0
+    for event in events:
+        size += len(event.snippet.encode())
+        if chosen and size > BATCH_SNIPPET_BYTES_MAX:
+            break
+        chosen.append(event)
+    return chosen
