@@ -29,7 +29,11 @@ def dictionary(version: int) -> bytes:
     if version == 0:
         return b""
     try:
-        return resources.files("localmem_protocol").joinpath(f"dictionary_{version}.zdict").read_bytes()
+        return (
+            resources.files("localmem_protocol")
+            .joinpath(f"dictionary_{version}.zdict")
+            .read_bytes()
+        )
     except FileNotFoundError:
         raise BatchError(f"compressed with dictionary {version}, newer than this release") from None
 

@@ -72,9 +72,12 @@ class Event(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     sequence: int
 
     @property
-    def order(self) -> tuple[int, str, int]:
-        """The sort key that is the same on every device."""
-        return (self.clock, self.device, self.sequence)
+    def order(self) -> tuple[int, str, int, str]:
+        """The sort key that is the same on every device.
+
+        The id decides only between two machines that were cloned from one.
+        """
+        return (self.clock, self.device, self.sequence, self.id)
 
 
 def is_device_id(text: str) -> bool:

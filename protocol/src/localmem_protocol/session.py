@@ -65,6 +65,11 @@ class EventLog(Protocol):
         """This device's id, 16 hex digits."""
         ...
 
+    @property
+    def position(self) -> int:
+        """How many events were ever kept here; never less, unless an older copy was restored."""
+        ...
+
     def insert(self, events: Sequence[Event]) -> object:
         """Keep events from elsewhere, durably; those that are there already are left out."""
         ...
@@ -78,12 +83,14 @@ class EventLog(Protocol):
 class Saved:
     """What a journal holds of an earlier run.
 
-    `watermark` is the highest own sequence that is in the document; `acknowledged` the clock that
-    the hub confirmed last, with the hash of the batch before it.
+    `watermark` is the highest own sequence that is in the document; `position` that of the event
+    log when this was saved; `acknowledged` the clock that the hub confirmed last, with the hash of
+    the batch before it.
     """
 
     client: int = 0
     watermark: int = 0
+    position: int = 0
     acknowledged: tuple[int, bytes] = (0, b"")
     updates: Sequence[bytes] = ()
 
@@ -99,8 +106,8 @@ class Journal(Protocol):
         """A new incarnation: forget everything but this client id."""
         ...
 
-    def save(self, update: bytes | None, watermark: int | None = None) -> None:
-        """Append an update of the document, and move the watermark if one is given."""
+    def save(self, update: bytes | None, watermark: int, position: int) -> None:
+        """Append an update of the document (if any), and keep both marks."""
         ...
 
     def compact(self, document: bytes) -> None:
@@ -134,6 +141,11 @@ class Session:
         self._journal = journal
         self._array_bytes_max = array_bytes_max
         saved = journal.load()
+        if (
+            saved.position > log.position
+        ):  # an older event log lacks what this journal took for kept
+            journal.reset(0)
+            saved = Saved()
         self._watermark = saved.watermark
         self._acknowledged = saved.acknowledged
         self._present: set[str] = set()  # own events above the watermark that the document has
@@ -205,10 +217,10 @@ class Session:
         fresh = [event for event in events if event.id not in self._present]
         self._present.difference_update(event.id for event in events)
         if not fresh:
-            self._journal.save(None, self._watermark)
+            self._journal.save(None, self._watermark, self._log.position)
             return self.upload()
         updates = [self.replica.append(fresh)]
-        self._save(updates[0], self._watermark)
+        self._save(updates[0])
         evicted = self.replica.evict(self._array_bytes_max)
         if evicted is not None:
             self._save(evicted)
@@ -262,8 +274,8 @@ class Session:
         self._save(update)
         self._keep(result)
 
-    def _save(self, update: bytes, watermark: int | None = None) -> None:
-        self._journal.save(update, watermark)
+    def _save(self, update: bytes) -> None:
+        self._journal.save(update, self._watermark, self._log.position)
         self._journalled += 1
         if self._journalled >= JOURNAL_UPDATES_MAX:
             self._journal.compact(self.replica.export())

@@ -1,0 +1,71 @@
+"""Seeded histories of a world: the same seed, the same history, to the last byte."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+from localmem_protocol.session import ARRAY_BYTES_MAX
+from localmem_protocol.simulation.world import World
+from localmem_protocol.updates import decode_state_vector
+
+
+class SeededRandom:
+    """A `Random` that is the same for the same seed (BLAKE2b in counter mode); never for keys."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed.to_bytes(16, "little", signed=True)
+        self._counter = 0
+
+    def token_bytes(self, size: int) -> bytes:
+        """The next `size` bytes of the stream."""
+        out = b""
+        while len(out) < size:
+            self._counter += 1
+            out += hashlib.blake2b(self._counter.to_bytes(8, "little"), key=self._seed).digest()
+        return out[:size]
+
+    def below(self, bound: int) -> int:
+        """An integer from 0 to `bound` - 1."""
+        return int.from_bytes(self.token_bytes(8), "little") % bound
+
+
+def explore(seed: int, *, devices: int = 3, steps: int = 200) -> str:
+    """Run one seeded history to its end; a digest of what every device holds then.
+
+    The seed also draws how often each fault strikes. Raises InvariantError.
+    """
+    chance = SeededRandom(seed)
+    skews = [chance.below(4001) - 2000 for _ in range(devices)]
+    budget = 1000 + chance.below(3000) if chance.below(3) == 0 else ARRAY_BYTES_MAX
+    world = World(devices, skews, budget)
+
+    def anyone() -> int:
+        return chance.below(devices)
+
+    def upwards() -> bool:
+        return bool(chance.below(2))
+
+    actions: list[tuple[int, Callable[[], object]]] = [
+        (30, lambda: world.record(anyone(), f"event {chance.below(10**9)} " * 4)),
+        (40, lambda: world.deliver_up(anyone())),
+        (40, lambda: world.deliver_down(anyone())),
+        (20, world.hub.commit),
+        (15, lambda: world.connect(anyone())),
+        (chance.below(6), lambda: world.cut(anyone())),
+        (chance.below(6), lambda: world.duplicate(anyone(), up=upwards())),
+        (chance.below(6), lambda: world.reorder(anyone(), up=upwards())),
+        (chance.below(4), lambda: world.crash(anyone())),
+        (chance.below(3), world.crash_hub),
+        (chance.below(3), world.hub.compact),
+        (chance.below(3), world.fail_commit),
+        (chance.below(3), lambda: world.save_image(anyone())),
+        (chance.below(4), lambda: world.roll_back(anyone(), journal_too=upwards())),
+    ]
+    deck = [action for weight, action in actions for _ in range(weight)]
+    for _ in range(steps if budget == ARRAY_BYTES_MAX else 4 * steps):
+        deck[chance.below(len(deck))]()
+    world.settle()
+    held = "".join(event.id for event in world.devices[0].log.ordered())
+    vector = sorted(decode_state_vector(world.devices[0].session.replica.state_vector()).items())
+    return hashlib.sha256(f"{held} {vector}".encode()).hexdigest()

@@ -1,0 +1,323 @@
+"""A world of devices and one hub, without a single real clock, disk or network.
+
+Devices and hub run the production `Session` and `Room`; only what surrounds them is simulated, and
+every step is chosen by the caller: Hypothesis in the tests, a seed in `explore`. What a crash
+keeps is what was durable: a device's event log and journal, the hub's committed rows.
+
+`check` raises InvariantError when an acknowledgement was given for what the hub does not have, or
+when a refusal hit an honest device; `settle` brings everybody together and then demands that all
+devices hold the same document, and the same events in the same order. (In a world whose arrays are
+too small for what happens, a device that was away misses what was evicted meanwhile: there, the
+same order of what they share.)
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from localmem_protocol.envelope import PoolKey
+from localmem_protocol.errors import ProtocolError
+from localmem_protocol.events import Event
+from localmem_protocol.frames import Ack, decode_frame
+from localmem_protocol.room import Drop, Effect, Peer, Quarantined, Room
+from localmem_protocol.session import ARRAY_BYTES_MAX, Session
+from localmem_protocol.simulation.memory import MemoryJournal, MemoryLog
+from localmem_protocol.updates import Id, decode_update
+
+
+class InvariantError(AssertionError):
+    """The world is in a state that must not exist."""
+
+
+@dataclass
+class Link:
+    """A connection: frames on their way, in both directions."""
+
+    connection: int
+    up: deque[bytes] = field(default_factory=deque)
+    down: deque[bytes] = field(default_factory=deque)
+
+
+@dataclass
+class Device:
+    """A device: what is durable, the process on top of it, its clock's error, its connection."""
+
+    log: MemoryLog
+    journal: MemoryJournal
+    session: Session
+    skew_ms: int = 0
+    link: Link | None = None
+    acknowledged: dict[int, int] = field(default_factory=dict)
+    image: tuple[MemoryLog, MemoryJournal] | None = None
+
+
+class Hub:
+    """The hub: committed rows and client ids, the room on top of them, its connections."""
+
+    def __init__(self) -> None:
+        self.rows: list[bytes] = []
+        self.clients: dict[int, str] = {}
+        self.quarantined: list[Quarantined] = []
+        self.links: dict[int, Link] = {}
+        self.room = Room()
+
+    def restart(self) -> None:
+        """Lose what was not committed, and every connection."""
+        self.links.clear()
+        self.room = Room(self.rows, self.clients)
+
+    def carry_out(self, effects: Sequence[Effect]) -> None:
+        """What the room decided."""
+        for effect in effects:
+            link = self.links.get(effect.connection)
+            if isinstance(effect, Drop):
+                self.links.pop(effect.connection, None)
+            elif link is not None:
+                link.down.append(effect.data)
+
+    def commit(self) -> bool:
+        """Store what waits; whether there was anything."""
+        commit = self.room.take()
+        if commit is None:
+            return False
+        self.rows += [row.update for row in commit.rows]
+        self.clients |= commit.clients
+        self.quarantined += commit.quarantined
+        self.carry_out(self.room.committed())
+        return True
+
+    def compact(self) -> None:
+        """Put one snapshot in the place of all committed rows."""
+        self.rows = [Room(self.rows, self.clients).snapshot()]
+
+    def fail(self) -> None:
+        """The store refuses a transaction."""
+        if self.room.take() is not None:
+            self.carry_out(self.room.failed("the store failed"))
+            self.restart()
+
+
+class World:
+    """Devices, a hub, and time that only moves when something happens."""
+
+    def __init__(
+        self, devices: int, skews_ms: Sequence[int] = (), array_bytes_max: int = ARRAY_BYTES_MAX
+    ) -> None:
+        self.pool = PoolKey("simulation", 1, bytes(range(32)))
+        self.now_ms = 1_760_000_000_000
+        self.hub = Hub()
+        self.recorded: dict[str, Event] = {}
+        self.may_be_lost: set[str] = set()
+        self._array_bytes_max = array_bytes_max
+        self._evicting = array_bytes_max < ARRAY_BYTES_MAX
+        self._connections = 0
+        self.devices = [
+            self._device(f"{number:016x}", skew)
+            for number, skew in zip(
+                range(1, devices + 1), [*skews_ms, *[0] * devices], strict=False
+            )
+        ]
+
+    def record(self, index: int, snippet: str) -> Event:
+        """Something happens on a device."""
+        self.now_ms += 7
+        device = self.devices[index]
+        event = device.log.record(snippet, self.now_ms + device.skew_ms)
+        self.recorded[event.id] = event
+        self._send(device, device.session.upload)
+        return event
+
+    def connect(self, index: int) -> None:
+        """A device connects, unless it is."""
+        device = self.devices[index]
+        if device.link is None:
+            self._connections += 1
+            device.link = Link(self._connections)
+            self.hub.links[self._connections] = device.link
+            self.hub.room.join(Peer(self._connections, device.log.device))
+            self._send(device, device.session.hello)
+
+    def cut(self, index: int) -> None:
+        """A connection breaks; what was under way is lost."""
+        device = self.devices[index]
+        if device.link is not None:
+            self.hub.room.leave(device.link.connection)
+            self.hub.links.pop(device.link.connection, None)
+            device.link = None
+            device.session.disconnect()
+
+    def crash(self, index: int) -> None:
+        """A device's process dies and starts again."""
+        self.cut(index)
+        device = self.devices[index]
+        device.session = Session(self.pool, device.log, device.journal, self._array_bytes_max)
+
+    def save_image(self, index: int) -> None:
+        """Take a backup of a device."""
+        device = self.devices[index]
+        device.image = (copy.deepcopy(device.log), copy.deepcopy(device.journal))
+
+    def roll_back(self, index: int, *, journal_too: bool = True) -> None:
+        """Restore a device from its backup, or its event log alone."""
+        device = self.devices[index]
+        if device.image is None:
+            return
+        self.cut(index)
+        log, journal = copy.deepcopy(device.image)
+        self.may_be_lost.update(device.log.events.keys() - log.events.keys())
+        device.log = log
+        device.journal = journal if journal_too else device.journal
+        self.crash(index)
+
+    def crash_hub(self) -> None:
+        """The hub's process dies and starts again."""
+        self.hub.restart()
+        self._notice_drops()
+        self.check()
+
+    def deliver_up(self, index: int) -> bool:
+        """The hub takes one frame of a device; whether there was one."""
+        link = self.devices[index].link
+        if link is None or not link.up:
+            return False
+        self.hub.carry_out(self.hub.room.receive(link.connection, link.up.popleft()))
+        return True
+
+    def deliver_down(self, index: int) -> bool:
+        """A device takes one frame of the hub; whether there was one."""
+        device = self.devices[index]
+        if device.link is None:
+            return False
+        if not device.link.down:
+            self._notice_drops()
+            return False
+        data = device.link.down.popleft()
+        self._note_ack(device, data)
+        self._send(device, lambda: device.session.receive(data))
+        self._send(device, device.session.upload)
+        return True
+
+    def duplicate(self, index: int, *, up: bool) -> None:
+        """The next frame of a connection arrives twice."""
+        queue = self._queue(index, up=up)
+        if queue:
+            queue.appendleft(queue[0])
+
+    def reorder(self, index: int, *, up: bool) -> None:
+        """The next frame of a connection arrives last."""
+        queue = self._queue(index, up=up)
+        queue.rotate(-1)
+
+    def fail_commit(self) -> None:
+        """The hub's store refuses a transaction."""
+        self.hub.fail()
+        self._notice_drops()
+
+    def settle(self) -> None:
+        """Connect everybody, let everything arrive, and demand that all agree."""
+        for _ in range(1000 * len(self.devices)):
+            for index in range(len(self.devices)):
+                self.connect(index)
+            if not self._everything_once() and all(d.session.settled for d in self.devices):
+                break
+        else:
+            raise InvariantError("the world does not come to rest")
+        self.check()
+        self._agree()
+
+    def check(self) -> None:
+        """What must hold at any time."""
+        if self.hub.quarantined:
+            raise InvariantError(f"an honest update was refused: {self.hub.quarantined[0].reason}")
+        stored = Room(self.hub.rows, self.hub.clients).snapshot()
+        clocks = {client: run[-1].end for client, run in decode_update(stored).items.items()}
+        for device in self.devices:
+            for client, clock in device.acknowledged.items():
+                if clocks.get(client, 0) < clock:
+                    raise InvariantError(f"acknowledged {clock} of client {client}, then lost it")
+            if device.session.problems:
+                raise InvariantError(f"a batch did not open: {device.session.problems[0]}")
+
+    def _agree(self) -> None:
+        first = self.devices[0]
+        document = _structs(first.session.replica.export())
+        for device in self.devices[1:]:
+            if _structs(device.session.replica.export()) != document:
+                raise InvariantError("two devices hold different documents")
+            self._agree_on_order(first.log, device.log)
+        held = set().union(*(device.log.events for device in self.devices))
+        lost = self.recorded.keys() - self.may_be_lost - held
+        if lost:
+            raise InvariantError(f"{len(lost)} events are lost")
+
+    def _agree_on_order(self, one: MemoryLog, other: MemoryLog) -> None:
+        ids = [event.id for event in one.ordered()]
+        others = [event.id for event in other.ordered()]
+        if self._evicting:
+            shared = set(ids) & set(others)
+            ids = [name for name in ids if name in shared]
+            others = [name for name in others if name in shared]
+        if ids != others:
+            raise InvariantError("two devices hold different events, or another order")
+
+    def _everything_once(self) -> bool:
+        moved = self.hub.commit()
+        for index in range(len(self.devices)):
+            while self.deliver_up(index):
+                moved = True
+        moved = self.hub.commit() or moved
+        for index in range(len(self.devices)):
+            while self.deliver_down(index):
+                moved = True
+        return moved
+
+    def _device(self, name: str, skew_ms: int) -> Device:
+        log, journal = MemoryLog(name), MemoryJournal()
+        session = Session(self.pool, log, journal, self._array_bytes_max)
+        return Device(log, journal, session, skew_ms)
+
+    def _queue(self, index: int, *, up: bool) -> deque[bytes]:
+        link = self.devices[index].link
+        if link is None:
+            return deque()
+        return link.up if up else link.down
+
+    def _send(self, device: Device, step: Callable[[], list[bytes]]) -> None:
+        """What a transport does: send what the session says, and hang up when it objects."""
+        if device.link is None:
+            return
+        try:
+            frames = step()
+            while frames:
+                device.link.up.extend(frames)
+                frames = device.session.upload()
+        except ProtocolError:
+            self.cut(self.devices.index(device))
+
+    def _note_ack(self, device: Device, data: bytes) -> None:
+        frame = decode_frame(data)
+        if isinstance(frame, Ack):
+            known = device.acknowledged.get(frame.client, 0)
+            device.acknowledged[frame.client] = max(known, frame.clock)
+
+    def _notice_drops(self) -> None:
+        for index, device in enumerate(self.devices):
+            link = device.link
+            if link is not None and link.connection not in self.hub.links and not link.down:
+                self.cut(index)
+
+
+def _structs(document: bytes) -> dict[Id, tuple[bytes | None, Id | None, str | None]]:
+    """Every clock's content and place, however a replica happens to group them into runs."""
+    found: dict[Id, tuple[bytes | None, Id | None, str | None]] = {}
+    for client, run in decode_update(document).items.items():
+        for item in run:
+            for clock in range(item.clock, item.end):
+                content = item.contents[clock - item.clock] if item.contents else None
+                first = clock == item.clock
+                origin = item.origin if first else (client, clock - 1)
+                found[client, clock] = (content, origin, item.root if first else None)
+    return found
