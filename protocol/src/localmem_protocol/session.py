@@ -42,7 +42,7 @@ from localmem_protocol.frames import (
 )
 from localmem_protocol.limits import BATCH_EVENTS_MAX
 from localmem_protocol.replica import Integrated, Problem, Replica
-from localmem_protocol.updates import decode_state_vector
+from localmem_protocol.updates import NOTHING, decode_state_vector
 
 BATCH_SNIPPET_BYTES_MAX: Final = 256 * 1024
 """Text in one batch; more is split, so that no frame keeps a slow line busy for long."""
@@ -271,7 +271,8 @@ class Session:
         result = self.replica.integrate(update)
         if result.events:
             self._log.insert(result.events)
-        self._save(update)
+        if update != NOTHING:
+            self._save(update)
         self._keep(result)
 
     def _save(self, update: bytes) -> None:

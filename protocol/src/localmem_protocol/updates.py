@@ -33,6 +33,9 @@ _HAS_ORIGIN: Final = 0x80
 _HAS_RIGHT_ORIGIN: Final = 0x40
 _HAS_PARENT_KEY: Final = 0x20
 
+NOTHING: Final = b"\x00\x00"
+"""The update that changes nothing."""
+
 Id = tuple[int, int]
 """(client, clock)."""
 

@@ -1,0 +1,65 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from localmem_protocol.errors import FrameError
+from localmem_protocol.frames import (
+    CAPABILITIES,
+    PROTOCOL,
+    Ack,
+    Close,
+    Frame,
+    Hello,
+    Refusal,
+    Step1,
+    Step2,
+    Update,
+    Welcome,
+    decode_frame,
+    encode_frame,
+    is_permanent,
+)
+from localmem_protocol.limits import FRAME_BYTES_MAX
+
+FRAMES: list[Frame] = [
+    Step1(b"\x00"),
+    Step2(b"\x00\x00"),
+    Update(b"\x01" * 200),
+    Hello(PROTOCOL, CAPABILITIES, "00" * 8, 3),
+    Welcome((), 3, 7, b"\x05" * 16),
+    Ack(3, 7),
+    Refusal(Close.GAP, permanent=False, reason="ask again"),
+]
+
+
+@pytest.mark.parametrize("frame", FRAMES, ids=lambda frame: type(frame).__name__)
+def test_a_frame_round_trips_and_no_part_of_it_is_one(frame: Frame) -> None:
+    data = encode_frame(frame)
+    assert decode_frame(data) == frame
+    for size in range(len(data)):
+        with pytest.raises(FrameError):
+            decode_frame(data[:size])
+
+
+def test_sync_frames_are_those_of_y_protocols() -> None:
+    assert encode_frame(Step1(b"\x01\x02\x03")) == b"\x00\x00\x03\x01\x02\x03"
+    assert encode_frame(Update(b"\x07")) == b"\x00\x02\x01\x07"
+
+
+@given(st.binary(max_size=60))
+def test_noise_is_refused_or_a_frame(noise: bytes) -> None:
+    try:
+        frame = decode_frame(noise)
+    except FrameError:
+        return
+    assert decode_frame(encode_frame(frame)) == frame
+
+
+def test_a_frame_over_the_limit_is_refused() -> None:
+    with pytest.raises(FrameError, match="limit"):
+        decode_frame(bytes(FRAME_BYTES_MAX + 1))
+
+
+def test_codes_say_whether_trying_again_helps() -> None:
+    assert is_permanent(Close.BAD_TOKEN)
+    assert not is_permanent(Close.GAP)

@@ -1,0 +1,257 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from localmem_protocol.envelope import PoolKey
+from localmem_protocol.frames import (
+    CAPABILITIES,
+    PROTOCOL,
+    Ack,
+    Close,
+    Frame,
+    Hello,
+    Refusal,
+    Step1,
+    Step2,
+    Update,
+    Welcome,
+    decode_frame,
+    encode_frame,
+)
+from localmem_protocol.replica import Replica
+from localmem_protocol.room import Drop, Effect, Peer, Room, Send
+from localmem_protocol.updates import Item, encode_update
+from localmem_protocol.updates import Update as Structs
+from support.events import event
+
+POOL = PoolKey("team", 1, bytes(32))
+ONE, TWO = "11" * 8, "22" * 8
+
+
+class Bench:
+    """A room with two devices that have said hello, and a store played by the test."""
+
+    def __init__(self, *, writer: bool = True) -> None:
+        self.room = Room()
+        self.rows: list[bytes] = []
+        self.clients: dict[int, str] = {}
+        for connection, device in ((1, ONE), (2, TWO)):
+            self.room.join(Peer(connection, device, writer))
+            self.give(connection, Hello(PROTOCOL, CAPABILITIES, device, 0))
+            self.commit()
+            self.give(connection, Step1(b"\x00"))
+        self.replica = Replica(POOL, ONE, 1)
+
+    def give(self, connection: int, frame: Frame) -> list[Effect]:
+        return self.room.receive(connection, encode_frame(frame))
+
+    def write(self, number: int) -> list[Effect]:
+        return self.give(1, Update(self.replica.append([event(number, ONE)])))
+
+    def commit(self) -> list[tuple[int, Frame]]:
+        commit = self.room.take()
+        assert commit is not None
+        self.rows += [row.update for row in commit.rows]
+        self.clients |= commit.clients
+        return sent(self.room.committed())
+
+
+def sent(effects: list[Effect]) -> list[tuple[int, Frame]]:
+    return [(e.connection, decode_frame(e.data)) for e in effects if isinstance(e, Send)]
+
+
+def refused(effects: list[Effect]) -> int:
+    """The code of a refusal: said, then closed."""
+    assert isinstance(effects[-1], Drop)
+    ((_, refusal),) = sent(effects)
+    assert isinstance(refusal, Refusal)
+    assert refusal.code == effects[-1].code
+    return refusal.code
+
+
+def test_nothing_is_acknowledged_or_broadcast_before_it_is_stored() -> None:
+    bench = Bench()
+    assert bench.write(1) == []
+    told = bench.commit()
+    assert (1, Ack(1, 1)) in told
+    assert (2, Update(bench.rows[-1])) in told
+    assert len(told) == 2
+
+
+def test_writes_during_a_commit_wait_for_the_next_one() -> None:
+    bench = Bench()
+    bench.write(1)
+    assert bench.room.take() is not None
+    bench.write(2)
+    assert bench.room.take() is None
+    assert (1, Ack(1, 1)) in sent(bench.room.committed())
+    assert (1, Ack(1, 2)) in bench.commit()
+
+
+def test_a_question_after_an_uncommitted_write_is_answered_after_its_commit() -> None:
+    bench = Bench()
+    bench.write(1)
+    assert bench.give(2, Step1(b"\x00")) == []
+    answers = [frame for connection, frame in bench.commit() if connection == 2]
+    assert [type(frame) for frame in answers] == [Update, Step2]
+
+
+def test_a_device_that_has_not_caught_up_gets_no_broadcast() -> None:
+    bench = Bench()
+    bench.give(2, Hello(PROTOCOL, CAPABILITIES, TWO, 2))
+    bench.write(1)
+    assert [connection for connection, _ in bench.commit()] == [1]
+
+
+def test_what_is_known_is_acknowledged_again_and_not_stored_again() -> None:
+    bench = Bench()
+    update = Update(bench.replica.append([event(1, ONE)]))
+    bench.give(1, update)
+    bench.commit()
+    assert sent(bench.give(1, update)) == [(1, Ack(1, 1))]
+    assert bench.room.take() is None
+
+
+def test_a_room_comes_back_from_its_rows_and_from_its_snapshot() -> None:
+    bench = Bench()
+    for number in range(1, 30):
+        bench.write(number)
+    bench.commit()
+    for rows in (bench.rows, [bench.room.snapshot()]):
+        again = Room(rows, bench.clients)
+        again.join(Peer(9, ONE))
+        (_, welcome), _ = sent(again.receive(9, encode_frame(Hello(PROTOCOL, (), ONE, 1))))
+        assert isinstance(welcome, Welcome)
+        assert (welcome.client, welcome.clock) == (1, 29)
+        assert welcome.head == bench.replica.head_before(29)
+
+
+def test_a_gap_is_never_acknowledged_and_asks_for_a_new_try() -> None:
+    bench = Bench()
+    bench.replica.append([event(1, ONE)])
+    assert refused(bench.write(2)) == Close.GAP
+    assert bench.room.take() is None
+
+
+def another_devices_client(bench: Bench) -> bytes:
+    bench.give(2, Update(Replica(POOL, TWO, 2).append([event(1, TWO)])))
+    return encode_update(Structs({2: [Item(0, 1, (b"x",), root=ONE)]}))
+
+
+def another_devices_array(_: Bench) -> bytes:
+    return encode_update(Structs({1: [Item(0, 1, (b"x",), root=TWO)]}))
+
+
+def another_devices_batches_deleted(bench: Bench) -> bytes:
+    bench.give(2, Update(Replica(POOL, TWO, 2).append([event(1, TWO)])))
+    return encode_update(Structs({}, {2: [(0, 1)]}))
+
+
+def other_bytes_at_a_known_clock(bench: Bench) -> bytes:
+    bench.write(1)
+    return Replica(POOL, ONE, 1).append([event(7, ONE)])
+
+
+def not_binary(_: Bench) -> bytes:
+    return b"\x01\x01\x01\x00\x04\x01\x01t\x01a\x00"
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        another_devices_client,
+        another_devices_array,
+        another_devices_batches_deleted,
+        other_bytes_at_a_known_clock,
+        not_binary,
+    ],
+)
+def test_a_forbidden_update_is_refused_for_good_and_kept_for_the_operator(attack) -> None:  # type: ignore[no-untyped-def]
+    bench = Bench()
+    data = attack(bench)
+    before = bench.room.snapshot()
+    assert refused(bench.give(1, Update(data))) == Close.REFUSED_UPDATE
+    assert bench.room.snapshot() == before
+    commit = bench.room.take()
+    assert commit is not None
+    (kept,) = commit.quarantined
+    assert (kept.device, kept.update) == (ONE, data)
+
+
+def test_a_reading_token_does_not_write() -> None:
+    assert refused(Bench(writer=False).write(1)) == Close.READ_ONLY
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        Hello("other", (), ONE, 0),
+        Hello(PROTOCOL, (), TWO, 0),
+        Hello(PROTOCOL, (), ONE, -1),
+        Hello(PROTOCOL, (), ONE, 2**40),
+        Ack(1, 1),
+        Step1(b"\xff"),
+    ],
+    ids=["protocol", "device", "negative", "too-high", "ack", "vector"],
+)
+def test_a_frame_that_no_device_sends_is_refused(frame: Frame) -> None:
+    assert refused(Bench().give(1, frame)) in (Close.BAD_FRAME,)
+
+
+def test_nothing_is_heard_before_hello_or_after_leaving() -> None:
+    room = Room()
+    room.join(Peer(1, ONE))
+    assert refused(room.receive(1, encode_frame(Step1(b"\x00")))) == Close.BAD_FRAME
+    assert room.receive(1, encode_frame(Step1(b"\x00"))) == []
+    assert room.idle
+
+
+def test_a_client_id_has_one_connection_and_the_newer_one_stays() -> None:
+    bench = Bench()
+    bench.room.join(Peer(3, ONE))
+    dropped, *_ = bench.give(3, Hello(PROTOCOL, (), ONE, 1))
+    assert dropped == Drop(1, Close.REPLACED, "another connection took over")
+    assert bench.room.peers == 2
+
+
+def test_a_client_id_of_another_device_is_not_given_away() -> None:
+    bench = Bench()
+    bench.room.join(Peer(3, "33" * 8))
+    bench.give(3, Hello(PROTOCOL, (), "33" * 8, 1))
+    ((_, welcome), *_) = bench.commit()
+    assert isinstance(welcome, Welcome)
+    assert welcome.client == 3
+
+
+def test_an_unused_client_id_is_given_again_to_its_device_only() -> None:
+    bench = Bench()
+    bench.room.leave(1)
+    bench.room.join(Peer(3, ONE))
+    (_, welcome), *_ = sent(bench.give(3, Hello(PROTOCOL, (), ONE, 0)))
+    assert isinstance(welcome, Welcome)
+    assert welcome.client == 1
+
+
+def test_when_the_store_fails_everybody_goes_and_nobody_is_told_it_is_stored() -> None:
+    bench = Bench()
+    bench.write(1)
+    bench.room.take()
+    effects = bench.room.failed("disk full")
+    assert {(e.connection, e.code) for e in effects if isinstance(e, Drop)} == {
+        (1, Close.STORE_FAILED),
+        (2, Close.STORE_FAILED),
+    }
+    assert not sent(effects)
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_a_mutated_update_never_stops_the_room(data: st.DataObject) -> None:
+    bench = Bench()
+    update = bytearray(bench.replica.append([event(1, ONE)]))
+    for _ in range(data.draw(st.integers(1, 3))):
+        update[data.draw(st.integers(0, len(update) - 1))] ^= data.draw(st.integers(1, 255))
+    bench.give(1, Update(bytes(update[: data.draw(st.integers(1, len(update)))])))
+    other = Replica(POOL, TWO, 2)
+    bench.give(2, Update(other.append([event(1, TWO)])))
+    assert (2, Ack(2, 1)) in bench.commit()

@@ -1,0 +1,200 @@
+from collections.abc import Sequence
+
+import pytest
+
+from localmem_protocol.envelope import PoolKey
+from localmem_protocol.errors import FrameError, GapError, RefusedError
+from localmem_protocol.events import Event
+from localmem_protocol.frames import (
+    Ack,
+    Close,
+    Frame,
+    Hello,
+    Refusal,
+    Step1,
+    Step2,
+    Update,
+    Welcome,
+    decode_frame,
+    encode_frame,
+)
+from localmem_protocol.session import UNACKNOWLEDGED_MAX, Session, State
+from localmem_protocol.simulation import MemoryJournal, MemoryLog, World
+from support.events import DEVICE
+
+POOL = PoolKey("team", 1, bytes(32))
+EMPTY = encode_frame(Step2(b"\x00\x00"))
+
+
+class Bench:
+    """A session with its log and journal, and a hub played by the test."""
+
+    def __init__(self) -> None:
+        self.log, self.journal = MemoryLog(DEVICE), MemoryJournal()
+        self.session = Session(POOL, self.log, self.journal)
+
+    def give(self, frame: Frame) -> list[Frame]:
+        return [decode_frame(data) for data in self.session.receive(encode_frame(frame))]
+
+    def upload(self) -> list[Frame]:
+        return [decode_frame(data) for data in self.session.upload()]
+
+    def ready(self, clock: int = 0, head: bytes = bytes(16)) -> None:
+        self.session.hello()
+        self.give(Welcome((), 5, clock, head))
+        self.give(Step1(bytes([1, 5, clock])))
+        self.session.receive(EMPTY)
+
+
+def test_a_first_connection_asks_for_a_client_id_and_keeps_it() -> None:
+    bench = Bench()
+    (hello,) = bench.session.hello()
+    assert decode_frame(hello) == Hello("localmem.sync.v1", ("segments", "zstd-1"), DEVICE, 0)
+    assert bench.give(Welcome((), 5, 0, bytes(16))) == []
+    assert bench.journal.saved.client == 5
+    answers = bench.give(Step1(b"\x00"))
+    assert [type(answer) for answer in answers] == [Step1]
+    bench.session.receive(EMPTY)
+    assert bench.session.state is State.READY
+
+
+def test_nothing_is_sealed_before_the_hub_is_ready_for_it() -> None:
+    bench = Bench()
+    bench.log.record("offline", 1)
+    assert bench.upload() == []
+    bench.session.hello()
+    assert bench.upload() == []
+    bench.ready()
+    assert [type(frame) for frame in bench.upload()] == [Update]
+    assert bench.upload() == []
+
+
+def test_an_own_batch_is_in_the_journal_before_it_is_sent() -> None:
+    bench = Bench()
+    bench.ready()
+    bench.log.record("one", 1)
+    (frame,) = bench.upload()
+    assert isinstance(frame, Update)
+    assert bench.journal.saved.updates == (frame.update,)
+    assert bench.journal.saved.watermark == 1
+
+
+def test_unacknowledged_batches_are_bounded_and_acknowledgements_make_room() -> None:
+    bench = Bench()
+    bench.ready()
+    for number in range(UNACKNOWLEDGED_MAX):
+        bench.log.record(f"event {number}", number)
+        assert bench.upload()
+    bench.log.record("one more", 99)
+    assert bench.upload() == []
+    bench.give(Ack(5, UNACKNOWLEDGED_MAX))
+    assert bench.upload()
+    assert not bench.session.settled
+    bench.give(Ack(5, UNACKNOWLEDGED_MAX + 1))
+    assert bench.session.settled
+
+
+def test_a_lost_batch_is_sent_again_after_reconnecting() -> None:
+    bench = Bench()
+    bench.ready()
+    bench.log.record("one", 1)
+    (sent,) = bench.upload()
+    bench.session.disconnect()
+    bench.session.hello()
+    bench.give(Welcome((), 5, 0, bytes(16)))
+    resent = bench.give(Step1(b"\x00"))
+    assert isinstance(sent, Update)
+    assert Step2(sent.update) in resent
+
+
+@pytest.mark.parametrize(
+    ("clock", "head"), [(7, b"\x01" * 16), (1, b"\x01" * 16)], ids=["knows more", "other batch"]
+)
+def test_a_hub_with_batches_we_did_not_write_means_a_new_incarnation(
+    clock: int, head: bytes
+) -> None:
+    bench = Bench()
+    bench.ready()
+    bench.log.record("one", 1)
+    bench.upload()
+    bench.session.disconnect()
+    bench.session.hello()
+    (again,) = bench.give(Welcome((), 5, clock, head))
+    assert isinstance(again, Hello)
+    assert again.client == 0
+    bench.give(Welcome((), 6, 0, bytes(16)))
+    bench.give(Step1(b"\x00"))
+    bench.session.receive(EMPTY)
+    assert bench.session.replica.client == 6
+    assert len(bench.upload()) == 1, "what the hub lacks is sealed again"
+
+
+def test_a_journal_ahead_of_its_event_log_is_not_believed() -> None:
+    bench = Bench()
+    bench.ready()
+    bench.log.record("one", 1)
+    bench.upload()
+    restored = Session(POOL, MemoryLog(DEVICE), bench.journal)
+    assert restored.replica.client == 0
+
+
+@pytest.mark.parametrize(
+    "frame", [Ack(5, 1), Step1(b"\x00"), Update(b"\x00\x00")], ids=lambda f: type(f).__name__
+)
+def test_a_frame_out_of_turn_is_refused(frame: Frame) -> None:
+    bench = Bench()
+    bench.session.hello()
+    with pytest.raises(FrameError):
+        bench.give(frame)
+
+
+def test_an_acknowledgement_of_what_was_never_sent_is_refused() -> None:
+    bench = Bench()
+    bench.ready()
+    with pytest.raises(FrameError):
+        bench.give(Ack(5, 1))
+
+
+def test_a_refusal_says_whether_to_try_again() -> None:
+    bench = Bench()
+    with pytest.raises(RefusedError) as caught:
+        bench.give(Refusal(Close.BAD_TOKEN, permanent=True, reason="no"))
+    assert (caught.value.close_code, caught.value.permanent) == (Close.BAD_TOKEN, True)
+
+
+def test_events_of_others_are_in_the_log_before_the_journal_has_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(2)
+    for index in range(2):
+        world.connect(index)
+    world.settle()
+    order: list[str] = []
+    reader = world.devices[1]
+    insert, save = reader.log.insert, reader.journal.save
+
+    def note_insert(events: Sequence[Event]) -> None:
+        order.append("log")
+        insert(events)
+
+    def note_save(update: bytes | None, watermark: int, position: int) -> None:
+        order.append("journal")
+        save(update, watermark, position)
+
+    monkeypatch.setattr(reader.log, "insert", note_insert)
+    monkeypatch.setattr(reader.journal, "save", note_save)
+    world.record(0, "hello")
+    world.settle()
+    assert order == ["log", "journal"]
+
+
+def test_a_gap_is_transient() -> None:
+    bench, other = Bench(), World(1)
+    bench.ready()
+    other.settle()
+    for text in ("one", "two"):
+        other.record(0, text)
+    second = other.devices[0].journal.saved.updates[1]
+    with pytest.raises(GapError) as caught:
+        bench.give(Update(second))
+    assert not caught.value.permanent

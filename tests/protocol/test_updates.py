@@ -1,0 +1,97 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pycrdt import Array, Doc, Map, Text
+
+from localmem_protocol.errors import UpdateError
+from localmem_protocol.updates import (
+    Item,
+    Update,
+    after,
+    decode_state_vector,
+    decode_update,
+    encode_state_vector,
+    encode_update,
+)
+
+ROOT = "00112233445566aa"
+
+
+def document(values: int, deleted: int = 0, client: int = 7) -> Doc:  # type: ignore[type-arg]
+    doc: Doc = Doc(client_id=client)  # type: ignore[type-arg]
+    array = doc.get(ROOT, type=Array)
+    for number in range(values):
+        array.append(b"sealed %d" % number)
+    if deleted:
+        del array[0:deleted]
+    return doc
+
+
+def values(doc: Doc) -> list[bytes]:  # type: ignore[type-arg]
+    return list(doc.get(ROOT, type=Array))
+
+
+@given(st.integers(1, 12), st.integers(0, 12))
+def test_what_yrs_writes_is_read_and_written_back_the_same(count: int, deleted: int) -> None:
+    data = document(count, min(count, deleted)).get_update()
+    update = decode_update(data)
+    assert decode_update(encode_update(update)) == update
+    other: Doc = Doc()  # type: ignore[type-arg]
+    other.apply_update(encode_update(update))
+    assert values(other) == values(document(count, min(count, deleted)))
+
+
+@given(st.integers(2, 10), st.integers(1, 9))
+def test_the_second_part_of_a_run_fits_behind_the_first(count: int, cut: int) -> None:
+    update = decode_update(document(count).get_update())
+    first = Update({7: [Item(0, 1, (b"sealed 0",), root=ROOT)]})
+    rest = Update({7: after(update.items[7], 7, 1)})
+    other: Doc = Doc()  # type: ignore[type-arg]
+    other.apply_update(encode_update(first))
+    other.apply_update(encode_update(rest))
+    assert values(other) == values(document(count))
+
+
+def foreign_updates() -> list[bytes]:
+    texts: Doc = Doc()  # type: ignore[type-arg]
+    texts["text"] = Text("hello")
+    maps: Doc = Doc()  # type: ignore[type-arg]
+    maps["map"] = Map({"key": b"value"})
+    numbers: Doc = Doc()  # type: ignore[type-arg]
+    numbers["array"] = Array([1, 2])
+    nested: Doc = Doc()  # type: ignore[type-arg]
+    nested["array"] = Array([Map({"a": b"b"})])
+    return [doc.get_update() for doc in (texts, maps, numbers, nested)]
+
+
+@pytest.mark.parametrize("data", foreign_updates(), ids=["text", "map", "numbers", "nested"])
+def test_anything_but_arrays_of_bytes_is_refused(data: bytes) -> None:
+    with pytest.raises(UpdateError):
+        decode_update(data)
+
+
+def test_a_truncated_update_is_refused_at_every_length() -> None:
+    data = document(5, 2).get_update()
+    for size in range(len(data)):
+        with pytest.raises(UpdateError):
+            decode_update(data[:size])
+    with pytest.raises(UpdateError):
+        decode_update(data + b"\x00")
+
+
+@given(st.binary(max_size=80))
+def test_noise_is_refused_or_reads_back_the_same(noise: bytes) -> None:
+    try:
+        update = decode_update(noise)
+    except UpdateError:
+        return
+    assert decode_update(encode_update(update)) == update
+
+
+@given(st.dictionaries(st.integers(1, 2**31), st.integers(0, 2**40), max_size=8))
+def test_state_vectors_round_trip(vector: dict[int, int]) -> None:
+    assert decode_state_vector(encode_state_vector(vector)) == vector
+
+
+def test_a_state_vector_is_the_one_of_yrs() -> None:
+    assert decode_state_vector(document(4).get_state()) == {7: 4}
