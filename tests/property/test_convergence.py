@@ -19,9 +19,10 @@ class Devices(RuleBasedStateMachine):
     @initialize(
         skews=st.lists(st.integers(-5000, 5000), min_size=DEVICES, max_size=DEVICES),
         budget=st.sampled_from([800, 3000, 2**24]),
+        step_bytes=st.sampled_from([100, 1000, 2**20]),
     )
-    def begin(self, skews: list[int], budget: int) -> None:
-        self.world = World(DEVICES, skews, budget)
+    def begin(self, skews: list[int], budget: int, step_bytes: int) -> None:
+        self.world = World(DEVICES, skews, budget, step_bytes)
         self.number = 0
 
     @rule(index=device, count=st.integers(1, 5))

@@ -244,6 +244,30 @@ def test_when_the_store_fails_everybody_goes_and_nobody_is_told_it_is_stored() -
     assert not sent(effects)
 
 
+def test_a_large_answer_comes_in_parts_and_broadcasts_begin_after_the_last() -> None:
+    writer = Replica(POOL, ONE, 1)
+    rows = [writer.append([event(number, ONE)]) for number in range(1, 21)]
+    room = Room(rows, {1: ONE, 2: TWO}, step_bytes=400)
+    room.join(Peer(2, TWO))
+    room.receive(2, encode_frame(Hello(PROTOCOL, (), TWO, 2)))
+    reader = Replica(POOL, TWO, 2)
+    parts = 0
+    while True:
+        ((_, answer),) = sent(room.receive(2, encode_frame(Step1(reader.state_vector()))))
+        assert isinstance(answer, Update | Step2)
+        reader.integrate(answer.update)
+        parts += 1
+        room.join(Peer(1, ONE))
+        room.receive(1, encode_frame(Hello(PROTOCOL, (), ONE, 1)))
+        room.receive(1, encode_frame(Update(writer.append([event(100 + parts, ONE)]))))
+        assert room.take() is not None
+        heard = [connection for connection, _ in sent(room.committed())]
+        assert (2 in heard) == isinstance(answer, Step2)
+        if isinstance(answer, Step2):
+            break
+    assert parts > 3
+
+
 @settings(max_examples=200)
 @given(st.data())
 def test_a_mutated_update_never_stops_the_room(data: st.DataObject) -> None:

@@ -188,6 +188,33 @@ def test_events_of_others_are_in_the_log_before_the_journal_has_them(
     assert order == ["log", "journal"]
 
 
+def test_a_part_of_the_answer_makes_the_session_ask_for_the_rest() -> None:
+    writer = World(1)
+    writer.settle()
+    for number in range(3):
+        writer.record(0, f"event {number}")
+    parts = writer.devices[0].journal.saved.updates
+    bench = Bench()
+    bench.session.hello()
+    bench.give(Welcome((), 5, 0, bytes(16)))
+    bench.give(Step1(b"\x01\x01\x03"))
+    for clock, part in enumerate(parts[:-1], start=1):
+        assert bench.give(Update(part)) == [Step1(bytes([1, 1, clock]))]
+        assert bench.session.state is State.SYNCING
+    assert bench.give(Step2(parts[-1])) == []
+    assert bench.session.state is State.READY
+    assert bench.journal.saved.updates == parts
+
+
+def test_a_part_that_brings_nothing_is_refused() -> None:
+    bench = Bench()
+    bench.session.hello()
+    bench.give(Welcome((), 5, 0, bytes(16)))
+    bench.give(Step1(b"\x01\x01\x03"))
+    with pytest.raises(FrameError, match="nothing"):
+        bench.give(Update(b"\x00\x00"))
+
+
 def test_a_gap_is_transient() -> None:
     bench, other = Bench(), World(1)
     bench.ready()

@@ -4,6 +4,8 @@ from hypothesis import strategies as st
 from pycrdt import Array, Doc, Map, Text
 
 from localmem_protocol.errors import UpdateError
+from localmem_protocol.ledger import Ledger
+from localmem_protocol.limits import STEP_BYTES
 from localmem_protocol.updates import (
     Item,
     Update,
@@ -12,6 +14,7 @@ from localmem_protocol.updates import (
     decode_update,
     encode_state_vector,
     encode_update,
+    split,
 )
 
 ROOT = "00112233445566aa"
@@ -95,3 +98,39 @@ def test_state_vectors_round_trip(vector: dict[int, int]) -> None:
 
 def test_a_state_vector_is_the_one_of_yrs() -> None:
     assert decode_state_vector(document(4).get_state()) == {7: 4}
+
+
+@given(st.integers(1, 30), st.integers(0, 20), st.integers(1, 400))
+def test_the_pieces_of_an_update_merge_to_the_whole_one_after_the_other(
+    count: int, deleted: int, bytes_max: int
+) -> None:
+    whole = document(count, min(count, deleted))
+    later: Doc = Doc(client_id=9)  # type: ignore[type-arg]
+    later.apply_update(whole.get_update())
+    later.get(ROOT, type=Array).append(b"of another incarnation")
+    update = decode_update(later.get_update())
+    ledger, other = Ledger(), Doc()  # type: ignore[var-annotated]
+    for piece in split(update, bytes_max):
+        ledger.check(piece)
+        ledger.note(piece)
+        other.apply_update(encode_update(piece))
+    assert other.get_update() == later.get_update()
+
+
+def test_a_piece_holds_one_item_at_least_and_not_much_more_than_asked() -> None:
+    update = decode_update(document(20).get_update())
+    assert len(list(split(update, 1))) == 20
+    assert len(list(split(update, 10_000))) == 1
+    assert list(split(Update(), 10)) == [Update()]
+
+
+def test_a_stored_document_may_be_larger_than_a_sent_one() -> None:
+    doc = document(1)
+    for _ in range(9):
+        doc.get(ROOT, type=Array).append(bytes(1_000_000))
+    data = doc.get_update()
+    with pytest.raises(UpdateError, match="limit"):
+        decode_update(data)
+    update = decode_update(data, stored=True)
+    for piece in split(update, STEP_BYTES):
+        decode_update(encode_update(piece))

@@ -9,10 +9,16 @@ NodeError
 │   ├── WrongKey            the key does not fit
 │   ├── DamagedStore        both headers are unreadable
 │   ├── StoreBusy           another process owns it
-│   └── StoreFailed         a write or sync failed: nothing more is acknowledged until reopened
+│   ├── StoreFailed         a write or sync failed: nothing more is acknowledged until reopened
+│   └── DamagedIndex        a saved index that does not load: it is rebuilt from the events
 ├── KeyUnavailable          no key, or no place to keep one
+├── EncoderUnavailable      the model or its tokenizer is missing or does not load
 ├── DaemonError             the daemon did not start or does not answer
-└── SyncError               the hub refused, or is not set up
+├── SyncError               the hub refused, or is not set up
+└── HistoryError            the history of a git repository cannot be read
+    ├── GitMissing          git is not installed
+    ├── NotARepository      there is no git repository
+    └── NoCommits           it has no commits yet
 
 Every message says what happened and what to do, in one line.
 """
@@ -29,7 +35,12 @@ class ConfigError(NodeError):
 
 
 class QueryError(NodeError):
-    """A query that cannot be asked."""
+    """A query that cannot be asked; `field` is the argument that is wrong."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+        self.problem = problem
 
 
 class StoreError(NodeError):
@@ -60,8 +71,16 @@ class StoreFailed(StoreError):
     """A write or sync failed; nothing more is acknowledged until the store is reopened."""
 
 
+class DamagedIndex(StoreError):
+    """A saved index that does not load; the index is rebuilt from the events."""
+
+
 class KeyUnavailable(NodeError):
     """No key, or no place to keep one."""
+
+
+class EncoderUnavailable(NodeError):
+    """The model or its tokenizer is missing or does not load; words alone can still be searched."""
 
 
 class DaemonError(NodeError):
@@ -70,3 +89,23 @@ class DaemonError(NodeError):
 
 class SyncError(NodeError):
     """The hub refused, or sync is not set up."""
+
+
+class HistoryError(NodeError):
+    """The history of a git repository cannot be read."""
+
+
+class GitMissing(HistoryError):
+    """git is not installed."""
+
+
+class NotARepository(HistoryError):
+    """There is no git repository at this path."""
+
+
+class NoCommits(HistoryError):
+    """The repository has no commits yet."""
+
+
+class DemoError(NodeError):
+    """The demo cannot run, or something that it shows did not happen."""

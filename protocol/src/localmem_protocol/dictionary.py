@@ -49,21 +49,42 @@ def compress(plain: bytes, *, history: bytes = b"", level: int = LEVEL) -> bytes
 
 def decompress(piece: bytes, size_max: int, *, history: bytes = b"") -> bytes:
     """The inverse. Raises BatchError for altered bytes and for more than `size_max` of them."""
-    if not piece:
-        raise BatchError("empty compressed piece")
-    version = piece[0]
-    data = _digested(version, LEVEL) if not history else _prefix(version, history)
-    decompressor = zstandard.ZstdDecompressor(
-        dict_data=data, format=zstandard.FORMAT_ZSTD1_MAGICLESS
-    )
-    try:
-        # Every frame of ours states its size, so a bomb is refused before it is unpacked.
-        frame = zstandard.get_frame_parameters(piece[1:], format=zstandard.FORMAT_ZSTD1_MAGICLESS)
-        if not 0 <= frame.content_size <= size_max:
-            raise BatchError(f"unpacks to more than {size_max} bytes")
-        return decompressor.decompress(piece[1:], allow_extra_data=False)
-    except zstandard.ZstdError as error:
-        raise BatchError(f"does not decompress: {error}") from None
+    return Decompressor().decompress(piece, size_max, history=history)
+
+
+class Decompressor:
+    """Opens many pieces; for one thread at a time. Setting one up takes longer than a piece."""
+
+    def __init__(self) -> None:
+        self._ready: dict[int, zstandard.ZstdDecompressor] = {}
+
+    def decompress(self, piece: bytes, size_max: int, *, history: bytes = b"") -> bytes:
+        """As the function of this name."""
+        if not piece:
+            raise BatchError("empty compressed piece")
+        frame = piece[1:]
+        try:
+            # Every frame of ours states its size, so a bomb is refused before it is unpacked.
+            parameters = zstandard.get_frame_parameters(
+                frame, format=zstandard.FORMAT_ZSTD1_MAGICLESS
+            )
+            if not 0 <= parameters.content_size <= size_max:
+                raise BatchError(f"unpacks to more than {size_max} bytes")
+            return self._with(piece[0], history).decompress(frame, allow_extra_data=False)
+        except zstandard.ZstdError as error:
+            raise BatchError(f"does not decompress: {error}") from None
+
+    def _with(self, version: int, history: bytes) -> zstandard.ZstdDecompressor:
+        if history:
+            return _decompressor(_prefix(version, history))
+        ready = self._ready.get(version)
+        if ready is None:
+            ready = self._ready[version] = _decompressor(_digested(version, LEVEL))
+        return ready
+
+
+def _decompressor(data: zstandard.ZstdCompressionDict | None) -> zstandard.ZstdDecompressor:
+    return zstandard.ZstdDecompressor(dict_data=data, format=zstandard.FORMAT_ZSTD1_MAGICLESS)
 
 
 def _parameters(level: int) -> zstandard.ZstdCompressionParameters:

@@ -8,6 +8,7 @@ ProtocolError
     ├── RefusedError        the hub said no, and why (its own code and permanence)
     ├── UpdateError         a Yjs update that a sealed room does not take
     │   └── GapError        …because something before it is missing: ask again, nothing is wrong
+    ├── MergeError          a document that can no longer be trusted: load it again
     ├── BatchError          a batch that opens but does not parse
     └── SealError           a batch that does not open: wrong key, altered, or out of its place
 
@@ -77,6 +78,16 @@ class GapError(UpdateError):
     """An update whose predecessor is missing; a fresh sync step brings it."""
 
     code = "gap"
+    permanent = False
+
+
+class MergeError(RemoteError):
+    """The CRDT library failed on a checked update; its document may be half changed.
+
+    Discard the document, and load it again from what is stored.
+    """
+
+    code = "merge"
     permanent = False
 
 

@@ -8,7 +8,8 @@ state vector; step 2 and update: an update). The others say who is there and wha
                                  ◀── Welcome(client, clock, head), Step1(hub's state vector)
       Step2(what the hub lacks)  ──▶
       Step1(own state vector)    ──▶
-                                 ◀── Step2(what the device lacks)
+                                 ◀── Step2(what the device lacks), or Update(a part of it):
+      Step1(own state vector)    ──▶    …then the device asks for the rest
       Update …                   ──▶
                                  ◀── Ack(client, clock): everything before `clock` is on disk
                                  ◀── Update … of others

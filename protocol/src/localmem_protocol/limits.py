@@ -35,6 +35,10 @@ SEGMENT_BATCHES_MAX: Final = 16
 UPDATE_BYTES_MAX: Final = 8 * 1024 * 1024
 """Bytes of one Yjs update on the wire."""
 
+STEP_BYTES: Final = 2 * 1024 * 1024
+"""Sealed bytes of one answer to a state vector; who lacks more asks again. Must leave one update
+room for a largest batch beside it."""
+
 UPDATE_STRUCTS_MAX: Final = 65_536
 """Structs of one Yjs update."""
 

@@ -23,9 +23,10 @@ from localmem_protocol.envelope import (
     batch_hash,
     opens_segment,
 )
-from localmem_protocol.errors import BatchError, SealError, UpdateError
+from localmem_protocol.errors import BatchError, MergeError, SealError, UpdateError
 from localmem_protocol.events import Event
 from localmem_protocol.ledger import Ledger
+from localmem_protocol.limits import STEP_BYTES
 from localmem_protocol.updates import (
     Item,
     Update,
@@ -34,6 +35,7 @@ from localmem_protocol.updates import (
     decode_update,
     encode_state_vector,
     encode_update,
+    split,
 )
 
 
@@ -56,13 +58,13 @@ class Integrated:
 
 
 def merge(doc: Doc[Array[bytes]], update: bytes) -> None:
-    """Apply a checked update. Raises UpdateError if the CRDT library will not have it."""
+    """Apply a checked update. Raises MergeError if the CRDT library will not have it."""
     try:
         doc.apply_update(update)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # pyo3's PanicException is no Exception
-        raise UpdateError(f"the CRDT library refused it: {type(error).__name__}") from None
+        raise MergeError(f"the CRDT library refused an update: {type(error).__name__}") from None
 
 
 class Replica:
@@ -84,7 +86,7 @@ class Replica:
         self._own_bytes = 0  # sealed bytes in the own array, evicted ones counted until `evict`
         self.loaded = Integrated()
         for update in updates:
-            self._take(update, decode_update(update), self.loaded)
+            self._take(update, decode_update(update, stored=True), self.loaded)
         mine = self.ledger.account(client)
         self._sealer = Sealer(pool, device, client, mine.head if mine else NO_HASH)
 
@@ -102,7 +104,7 @@ class Replica:
             return account.head or None if account else None
         vector = decode_state_vector(self._doc.get_state())
         vector[self.client] = clock - 1
-        newer = decode_update(self._doc.get_update(encode_state_vector(vector)))
+        newer = decode_update(self._doc.get_update(encode_state_vector(vector)), stored=True)
         for item in newer.items.get(self.client, ()):
             if item.contents is not None and item.clock < clock <= item.end:
                 return batch_hash(item.contents[clock - 1 - item.clock])
@@ -116,14 +118,17 @@ class Replica:
         """The whole document as one update."""
         return self._doc.get_update()
 
-    def own_part(self, state_vector: bytes) -> bytes | None:
+    def own_part(self, state_vector: bytes) -> list[bytes]:
         """What a hub with this state vector lacks of the own array, under every own client id.
 
-        None if it lacks nothing; deletes are always sent, since state vectors do not tell them.
+        In pieces to be sent in this order; none if it lacks nothing. Deletes are always sent, since
+        state vectors do not tell them.
         """
-        update = decode_update(self._doc.get_update(state_vector))
+        update = decode_update(self._doc.get_update(state_vector), stored=True)
         part = update.only(self.ledger.clients_of(self.device))
-        return encode_update(part) if part.items or part.deletes else None
+        if not part.items and not part.deletes:
+            return []
+        return [encode_update(piece) for piece in split(part, STEP_BYTES)]
 
     def append(self, events: Sequence[Event]) -> bytes:
         """Seal a batch and append it to the own array; the update to keep and then to send."""
@@ -209,5 +214,5 @@ class Replica:
         finally:
             self._doc.unobserve(subscription)
         (update,) = updates
-        self.ledger.note(decode_update(update))
+        self.ledger.note(decode_update(update, stored=True))
         return update

@@ -19,7 +19,13 @@ from dataclasses import dataclass, field
 from pycrdt import Array, Doc
 
 from localmem_protocol.envelope import NO_HASH
-from localmem_protocol.errors import FrameError, GapError, ProtocolError, UpdateError
+from localmem_protocol.errors import (
+    FrameError,
+    GapError,
+    MergeError,
+    ProtocolError,
+    UpdateError,
+)
 from localmem_protocol.events import is_device_id
 from localmem_protocol.frames import (
     CAPABILITIES,
@@ -37,7 +43,7 @@ from localmem_protocol.frames import (
 )
 from localmem_protocol.frames import Update as UpdateFrame
 from localmem_protocol.ledger import Ledger
-from localmem_protocol.limits import CLIENT_ID_MAX
+from localmem_protocol.limits import CLIENT_ID_MAX, STEP_BYTES
 from localmem_protocol.replica import merge
 from localmem_protocol.updates import (
     Item,
@@ -48,6 +54,7 @@ from localmem_protocol.updates import (
     decode_update,
     encode_state_vector,
     encode_update,
+    split,
 )
 
 
@@ -105,6 +112,7 @@ class Commit:
     clients: dict[int, str] = field(default_factory=dict)
     quarantined: list[Quarantined] = field(default_factory=list)
     effects: list[Effect] = field(default_factory=list)
+    acks: dict[int, Ack] = field(default_factory=dict)  # connection -> the newest
 
     def __bool__(self) -> bool:
         return bool(self.rows or self.clients or self.quarantined)
@@ -114,14 +122,19 @@ class Room:
     """One pool. `updates` are its stored rows in order, `clients` the registered client ids."""
 
     def __init__(
-        self, updates: Iterable[bytes] = (), clients: dict[int, str] | None = None
+        self,
+        updates: Iterable[bytes] = (),
+        clients: dict[int, str] | None = None,
+        *,
+        step_bytes: int = STEP_BYTES,
     ) -> None:
+        self._step_bytes = step_bytes
         self._doc: Doc[Array[bytes]] = Doc()
         self._ledger = Ledger()
         for client, device in (clients or {}).items():
             self._ledger.register(client, device)
         for data in updates:
-            update = decode_update(data)
+            update = decode_update(data, stored=True)
             merge(self._doc, data)
             self._ledger.note(update)
         self._peers: dict[int, Peer] = {}
@@ -155,7 +168,10 @@ class Room:
         self._synced.discard(connection)
 
     def receive(self, connection: int, data: bytes) -> list[Effect]:
-        """Take one frame; what to do now. A connection that is not here any more is ignored."""
+        """Take one frame; what to do now. A connection that is not here any more is ignored.
+
+        Raises MergeError when the document can no longer be trusted: discard the room.
+        """
         peer = self._peers.get(connection)
         if peer is None:
             return []
@@ -167,15 +183,13 @@ class Room:
                 raise FrameError(f"a {type(frame).__name__} before Hello")
             match frame:
                 case Step1(vector):
-                    decode_state_vector(vector)
-                    self._synced.add(connection)
-                    return self._after_commit(
-                        Send(connection, encode_frame(Step2(self._doc.get_update(vector))))
-                    )
+                    return self._answer(connection, vector)
                 case Step2(update) | UpdateFrame(update):
                     return self._write(peer, update)
                 case _:
                     raise FrameError(f"a {type(frame).__name__} from a device")
+        except MergeError:
+            raise
         except GapError as error:
             return self._refuse(peer, Close.GAP, str(error))
         except ProtocolError as error:
@@ -193,6 +207,9 @@ class Room:
         if self._under_way is None:
             raise ValueError("no commit is under way")
         effects = self._under_way.effects
+        effects += (
+            Send(connection, encode_frame(ack)) for connection, ack in self._under_way.acks.items()
+        )
         self._under_way = None
         here = self._peers
         return [
@@ -202,6 +219,18 @@ class Room:
     def failed(self, reason: str) -> list[Effect]:
         """The store does not have it: everybody out, and discard this room."""
         return [Drop(connection, Close.STORE_FAILED, reason) for connection in self._peers]
+
+    def _answer(self, connection: int, vector: bytes) -> list[Effect]:
+        """What somebody with this state vector lacks, or the first part of it."""
+        decode_state_vector(vector)
+        data = self._doc.get_update(vector)
+        if len(data) > self._step_bytes:
+            pieces = split(decode_update(data, stored=True), self._step_bytes)
+            data = encode_update(next(pieces))
+            if next(pieces, None) is not None:
+                return self._after_commit(Send(connection, encode_frame(UpdateFrame(data))))
+        self._synced.add(connection)  # from now on it hears of everything as it happens
+        return self._after_commit(Send(connection, encode_frame(Step2(data))))
 
     def _greet(self, peer: Peer, hello: Hello) -> list[Effect]:
         if hello.protocol != PROTOCOL:
@@ -266,9 +295,11 @@ class Room:
             self._next.quarantined.append(Quarantined(peer.device, data, str(error)))
             return self._refuse(peer, Close.REFUSED_UPDATE, str(error))
         client = self._clients[peer.connection]
-        return self._after_commit(
-            Send(peer.connection, encode_frame(Ack(client, self._ledger.clock(client))))
-        )
+        ack = Ack(client, self._ledger.clock(client))
+        if (waiting := self._waiting()) is None:
+            return [Send(peer.connection, encode_frame(ack))]
+        waiting.acks[peer.connection] = ack
+        return []
 
     def _new_part(self, update: Update, device: str) -> Update:
         """The checked update without what is here. Raises GapError, UpdateError."""
@@ -288,7 +319,9 @@ class Room:
                 items[client] = fresh
         deletes: Ranges = {}
         if update.deletes:
-            deleted = decode_update(self._doc.get_update(self._doc.get_state())).deletes
+            deleted = decode_update(
+                self._doc.get_update(self._doc.get_state()), stored=True
+            ).deletes
             deletes = {
                 client: news
                 for client, ranges in update.deletes.items()
@@ -300,20 +333,22 @@ class Room:
         """Refuse other bytes than ours at a clock that is known."""
         vector = decode_state_vector(self._doc.get_state())
         vector[client] = run[0].clock
-        ours = decode_update(self._doc.get_update(encode_state_vector(vector)))
+        ours = decode_update(self._doc.get_update(encode_state_vector(vector)), stored=True)
         held = _contents(ours.items.get(client, []))
         for clock, sealed in _contents(run).items():
             if clock < known and held.get(clock, sealed) != sealed:
                 raise UpdateError(f"other bytes than before at clock {clock} of client {client}")
 
+    def _waiting(self) -> Commit | None:
+        """The commit after which something may be said now; None if nothing is uncommitted."""
+        return self._next if self._next else self._under_way
+
     def _after_commit(self, *effects: Effect) -> list[Effect]:
         """Keep the order: what follows an uncommitted write is said after its commit."""
-        if self._next:
-            self._next.effects += effects
-        elif self._under_way is not None:
-            self._under_way.effects += effects
-        else:
+        waiting = self._waiting()
+        if waiting is None:
             return list(effects)
+        waiting.effects += effects
         return []
 
     def _refuse(self, peer: Peer, code: int, reason: str) -> list[Effect]:

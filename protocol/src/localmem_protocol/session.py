@@ -13,12 +13,16 @@ newest batch there. If it knows more than we do, or another batch at that place,
 was restored from a backup or cloned: its document cannot be continued. It asks for a new client id,
 starts with an empty document, and whatever its event log has that the hub lacks is sealed again.
 
+An answer of the hub is bounded. While there is more it comes as Update, and SYNCING asks again for
+what follows; the last one is Step2. Until then the hub broadcasts nothing to this connection.
+
 What must be on disk before what is decided here and nowhere else: events of others go to the event
 log before the update that brought them is journalled; an own batch is journalled before it is sent.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -55,6 +59,10 @@ JOURNAL_UPDATES_MAX: Final = 256
 
 ARRAY_BYTES_MAX: Final = 16 * 1024 * 1024
 """Sealed bytes that a device keeps in its own array; older segments are evicted."""
+
+
+PROBLEMS_MAX: Final = 64
+"""Batches that did not open, kept for a look; all are counted."""
 
 
 class EventLog(Protocol):
@@ -129,14 +137,18 @@ class State(Enum):
 
 
 class Session:
-    """One device's synchronisation of one pool."""
+    """One device's synchronisation of one pool.
+
+    `problems` are the latest batches that did not open, `unreadable` is how many there were.
+    """
 
     def __init__(
         self, pool: PoolKey, log: EventLog, journal: Journal, array_bytes_max: int = ARRAY_BYTES_MAX
     ) -> None:
         self.pool = pool
         self.state = State.OFFLINE
-        self.problems: list[Problem] = []
+        self.problems: deque[Problem] = deque(maxlen=PROBLEMS_MAX)
+        self.unreadable = 0
         self._log = log
         self._journal = journal
         self._array_bytes_max = array_bytes_max
@@ -194,7 +206,9 @@ class Session:
                 self._integrate(update)
                 self.state = State.READY
                 return []
-            case Update(update), State.SYNCING | State.READY:
+            case Update(update), State.SYNCING:
+                return self._more(update)
+            case Update(update), State.READY:
                 self._integrate(update)
                 return []
             case Ack(client, clock), State.SYNCING | State.READY:
@@ -261,11 +275,21 @@ class Session:
         hub = decode_state_vector(vector)
         clock = min(hub.get(self.replica.client, 0), self.replica.clock)
         self._confirmed(self.replica.client, clock)
-        part = self.replica.own_part(vector)
-        frames = [] if part is None else [encode_frame(Step2(part))]
+        *parts, last = self.replica.own_part(vector) or [NOTHING]
+        frames = [encode_frame(Update(part)) for part in parts]
+        frames += [encode_frame(Step2(last))] if last != NOTHING else []
         if self.state is State.SYNCING:
             frames.append(encode_frame(Step1(self.replica.state_vector())))
         return frames
+
+    def _more(self, update: bytes) -> list[bytes]:
+        """A part of what the hub has: ask for what follows it."""
+        before = self.replica.state_vector()
+        self._integrate(update)
+        vector = self.replica.state_vector()
+        if vector == before:
+            raise FrameError("a part of what we lack that brings nothing")
+        return [encode_frame(Step1(vector))]
 
     def _integrate(self, update: bytes) -> None:
         result = self.replica.integrate(update)
@@ -284,6 +308,7 @@ class Session:
 
     def _keep(self, result: Integrated) -> None:
         self.problems += result.problems
+        self.unreadable += len(result.problems)
         self._present.update(
             event.id
             for event in result.events

@@ -11,7 +11,8 @@ error and is lost at the next compaction, and a mutated one can panic. Layout as
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -82,13 +83,16 @@ class Update:
         )
 
 
-def decode_update(data: bytes) -> Update:
-    """Parse an update of a sealed document. Raises UpdateError naming what it refuses."""
-    if len(data) > UPDATE_BYTES_MAX:
+def decode_update(data: bytes, *, stored: bool = False) -> Update:
+    """Parse an update of a sealed document. Raises UpdateError naming what it refuses.
+
+    What this process or its store made (`stored`) may be a whole document, of any size.
+    """
+    if len(data) > UPDATE_BYTES_MAX and not stored:
         raise UpdateError(f"{len(data)} bytes, over the limit of {UPDATE_BYTES_MAX}")
     reader = Reader(data, UpdateError)
     items: dict[int, list[Item]] = {}
-    left = UPDATE_STRUCTS_MAX
+    structs_max = left = VARUINT_MAX if stored else UPDATE_STRUCTS_MAX
     for _ in range(reader.varuint(CLIENTS_MAX)):
         count = reader.varuint(left)
         left -= count
@@ -97,12 +101,12 @@ def decode_update(data: bytes) -> Update:
             raise UpdateError("a client listed twice, or with nothing")
         run = items[client] = []
         for _ in range(count):
-            item = _read_item(reader, clock)
+            item = _read_item(reader, clock, structs_max)
             clock = item.end
             if clock > VARUINT_MAX:
                 raise UpdateError("a clock out of bounds")
             run.append(item)
-    deletes = _read_ranges(reader)
+    deletes = _read_ranges(reader, structs_max)
     reader.finish()
     return Update(items, deletes)
 
@@ -142,6 +146,23 @@ def after(run: list[Item], client: int, clock: int) -> list[Item]:
     return kept
 
 
+def split(update: Update, bytes_max: int) -> Iterator[Update]:
+    """An update in pieces of about `bytes_max` sealed bytes, each to be merged after those before.
+
+    One item at least is in each; what is deleted follows with the piece that reaches it, or comes
+    with the first if it was there before. Gives one empty update for an empty one.
+    """
+    deletes = {client: list(ranges) for client, ranges in update.deletes.items()}
+    piece, size = Update(), 0
+    for client, item in _in_order(update.items):
+        if size and size + _weight(item) > bytes_max:
+            yield replace(piece, deletes=_reached_deletes(deletes, piece, update))
+            piece, size = Update(), 0
+        _extend(piece.items.setdefault(client, []), client, item)
+        size += _weight(item)
+    yield replace(piece, deletes=deletes)
+
+
 def decode_state_vector(data: bytes) -> dict[int, int]:
     """client -> next clock. Raises UpdateError."""
     reader = Reader(data, UpdateError)
@@ -157,7 +178,76 @@ def encode_state_vector(vector: dict[int, int]) -> bytes:
     )
 
 
-def _read_item(reader: Reader, clock: int) -> Item:
+def _weight(item: Item) -> int:
+    return sum(map(len, item.contents or ())) + 16
+
+
+def _in_order(items: dict[int, list[Item]]) -> Iterator[tuple[int, Item]]:
+    """Single clocks, or deleted runs, of every client, each after what it builds on."""
+    waiting = {client: deque(_singles(client, run)) for client, run in items.items()}
+    while waiting:
+        moved = False
+        for client, run in list(waiting.items()):
+            while run and not any(
+                neighbour is not None
+                and neighbour[0] != client
+                and neighbour[0] in waiting
+                and waiting[neighbour[0]][0].clock <= neighbour[1]
+                for neighbour in (run[0].origin, run[0].right)
+            ):
+                yield client, run.popleft()
+                moved = True
+            if not run:
+                del waiting[client]
+        if not moved:
+            raise UpdateError("items that wait for each other")
+
+
+def _singles(client: int, run: list[Item]) -> Iterator[Item]:
+    for item in run:
+        if item.contents is None or item.length == 1:
+            yield item
+            continue
+        yield replace(item, length=1, contents=item.contents[:1])
+        for clock in range(item.clock + 1, item.end):
+            content = item.contents[clock - item.clock]
+            yield Item(clock, 1, (content,), (client, clock - 1), item.right)
+
+
+def _extend(run: list[Item], client: int, item: Item) -> None:
+    """Put an item at the end of a run, as one with the item before it if it continues that."""
+    last = run[-1] if run else None
+    if (
+        last is not None
+        and last.contents is not None
+        and item.contents is not None
+        and (item.origin, item.right) == ((client, item.clock - 1), last.right)
+    ):
+        run[-1] = replace(
+            last, length=last.length + item.length, contents=last.contents + item.contents
+        )
+    else:
+        run.append(item)
+
+
+def _reached_deletes(deletes: Ranges, piece: Update, whole: Update) -> Ranges:
+    """Take out of `deletes` what this piece reaches."""
+    reached: Ranges = {}
+    for client in list(deletes):
+        end = VARUINT_MAX
+        if client in whole.items:
+            run = piece.items.get(client)
+            end = run[-1].end if run else 0
+        due = [one for one in deletes[client] if one[0] + one[1] <= end]
+        if due:
+            reached[client] = due
+            deletes[client] = [one for one in deletes[client] if one not in due]
+            if not deletes[client]:
+                del deletes[client]
+    return reached
+
+
+def _read_item(reader: Reader, clock: int, structs_max: int) -> Item:
     info = reader.byte()
     kind = info & 0x1F
     if kind == _GC and info == _GC:
@@ -173,7 +263,7 @@ def _read_item(reader: Reader, clock: int) -> Item:
         root = reader.text(NAME_BYTES_MAX)
     if kind == _DELETED:
         return Item(clock, _length(reader), None, origin, right, root)
-    contents = tuple(_read_buffer(reader) for _ in range(_length(reader, UPDATE_STRUCTS_MAX)))
+    contents = tuple(_read_buffer(reader) for _ in range(_length(reader, structs_max)))
     return Item(clock, len(contents), contents, origin, right, root)
 
 
@@ -194,9 +284,8 @@ def _read_id(reader: Reader) -> Id:
     return (reader.varuint(), reader.varuint())
 
 
-def _read_ranges(reader: Reader) -> Ranges:
+def _read_ranges(reader: Reader, left: int) -> Ranges:
     found: Ranges = {}
-    left = UPDATE_STRUCTS_MAX
     for _ in range(reader.varuint(CLIENTS_MAX)):
         client, count = reader.varuint(), reader.varuint(left)
         left -= count

@@ -38,7 +38,8 @@ def explore(seed: int, *, devices: int = 3, steps: int = 200) -> str:
     chance = SeededRandom(seed)
     skews = [chance.below(4001) - 2000 for _ in range(devices)]
     budget = 1000 + chance.below(3000) if chance.below(3) == 0 else ARRAY_BYTES_MAX
-    world = World(devices, skews, budget)
+    step_bytes = 200 + chance.below(2000)
+    world = World(devices, skews, budget, step_bytes)
 
     def anyone() -> int:
         return chance.below(devices)

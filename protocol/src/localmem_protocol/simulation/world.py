@@ -22,6 +22,7 @@ from localmem_protocol.envelope import PoolKey
 from localmem_protocol.errors import ProtocolError
 from localmem_protocol.events import Event
 from localmem_protocol.frames import Ack, decode_frame
+from localmem_protocol.limits import STEP_BYTES
 from localmem_protocol.room import Drop, Effect, Peer, Quarantined, Room
 from localmem_protocol.session import ARRAY_BYTES_MAX, Session
 from localmem_protocol.simulation.memory import MemoryJournal, MemoryLog
@@ -60,18 +61,19 @@ class Hub:
     `stored` is the clock up to which the rows hold each client's batches.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, step_bytes: int) -> None:
+        self._step_bytes = step_bytes
         self.rows: list[bytes] = []
         self.stored: dict[int, int] = {}
         self.clients: dict[int, str] = {}
         self.quarantined: list[Quarantined] = []
         self.links: dict[int, Link] = {}
-        self.room = Room()
+        self.room = Room(step_bytes=step_bytes)
 
     def restart(self) -> None:
         """Lose what was not committed, and every connection."""
         self.links.clear()
-        self.room = Room(self.rows, self.clients)
+        self.room = Room(self.rows, self.clients, step_bytes=self._step_bytes)
 
     def carry_out(self, effects: Sequence[Effect]) -> None:
         """What the room decided."""
@@ -111,11 +113,15 @@ class World:
     """Devices, a hub, and time that only moves when something happens."""
 
     def __init__(
-        self, devices: int, skews_ms: Sequence[int] = (), array_bytes_max: int = ARRAY_BYTES_MAX
+        self,
+        devices: int,
+        skews_ms: Sequence[int] = (),
+        array_bytes_max: int = ARRAY_BYTES_MAX,
+        step_bytes: int = STEP_BYTES,
     ) -> None:
         self.pool = PoolKey("simulation", 1, bytes(range(32)))
         self.now_ms = 1_760_000_000_000
-        self.hub = Hub()
+        self.hub = Hub(step_bytes)
         self.recorded: dict[str, Event] = {}
         self.may_be_lost: set[str] = set()
         self._array_bytes_max = array_bytes_max
@@ -318,13 +324,13 @@ class World:
 
 def _ends(update: bytes) -> dict[int, int]:
     """client -> the clock after what an update holds of it."""
-    return {client: run[-1].end for client, run in decode_update(update).items.items()}
+    return {client: run[-1].end for client, run in decode_update(update, stored=True).items.items()}
 
 
 def _structs(document: bytes) -> dict[Id, tuple[bytes | None, Id | None, str | None]]:
     """Every clock's content and place, however a replica happens to group them into runs."""
     found: dict[Id, tuple[bytes | None, Id | None, str | None]] = {}
-    for client, run in decode_update(document).items.items():
+    for client, run in decode_update(document, stored=True).items.items():
         for item in run:
             for clock in range(item.clock, item.end):
                 content = item.contents[clock - item.clock] if item.contents else None

@@ -1,0 +1,62 @@
+# Two commands for newcomers: `make demo` and `make test`. CONTRIBUTING.md has the others.
+# Needs Python 3.11 or later, make, and a C++ compiler. PYTHON picks another interpreter.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+SOURCES := pyproject.toml */pyproject.toml models/*/pyproject.toml
+# Packages of Debian: git for the demo's history and the tests.
+SYSTEM_PACKAGES := git make g++ python3-venv strace
+
+.PHONY: demo install test test-full check lint types contracts system clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.demo
+	$(BIN)/localmem demo
+
+install: $(VENV)/.install
+
+test: $(VENV)/.install
+	$(BIN)/python -m pytest
+
+test-full: $(VENV)/.install
+	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -m "full or not full"
+
+check: lint types contracts
+
+lint: $(VENV)/.install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.install
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+contracts: $(VENV)/.install
+	$(BIN)/lint-imports --no-logo
+
+system:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update --quiet && \
+		DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends $(SYSTEM_PACKAGES); \
+	else \
+		echo "Run as root: apt-get install $(SYSTEM_PACKAGES)"; \
+	fi
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "localmem needs Python 3.11 or later")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install "pip>=25.1" # dependency groups
+
+# Editable, so that a change in the sources needs no new installation.
+$(VENV)/.demo: $(SOURCES) | $(VENV)/bin/python
+	$(PIP) install -e ./protocol -e ./models/minilm -e ./node -e ./hub
+	touch $@
+
+$(VENV)/.install: $(VENV)/.demo
+	$(PIP) install --group dev
+	touch $@

@@ -1,0 +1,41 @@
+"""Runs one benchmark: `python -m bench NAME [--json] …`; `python -m bench --list` names them."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from localmem_node.errors import NodeError
+
+BENCHMARKS: Final = {
+    "git": ("bench.git_hunks", "commit subjects against the hunks of their commits"),
+    "hub": ("bench.hub", "updates that a hub merges, stores and passes on"),
+    "latency": ("bench.latency", "a warm query through the socket, against its encoding alone"),
+    "search": ("bench.search_time", "time of a search, without encoding the query"),
+}
+"""Name: the module, whose `main(arguments)` runs it, and what it measures."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Dispatch; 0, 1 when the benchmark cannot run, 2 when there is none of that name."""
+    if arguments == ["--list"]:
+        width = max(map(len, BENCHMARKS))
+        for name, (_, subject) in BENCHMARKS.items():
+            print(f"{name:<{width}}  {subject}")
+        return 0
+    if not arguments or arguments[0] not in BENCHMARKS:
+        asked = f"no benchmark {arguments[0]!r}" if arguments else "no benchmark named"
+        print(f"bench: {asked}; there are {', '.join(BENCHMARKS)}", file=sys.stderr)
+        return 2
+    try:
+        importlib.import_module(BENCHMARKS[arguments[0]][0]).main(arguments[1:])
+    except NodeError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

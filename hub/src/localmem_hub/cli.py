@@ -1,0 +1,222 @@
+"""The command line `localmem-hub`: serve, migrate, token.
+
+Exit codes: 0 done, 1 it failed, 2 it was asked wrongly. Errors are one line on stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from localmem_hub import __version__
+from localmem_hub.errors import ConfigError, HubError
+from localmem_hub.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from localmem_hub.seams import Role
+    from localmem_hub.store import SqlStore
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+
+
+def common(command: Command) -> Command:
+    """The options of every command."""
+    options = (
+        click.option("--config", type=click.Path(path_type=Path), help="A TOML file of settings."),
+        click.option("--database", metavar="URL", help="sqlite:///PATH"),
+        click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="localmem-hub")
+def group() -> None:
+    """Keep localmem's devices in sync, without being able to read what they say."""
+
+
+@group.command()
+@common
+@click.option("--host", help="Address to listen on; 127.0.0.1 unless told.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 takes a free one.")
+@click.option("--migrate", is_flag=True, help="Bring an older database to this release first.")
+def serve(
+    config: Path | None,
+    database: str | None,
+    as_json: bool,
+    host: str | None,
+    port: int | None,
+    migrate: bool,
+) -> None:
+    """Run the hub until it is told to stop."""
+    from localmem_hub.app import create_app
+    from localmem_hub.server import run
+    from localmem_hub.system import SystemClock
+
+    settings = _settings(config, database=database, host=host, port=port)
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        stream=sys.stderr,
+    )
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    if settings.host not in LOOPBACK:
+        logging.getLogger(__name__).warning(
+            "listening on %s without TLS: put a TLS proxy in front, or tokens travel in the clear",
+            settings.host,
+        )
+    store = _open_store(settings, migrate=migrate)
+
+    def announce(url: str, bound: int) -> None:
+        if as_json:
+            click.echo(json.dumps({"url": url, "port": bound}))
+        else:
+            click.echo(f"localmem-hub listens on {url}")
+        sys.stdout.flush()
+
+    try:
+        run(create_app(store, SystemClock()), settings.host, settings.port, announce)
+    finally:
+        store.close()
+
+
+@group.command()
+@common
+def migrate(config: Path | None, database: str | None, as_json: bool) -> None:
+    """Bring the database to this release."""
+    from localmem_hub.database import open_engine, prepare
+
+    engine = open_engine(_settings(config, database=database).database)
+    try:
+        migrated = prepare(engine, migrate=True)
+    finally:
+        engine.dispose()
+    text = "the database was migrated" if migrated else "the database was up to date already"
+    click.echo(json.dumps({"migrated": migrated}) if as_json else text)
+
+
+@group.group()
+def token() -> None:
+    """Let devices in, and shut them out."""
+
+
+@token.command("create")
+@common
+@click.option("--pool", required=True, help="The pool that it opens; made if there is none.")
+@click.option("--device", metavar="HEX", help="The device it is for; else the first to use it.")
+@click.option("--role", type=click.Choice(["writer", "reader"]), default="writer")
+def create_token(
+    config: Path | None,
+    database: str | None,
+    as_json: bool,
+    pool: str,
+    device: str | None,
+    role: Role,
+) -> None:
+    """Make a token, and print it: it is not shown again."""
+    from localmem_hub.system import SystemClock, SystemRandom
+
+    store = _open_store(_settings(config, database=database))
+    try:
+        made = store.tokens.create(pool, device, role, SystemRandom(), SystemClock().now_ms())
+    finally:
+        store.close()
+    fields = {"id": made.id, "pool": pool, "device": device, "role": role, "token": made.text}
+    click.echo(json.dumps(fields) if as_json else made.text)
+
+
+@token.command("list")
+@common
+@click.option("--pool", help="Only those of this pool.")
+def list_tokens(config: Path | None, database: str | None, as_json: bool, pool: str | None) -> None:
+    """List the tokens, without their secrets."""
+    store = _open_store(_settings(config, database=database))
+    try:
+        records = store.tokens.list(pool)
+    finally:
+        store.close()
+    if as_json:
+        click.echo(json.dumps({"tokens": [vars(record) for record in records]}))
+        return
+    for record in records:
+        state = "revoked" if record.revoked_ms is not None else f"seen {_when(record.last_seen_ms)}"
+        device = record.device or "no device yet"
+        click.echo(f"{record.id}  {record.pool}  {record.role}  {device}  {state}")
+
+
+@token.command("revoke")
+@common
+@click.argument("token_id", metavar="ID")
+def revoke_token(config: Path | None, database: str | None, as_json: bool, token_id: str) -> None:
+    """End a token. A running hub drops its connections within half a minute."""
+    from localmem_hub.system import SystemClock
+
+    store = _open_store(_settings(config, database=database))
+    try:
+        known = store.tokens.revoke(token_id, SystemClock().now_ms())
+    finally:
+        store.close()
+    if not known:
+        raise ConfigError(f"id: there is no token {token_id[:40]!r}; see `localmem-hub token list`")
+    click.echo(json.dumps({"id": token_id, "revoked": True}) if as_json else f"{token_id} revoked")
+
+
+def main() -> None:
+    """Run the command line; the process ends with its exit code."""
+    try:
+        code = group.main(standalone_mode=False)
+    except click.Abort:
+        sys.exit(130)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        _complain(error.format_message())
+        sys.exit(error.exit_code)
+    except ConfigError as error:
+        _complain(str(error))
+        sys.exit(2)
+    except HubError as error:
+        _complain(str(error))
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _settings(config: Path | None, **overrides: object) -> Settings:
+    return load_settings(os.environ, Path.home(), config, overrides)
+
+
+def _open_store(settings: Settings, *, migrate: bool = False) -> SqlStore:
+    from localmem_hub.database import open_engine, prepare
+    from localmem_hub.store import SqlStore
+
+    engine = open_engine(settings.database)
+    try:
+        prepare(engine, migrate=migrate)
+    except HubError:
+        engine.dispose()
+        raise
+    return SqlStore(engine)
+
+
+def _when(time_ms: int | None) -> str:
+    if time_ms is None:
+        return "never"
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _complain(message: str) -> None:
+    line = " ".join(message.split())
+    click.echo(f"localmem-hub: {line}", err=True)

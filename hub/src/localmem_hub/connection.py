@@ -1,0 +1,78 @@
+"""One WebSocket connection: what waits to be sent on it, within a bound.
+
+Nobody waits for a slow reader: what a room says is queued here, and a queue over
+OUTGOING_BYTES_MAX is thrown away with its connection. The device catches up by its state vector.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from localmem_hub.limits import CLOSE_SECONDS
+from localmem_protocol.frames import Close
+from localmem_protocol.limits import OUTGOING_BYTES_MAX
+
+
+class Connection:
+    """A `rooms.Sink` on an accepted WebSocket. `number` is unique within the process."""
+
+    def __init__(self, number: int, websocket: WebSocket) -> None:
+        self.number = number
+        self.frames_sent = 0
+        self.bytes_sent = 0
+        self.closing: tuple[int, str] | None = None
+        self._websocket = websocket
+        self._queue: deque[bytes] = deque()
+        self._queued = 0
+        self._wake = asyncio.Event()
+        self._patience: asyncio.Timeout | None = None
+
+    def send(self, data: bytes) -> None:
+        """Queue a frame, or give the reader up."""
+        if self.closing is not None:
+            return
+        self._queue.append(data)
+        self._queued += len(data)
+        self._wake.set()
+        if self._queued > OUTGOING_BYTES_MAX:
+            self._queue.clear()
+            self.drop(Close.SLOW, "reads too slowly; connect again")
+
+    def drop(self, code: int, reason: str) -> None:
+        """Send what is queued, then close; the first call decides."""
+        if self.closing is None:
+            self.closing = (code, reason)
+            self._wake.set()
+            if self._patience is not None:
+                self._patience.reschedule(asyncio.get_running_loop().time() + CLOSE_SECONDS)
+
+    async def write(self) -> None:
+        """Send what is queued until the connection is dropped, or gone.
+
+        A connection that was dropped has CLOSE_SECONDS to take the rest.
+        """
+        patience = CLOSE_SECONDS if self.closing else None
+        try:
+            async with asyncio.timeout(patience) as self._patience:
+                while self.closing is None or self._queue:
+                    await self._wake.wait()
+                    self._wake.clear()
+                    await self._flush()
+                await self._websocket.close(*self.closing)
+        except (TimeoutError, WebSocketDisconnect):
+            self._queue.clear()
+        except RuntimeError:  # the server closed it meanwhile: a message far too large
+            self._queue.clear()
+        finally:
+            self._patience = None
+
+    async def _flush(self) -> None:
+        while self._queue:
+            data = self._queue.popleft()
+            await self._websocket.send_bytes(data)
+            self._queued -= len(data)
+            self.frames_sent += 1
+            self.bytes_sent += len(data)

@@ -1,0 +1,99 @@
+"""A room in use: the protocol's state machine, and the connections in it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Protocol
+
+from localmem_hub.limits import GATHERED_BYTES_MAX
+from localmem_hub.seams import Batch, Stored
+from localmem_protocol.limits import QUEUED_UPDATES_MAX
+from localmem_protocol.room import Drop, Effect, Room
+
+
+class Sink(Protocol):
+    """A connection, as a room sees it. Neither call waits."""
+
+    def send(self, data: bytes) -> None:
+        """Queue a frame."""
+        ...
+
+    def drop(self, code: int, reason: str) -> None:
+        """Send what is queued, then close; the first call decides."""
+        ...
+
+
+class LiveRoom:
+    """One room, its connections, and what each of them waits to have stored."""
+
+    def __init__(self, pool: str, room: Room, stored: Stored) -> None:
+        self.pool = pool
+        self.room = room
+        self.head = stored.head
+        self.rows_uncompacted = len(stored.rows)
+        self.sinks: dict[int, Sink] = {}
+        self.under_way: Batch | None = None
+        self.discarded = False
+        self._gathered: dict[int, tuple[int, int]] = {}  # connection -> frames, bytes
+        self._taken = asyncio.Event()
+
+    async def ready(self, connection: int) -> None:
+        """Wait while this connection has as much in the next commit as it may have."""
+        while not self.discarded:
+            frames, size = self._gathered.get(connection, (0, 0))
+            if frames < QUEUED_UPDATES_MAX and size < GATHERED_BYTES_MAX:
+                return
+            self._taken.clear()
+            await self._taken.wait()
+
+    def receive(self, connection: int, data: bytes) -> None:
+        """Take one frame, and carry out what can be done about it now."""
+        frames, size = self._gathered.get(connection, (0, 0))
+        self._gathered[connection] = (frames + 1, size + len(data))
+        self._carry_out(self.room.receive(connection, data))
+
+    def take(self) -> Batch | None:
+        """What to store now, if there is anything; those who wait may go on."""
+        self._gathered.clear()
+        self._taken.set()
+        commit = None if self.discarded else self.room.take()
+        if commit is None:
+            return None
+        self.under_way = Batch(
+            self.pool, self.head, commit.rows, commit.clients, commit.quarantined
+        )
+        return self.under_way
+
+    def committed(self) -> None:
+        """The store has what was taken: say so."""
+        batch, self.under_way = self.under_way, None
+        if batch is not None and not self.discarded:
+            self.head += len(batch.rows)
+            self.rows_uncompacted += len(batch.rows)
+            self._carry_out(self.room.committed())
+
+    def fail(self, reason: str) -> None:
+        """The store does not have it: everybody out, for good."""
+        self._close()
+        self._carry_out(self.room.failed(reason))
+
+    def discard(self, code: int, reason: str) -> None:
+        """Everybody out for another reason."""
+        self._close()
+        for sink in self.sinks.values():
+            sink.drop(code, reason)
+
+    def _close(self) -> None:
+        self.discarded = True
+        self._taken.set()
+
+    def _carry_out(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            sink = self.sinks.get(effect.connection)
+            if sink is None:
+                continue
+            if isinstance(effect, Drop):
+                sink.drop(effect.code, effect.reason)
+            else:
+                sink.send(effect.data)

@@ -1,0 +1,196 @@
+"""The rooms that are in use, and the one task that commits for all of them.
+
+A room lives on the event loop and never waits. What it has to store is taken by the committer: all
+rooms that received something since the last commit share one transaction, on the writer thread.
+While it runs, the next one gathers; so the slower the disk, the larger the commits. Effects of a
+commit are carried out after it, and never before. A room whose commit failed is discarded with
+everybody in it, and loaded again for whoever comes back.
+
+    receive() ─▶ Room ─▶ dirty ─▶ take() ─▶ [writer thread: Store.commit] ─▶ committed() ─▶ sinks
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+from localmem_hub.compaction import build_room, make_snapshot
+from localmem_hub.errors import StoppingError, StoreError
+from localmem_hub.limits import COMPACT_ROWS, DRAIN_SECONDS
+from localmem_hub.live import LiveRoom, Sink
+from localmem_hub.seams import Store
+from localmem_hub.workers import Workers
+from localmem_protocol.frames import Close
+from localmem_protocol.room import Peer
+from localmem_protocol.seams import Clock
+
+log: Final = logging.getLogger(__name__)
+
+
+class Rooms:
+    """Every room in use. All methods belong to the event loop it was started on."""
+
+    def __init__(self, store: Store, workers: Workers, clock: Clock) -> None:
+        self._store = store
+        self._workers = workers
+        self._clock = clock
+        self._live: dict[str, LiveRoom] = {}
+        self._loading: dict[str, asyncio.Task[LiveRoom]] = {}
+        self._dirty: dict[LiveRoom, None] = {}  # in the order in which they became so
+        self._wake = asyncio.Event()
+        self._left = asyncio.Event()
+        self._stopping = False
+        self._committer: asyncio.Task[None] | None = None
+        self._compactions: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def start(self) -> None:
+        """Begin to commit."""
+        self._committer = asyncio.create_task(self._commit_until_stopped())
+
+    async def join(self, pool: str, peer: Peer, sink: Sink) -> LiveRoom:
+        """Bring a connection into its room, which is loaded if it is not in use.
+
+        Raises StoreError when it cannot be loaded, and StoppingError.
+        """
+        while not self._stopping:
+            live = self._live.get(pool)
+            if live is None:
+                loading = self._loading.get(pool)
+                if loading is None:
+                    loading = asyncio.create_task(self._load(pool))
+                    loading.add_done_callback(_ignore)
+                    self._loading[pool] = loading
+                # Shielded: whoever gives up must not take the room from the others.
+                await asyncio.shield(loading)
+                continue
+            live.sinks[peer.connection] = sink
+            live.room.join(peer)
+            return live
+        raise StoppingError("the hub is stopping; try again")
+
+    def receive(self, live: LiveRoom, connection: int, data: bytes) -> None:
+        """Take a frame from a connection."""
+        if live.discarded or self._stopping:
+            return
+        try:
+            live.receive(connection, data)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # pyo3's PanicException is no Exception
+            log.exception("room failed pool=%s", live.pool)
+            self._discard(live, "the room failed; try again")
+            return
+        self._dirty[live] = None
+        self._wake.set()
+
+    def leave(self, live: LiveRoom, connection: int) -> None:
+        """A connection is gone; a room that nobody needs leaves memory."""
+        live.sinks.pop(connection, None)
+        live.room.leave(connection)
+        self._left.set()
+        self._forget_if_idle(live)
+
+    async def stop(self) -> None:
+        """Commit what has arrived, send everybody away, and wait until they are gone.
+
+        Each of the two takes at most DRAIN_SECONDS.
+        """
+        self._stopping = True
+        self._wake.set()
+        if self._committer is not None:
+            _, late = await asyncio.wait({self._committer}, timeout=DRAIN_SECONDS)
+            if late:
+                log.error("stopped before the last commit was done")
+                self._committer.cancel()
+        rooms = list(self._live.values())
+        for live in rooms:
+            live.discard(Close.GOING_AWAY, "the hub is stopping; try again")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while any(live.sinks for live in rooms):
+                    self._left.clear()
+                    await self._left.wait()
+        for task in self._compactions:
+            task.cancel()
+
+    async def _load(self, pool: str) -> LiveRoom:
+        try:
+            stored = await self._workers.read(lambda: self._store.load(pool))
+            room = await self._workers.read(lambda: build_room(pool, stored))
+            live = LiveRoom(pool, room, stored)
+            self._live[pool] = live
+        finally:
+            del self._loading[pool]
+        self._compact_if_due(live)
+        return live
+
+    async def _commit_until_stopped(self) -> None:
+        while self._dirty or not self._stopping:
+            await self._wake.wait()
+            self._wake.clear()
+            dirty, self._dirty = self._dirty, {}
+            try:
+                taken = [live for live in dirty if live.take()]
+                if taken:
+                    await self._commit(taken)
+            except Exception:  # a defect must not end all acknowledgements in silence
+                log.exception("rooms failed")
+                for live in dirty:
+                    self._discard(live, "the room failed; try again")
+            for live in dirty:
+                self._forget_if_idle(live)
+
+    async def _commit(self, rooms: Sequence[LiveRoom]) -> None:
+        batches = [live.under_way for live in rooms if live.under_way is not None]
+        now_ms = self._clock.now_ms()
+        try:
+            await self._workers.write(lambda: self._store.commit(batches, now_ms))
+        except Exception as error:
+            if len(rooms) > 1:  # one of them must not fail the others
+                for live in rooms:
+                    await self._commit([live])
+                return
+            known = isinstance(error, StoreError)
+            log.error("commit failed pool=%s: %s", rooms[0].pool, error, exc_info=not known)
+            self._discard(rooms[0], "the hub could not store it; try again")
+            return
+        for live in rooms:
+            live.committed()
+            self._compact_if_due(live)
+
+    def _discard(self, live: LiveRoom, reason: str) -> None:
+        if self._live.get(live.pool) is live:
+            del self._live[live.pool]
+        live.fail(reason)
+
+    def _forget_if_idle(self, live: LiveRoom) -> None:
+        here = self._live.get(live.pool) is live
+        if here and not live.sinks and live.room.idle and live not in self._dirty:
+            del self._live[live.pool]
+
+    def _compact_if_due(self, live: LiveRoom) -> None:
+        if live.rows_uncompacted >= COMPACT_ROWS:
+            live.rows_uncompacted = 0
+            task = asyncio.create_task(self._compact(live.pool))
+            self._compactions.add(task)
+            task.add_done_callback(self._compactions.discard)
+
+    async def _compact(self, pool: str) -> None:
+        try:
+            made = await self._workers.read(lambda: make_snapshot(self._store, pool))
+            if made is not None:
+                await self._workers.write(lambda: self._store.compact(pool, *made))
+        except StoreError as error:
+            log.warning("compaction put off: %s", error)
+
+
+def _ignore(task: asyncio.Task[LiveRoom]) -> None:
+    """Whoever waits for it gets the exception; if nobody does, it matters to nobody."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,65 @@
+"""The hub's settings: from the command line, else the environment, else a TOML file, else defaults.
+
+A setting `log_level` is `LOCALMEM_HUB_LOG_LEVEL` in the environment and `log_level` in the file,
+which is named by `--config` or `LOCALMEM_HUB_CONFIG`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from localmem_hub.errors import ConfigError
+
+PREFIX: Final = "LOCALMEM_HUB_"
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a hub can be told. `database` is a SQLAlchemy URL; port 0 takes any free one."""
+
+    database: str
+    host: Annotated[str, msgspec.Meta(min_length=1)] = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8765
+    log_level: LogLevel = "info"
+
+
+def load_settings(
+    environment: Mapping[str, str],
+    home: Path,
+    file: Path | None = None,
+    overrides: Mapping[str, object] | None = None,
+) -> Settings:
+    """The settings that hold; overrides that are None do not count. Raises ConfigError."""
+    values: dict[str, object] = {"database": f"sqlite:///{_data(environment, home) / 'hub.db'}"}
+    named = file or (Path(text) if (text := environment.get(f"{PREFIX}CONFIG")) else None)
+    if named is not None:
+        values |= _read(named)
+    for name in Settings.__struct_fields__:
+        if text := environment.get(PREFIX + name.upper()):
+            values[name] = text
+    values |= {name: value for name, value in (overrides or {}).items() if value is not None}
+    try:
+        # Not strict: what comes from the environment is text.
+        return msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"a setting is wrong: {error}") from None
+
+
+def _data(environment: Mapping[str, str], home: Path) -> Path:
+    """Where data goes by the XDG base directory specification."""
+    base = environment.get("XDG_DATA_HOME", "")
+    return (Path(base) if Path(base).is_absolute() else home / ".local/share") / "localmem-hub"
+
+
+def _read(file: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not TOML: {error}") from None

@@ -1,0 +1,157 @@
+"""Updates and snapshots in SQL. Every method is one transaction, and blocks.
+
+A pool's updates are numbered by `UPDATE pools SET head = head + n … RETURNING` inside the
+transaction that stores them, and pools are taken in sorted order: numbers have no gaps, and no
+reader can see a number whose predecessor commits later. The head that this returns also tells
+whether another process wrote meanwhile; such a commit is given up whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from localmem_hub.database import READING, failures
+from localmem_hub.errors import CommitError, StaleError
+from localmem_hub.limits import QUARANTINE_BYTES_MAX, QUARANTINE_ROWS_MAX
+from localmem_hub.seams import Batch, Stored
+from localmem_hub.tables import clients, pools, quarantine, snapshots, updates
+from localmem_hub.tokens import SqlTokens
+
+
+class SqlStore:
+    """A hub's store on a SQLAlchemy engine whose tables `database.prepare` has made."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._reading = engine.execution_options(**{READING: True})
+        self.tokens = SqlTokens(engine)
+
+    def commit(self, batches: Sequence[Batch], now_ms: int) -> None:
+        """As `UpdateLog` says."""
+        with failures("cannot store updates"), self._engine.begin() as connection:
+            for batch in sorted(batches, key=lambda batch: batch.pool):
+                _register(connection, batch)
+                _append(connection, batch, now_ms)
+                _quarantine(connection, batch, now_ms)
+
+    def load(self, pool: str) -> Stored:
+        """As `UpdateLog` says."""
+        newest = sa.select(sa.func.coalesce(sa.func.max(snapshots.c.seq), 0)).where(
+            snapshots.c.pool == pool
+        )
+        # One statement sees one state, whatever the isolation: rows never vanish under it.
+        everything = sa.union_all(
+            sa.select(sa.literal(0).label("kind"), snapshots.c.seq, snapshots.c.bytes).where(
+                snapshots.c.pool == pool, snapshots.c.seq == newest.scalar_subquery()
+            ),
+            sa.select(sa.literal(1).label("kind"), updates.c.seq, updates.c.bytes).where(
+                updates.c.pool == pool, updates.c.seq > newest.scalar_subquery()
+            ),
+        ).order_by("kind", "seq")
+        registered = sa.select(clients.c.client, clients.c.device).where(clients.c.pool == pool)
+        with failures(f"cannot load pool {pool}"), self._reading.begin() as connection:
+            found = connection.execute(everything).all()
+            owners = {row.client: row.device for row in connection.execute(registered)}
+        snapshot = found[0].bytes if found and found[0].kind == 0 else None
+        return Stored(
+            head=found[-1].seq if found else 0,
+            snapshot=snapshot,
+            rows=[row.bytes for row in found if row.kind == 1],
+            clients=owners,
+        )
+
+    def compact(self, pool: str, head: int, snapshot: bytes) -> bool:
+        """As `SnapshotStore` says."""
+        with failures(f"cannot compact pool {pool}"), self._engine.begin() as connection:
+            newest = connection.scalar(
+                sa.select(sa.func.max(snapshots.c.seq)).where(snapshots.c.pool == pool)
+            )
+            if newest is not None and newest >= head:
+                return False
+            connection.execute(sa.delete(snapshots).where(snapshots.c.pool == pool))
+            connection.execute(sa.insert(snapshots).values(pool=pool, seq=head, bytes=snapshot))
+            connection.execute(
+                sa.delete(updates).where(updates.c.pool == pool, updates.c.seq <= head)
+            )
+        return True
+
+    def ping(self) -> None:
+        """As `Store` says."""
+        with failures("the database does not answer"), self._reading.begin() as connection:
+            connection.execute(sa.select(pools.c.head).limit(1)).first()
+
+    def close(self) -> None:
+        """As `Store` says."""
+        self._engine.dispose()
+
+
+def _register(connection: sa.Connection, batch: Batch) -> None:
+    if batch.clients:
+        connection.execute(
+            sa.insert(clients),
+            [
+                {"pool": batch.pool, "client": client, "device": device}
+                for client, device in batch.clients.items()
+            ],
+        )
+
+
+def _append(connection: sa.Connection, batch: Batch, now_ms: int) -> None:
+    if not batch.rows:
+        return
+    head = connection.scalar(
+        sa.update(pools)
+        .where(pools.c.pool == batch.pool)
+        .values(head=pools.c.head + len(batch.rows))
+        .returning(pools.c.head)
+    )
+    if head is None:
+        raise CommitError(f"there is no pool {batch.pool}")
+    if head != batch.head + len(batch.rows):
+        raise StaleError(f"another process wrote to pool {batch.pool}; run one hub per database")
+    connection.execute(
+        sa.insert(updates),
+        [
+            {
+                "pool": batch.pool,
+                "seq": seq,
+                "device": row.device,
+                "bytes": row.update,
+                "received_ms": now_ms,
+            }
+            for seq, row in enumerate(batch.rows, start=batch.head + 1)
+        ],
+    )
+
+
+def _quarantine(connection: sa.Connection, batch: Batch, now_ms: int) -> None:
+    """Keep what was refused, and let the oldest go when there is too much of it."""
+    if not batch.quarantined:
+        return
+    connection.execute(
+        sa.insert(quarantine),
+        [
+            {
+                "pool": batch.pool,
+                "device": refused.device,
+                "bytes": refused.update,
+                "reason": refused.reason[:500],
+                "at_ms": now_ms,
+            }
+            for refused in batch.quarantined[-QUARANTINE_ROWS_MAX:]
+        ],
+    )
+    here = quarantine.c.pool == batch.pool
+    size = 0
+    kept = connection.execute(
+        sa.select(quarantine.c.id, sa.func.length(quarantine.c.bytes).label("size"))
+        .where(here)
+        .order_by(quarantine.c.id.desc())
+    )
+    for count, row in enumerate(kept.all()):
+        size += row.size
+        if count and (count >= QUARANTINE_ROWS_MAX or size > QUARANTINE_BYTES_MAX):
+            connection.execute(sa.delete(quarantine).where(here, quarantine.c.id <= row.id))
+            break

@@ -1,0 +1,97 @@
+"""The hub's tables, one schema for SQLite and PostgreSQL. Times are milliseconds since 1970.
+
+`migrations/` makes them; a test holds the two against each other.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+
+def _pool_column(*, primary_key: bool = True) -> Column[str]:
+    return Column(
+        "pool", String(64), ForeignKey("pools.pool"), primary_key=primary_key, nullable=False
+    )
+
+
+pools = Table(
+    "pools",
+    metadata,
+    Column("pool", String(64), primary_key=True),
+    Column("head", BigInteger, nullable=False),  # number of the newest update
+    Column("epoch", BigInteger, nullable=False),  # of the key that the members use
+    Column("created_ms", BigInteger, nullable=False),
+)
+
+updates = Table(
+    "updates",
+    metadata,
+    _pool_column(),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("device", String(16), nullable=False),
+    Column("bytes", LargeBinary, nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+)
+
+snapshots = Table(
+    "snapshots",
+    metadata,
+    _pool_column(),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),  # the newest update in it
+    Column("bytes", LargeBinary, nullable=False),
+)
+
+clients = Table(
+    "clients",
+    metadata,
+    _pool_column(),
+    Column("client", BigInteger, primary_key=True, autoincrement=False),
+    Column("device", String(16), nullable=False),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    _pool_column(primary_key=False),
+    Column("device", String(16)),  # null until its first use
+    Column("secret_hash", LargeBinary, nullable=False),  # SHA-256 of 256 random bits
+    Column("role", String(8), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("revoked_ms", BigInteger),
+    Column("last_seen_ms", BigInteger),
+    CheckConstraint("role IN ('writer', 'reader')", name="role"),
+    Index(None, "pool"),
+)
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    _pool_column(primary_key=False),
+    Column("device", String(16), nullable=False),
+    Column("bytes", LargeBinary, nullable=False),
+    Column("reason", String(500), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Index(None, "pool"),
+)

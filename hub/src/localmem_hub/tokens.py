@@ -1,0 +1,178 @@
+"""Device tokens: `lmt_<id>_<secret>`, the id 8 and the secret 32 random bytes in hex.
+
+Only SHA-256 of the secret is kept; with 256 random bits there is nothing to stretch. A token is for
+one pool and one role, and for one device: the one it was made for, or the first that uses it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+import sqlalchemy as sa
+
+from localmem_hub.database import READING, failures
+from localmem_hub.errors import ConfigError, TokenError
+from localmem_hub.limits import SEEN_MS
+from localmem_hub.seams import Identity, Role
+from localmem_hub.tables import pools, tokens
+from localmem_protocol.events import is_device_id
+from localmem_protocol.seams import Random
+
+ID_BYTES: Final = 8
+SECRET_BYTES: Final = 32
+_TOKEN: Final = re.compile(r"lmt_([0-9a-f]{16})_([0-9a-f]{64})", re.ASCII)
+_POOL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token with its secret, which exists only here and with whom it is given to."""
+
+    id: str
+    secret: bytes = field(repr=False)
+
+    @property
+    def text(self) -> str:
+        """As it is given to a device."""
+        return f"lmt_{self.id}_{self.secret.hex()}"
+
+    @property
+    def secret_hash(self) -> bytes:
+        """What the hub keeps of the secret."""
+        return hashlib.sha256(self.secret).digest()
+
+
+@dataclass(frozen=True)
+class TokenRecord:
+    """What the hub knows of a token; times in milliseconds since 1970."""
+
+    id: str
+    pool: str
+    device: str | None
+    role: Role
+    created_ms: int
+    revoked_ms: int | None
+    last_seen_ms: int | None
+
+
+def is_pool_name(text: str) -> bool:
+    """Whether this names a pool: 1 to 64 letters, digits, `.`, `_` and `-`, no mark first."""
+    return _POOL.fullmatch(text) is not None
+
+
+def new_token(random: Random) -> Token:
+    """A token that nobody had."""
+    return Token(random.token_bytes(ID_BYTES).hex(), random.token_bytes(SECRET_BYTES))
+
+
+def parse_token(text: str) -> Token:
+    """The token in what a device sent. Raises TokenError, without repeating it."""
+    match = _TOKEN.fullmatch(text)
+    if match is None:
+        raise TokenError("not a token of this hub (lmt_…)")
+    return Token(match[1], bytes.fromhex(match[2]))
+
+
+class SqlTokens:
+    """The tokens in SQL: a `TokenStore`, and what an operator does with them."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._reading = engine.execution_options(**{READING: True})
+
+    def create(
+        self, pool: str, device: str | None, role: Role, random: Random, now_ms: int
+    ) -> Token:
+        """A new token, and its pool if there is none yet. Raises ConfigError, CommitError."""
+        if not is_pool_name(pool):
+            raise ConfigError(
+                "pool: 1 to 64 letters, digits, '.', '_', '-'; a letter or digit first"
+            )
+        if device is not None and not is_device_id(device):
+            raise ConfigError("device: must be 16 lower-case hex digits")
+        token = new_token(random)
+        with failures("cannot create a token"), self._engine.begin() as connection:
+            if connection.scalar(sa.select(pools.c.pool).where(pools.c.pool == pool)) is None:
+                connection.execute(
+                    sa.insert(pools).values(pool=pool, head=0, epoch=1, created_ms=now_ms)
+                )
+            connection.execute(
+                sa.insert(tokens).values(
+                    id=token.id,
+                    pool=pool,
+                    device=device,
+                    secret_hash=token.secret_hash,
+                    role=role,
+                    created_ms=now_ms,
+                )
+            )
+        return token
+
+    def list(self, pool: str | None = None) -> list[TokenRecord]:
+        """Every token, or those of one pool, oldest first."""
+        query = sa.select(*(tokens.c[name] for name in TokenRecord.__dataclass_fields__))
+        if pool is not None:
+            query = query.where(tokens.c.pool == pool)
+        with failures("cannot list tokens"), self._reading.begin() as connection:
+            rows = connection.execute(query.order_by(tokens.c.created_ms, tokens.c.id)).all()
+        return [TokenRecord(*row) for row in rows]
+
+    def revoke(self, token: str, now_ms: int) -> bool:
+        """End a token; False if there is none of this id. Revoking again changes nothing."""
+        with failures("cannot revoke the token"), self._engine.begin() as connection:
+            here = tokens.c.id == token
+            connection.execute(
+                sa.update(tokens)
+                .where(here, tokens.c.revoked_ms.is_(None))
+                .values(revoked_ms=now_ms)
+            )
+            return connection.scalar(sa.select(tokens.c.id).where(here)) is not None
+
+    def check(self, text: str, pool: str, device: str, now_ms: int) -> Identity:
+        """As `TokenStore` says."""
+        token = parse_token(text)
+        with failures("cannot check a token"), self._reading.begin() as connection:
+            row = connection.execute(sa.select(tokens).where(tokens.c.id == token.id)).first()
+        # The same work for an id that does not exist.
+        held = row.secret_hash if row is not None else bytes(32)
+        if not hmac.compare_digest(held, token.secret_hash) or row is None:
+            raise TokenError("this token is not known here")
+        if row.revoked_ms is not None:
+            raise TokenError("this token was revoked")
+        if row.pool != pool:
+            raise TokenError("this token is for another pool")
+        if row.device not in (None, device):
+            raise TokenError("this token belongs to another device")
+        fresh = row.device is None or now_ms - (row.last_seen_ms or 0) >= SEEN_MS
+        return Identity(token.id, pool, device, row.role, fresh)
+
+    def note(self, identity: Identity, now_ms: int) -> None:
+        """As `TokenStore` says."""
+        usable = sa.and_(
+            tokens.c.id == identity.token,
+            tokens.c.revoked_ms.is_(None),
+            sa.or_(tokens.c.device.is_(None), tokens.c.device == identity.device),
+        )
+        with failures("cannot note a token's use"), self._engine.begin() as connection:
+            noted = connection.execute(
+                sa.update(tokens)
+                .where(usable)
+                .values(device=identity.device, last_seen_ms=now_ms)
+                .returning(tokens.c.id)
+            ).first()
+        if noted is None:
+            raise TokenError("another device used this token first, or it was revoked")
+
+    def revoked(self, ids: Iterable[str]) -> set[str]:
+        """As `TokenStore` says."""
+        wanted = set(ids)
+        with failures("cannot check tokens"), self._reading.begin() as connection:
+            valid = set(
+                connection.scalars(sa.select(tokens.c.id).where(tokens.c.revoked_ms.is_(None)))
+            )
+        return wanted - valid

@@ -1,0 +1,37 @@
+"""The threads that wait for the database, so that the event loop never does.
+
+One writes and two read: writes queue up behind each other anyway, and a room that is being loaded
+must not keep the others' commits waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
+
+Result = TypeVar("Result")
+
+READERS: Final = 2
+
+
+class Workers:
+    """One writer thread and READERS reader threads, started when they are needed."""
+
+    def __init__(self) -> None:
+        self._writer = ThreadPoolExecutor(1, "hub-writer")
+        self._readers = ThreadPoolExecutor(READERS, "hub-reader")
+
+    async def write(self, call: Callable[[], Result]) -> Result:
+        """The result of a call that writes; calls run in the order in which they come."""
+        return await asyncio.get_running_loop().run_in_executor(self._writer, call)
+
+    async def read(self, call: Callable[[], Result]) -> Result:
+        """The result of a call that only reads."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, call)
+
+    def close(self) -> None:
+        """Let what runs finish, and start nothing more."""
+        self._writer.shutdown(wait=False, cancel_futures=True)
+        self._readers.shutdown(wait=False, cancel_futures=True)

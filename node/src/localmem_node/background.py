@@ -1,0 +1,135 @@
+"""The thread that gives events their vectors, after they were acknowledged.
+
+Newest first: what was just recorded is what will be asked for, and in a full ring the oldest are
+about to leave. Queries go first: while one is being answered the thread waits, for a while at most,
+so that a stream of queries does not starve it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import Condition, Thread
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from localmem_node.errors import NodeError
+from localmem_node.seams import Encoder
+
+logger = logging.getLogger(__name__)
+
+BATCH_TEXTS: Final = 4
+"""Texts encoded at once: some 60 ms, the longest that a query may find the other core busy."""
+
+COURTESY_S: Final = 0.25
+"""The longest that one batch waits for queries."""
+
+Vectors = Sequence[tuple[int, npt.NDArray[np.float32]]]
+
+
+class BackgroundEncoder:
+    """Takes ordinals, fetches their texts, encodes, and hands the vectors back.
+
+    `text_of` returns None for an event that is gone; `keep` is called with at most BATCH_TEXTS
+    vectors and whether they are the last for now. An encoder that raises stops the thread's work:
+    the events stay searchable by words, and `problem` says why.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        text_of: Callable[[int], str | None],
+        keep: Callable[[Vectors, bool], None],
+    ) -> None:
+        self._encoder = encoder
+        self._text_of = text_of
+        self._keep = keep
+        self._changed = Condition()
+        self._pending: list[int] = []
+        self._queries = 0
+        self._busy = 0
+        self._closing = False
+        self.problem: str | None = None
+        self._thread = Thread(target=self._run, name="localmem-encoder", daemon=True)
+
+    def start(self, ordinals: Iterable[int]) -> None:
+        """Begin, with events that were left without a vector, oldest first."""
+        self._pending.extend(ordinals)
+        self._thread.start()
+
+    def push(self, ordinals: Iterable[int]) -> None:
+        """Queue events, oldest first."""
+        with self._changed:
+            self._pending.extend(ordinals)
+            self._changed.notify_all()
+
+    @property
+    def pending(self) -> int:
+        """Events that wait for their vector."""
+        with self._changed:
+            return len(self._pending) + self._busy
+
+    @contextmanager
+    def yielding(self) -> Iterator[None]:
+        """While inside, a query is being answered."""
+        with self._changed:
+            self._queries += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._queries -= 1
+                if not self._queries:
+                    self._changed.notify_all()
+
+    def drain(self) -> None:
+        """Return when nothing is queued. Raises NodeError if the encoder does not work."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._closing or self.problem or not (self._pending or self._busy)
+            )
+            if self.problem:
+                raise NodeError(f"the encoder does not work: {self.problem}")
+
+    def close(self) -> None:
+        """Stop after the batch under way."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while batch := self._next():
+            try:
+                self._encode(batch)
+            except Exception as error:
+                logger.exception("encoding stopped; search goes on by words alone")
+                with self._changed:
+                    self.problem = " ".join(str(error).split()) or type(error).__name__
+            with self._changed:
+                self._busy = 0
+                self._changed.notify_all()
+
+    def _next(self) -> list[int]:
+        """The next batch; empty when closing."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing or (self._pending and not self.problem))
+            self._changed.wait_for(lambda: self._closing or not self._queries, COURTESY_S)
+            if self._closing:
+                return []
+            batch = self._pending[-BATCH_TEXTS:]
+            del self._pending[-BATCH_TEXTS:]
+            self._busy = len(batch)
+            return batch
+
+    def _encode(self, batch: Sequence[int]) -> None:
+        texts = {ordinal: self._text_of(ordinal) for ordinal in batch}
+        present = {ordinal: text for ordinal, text in texts.items() if text is not None}
+        vectors = self._encoder.encode(list(present.values())) if present else ()
+        with self._changed:
+            last = not self._pending
+        self._keep(list(zip(present, vectors, strict=True)), last)

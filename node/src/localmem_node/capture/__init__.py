@@ -1,0 +1,1 @@
+"""What may be remembered: everything passes here before it touches the disk."""

@@ -1,0 +1,131 @@
+"""The gate of the store: drafts that are on a deny list stay out, the others come out redacted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+
+from localmem_node.capture.redaction import placeholder, redact
+from localmem_node.errors import ConfigError
+from localmem_node.project import is_project_id, project_of_remote
+from localmem_protocol.errors import EventError
+from localmem_protocol.events import Draft
+from localmem_protocol.limits import LABEL_BYTES_MAX, PATH_BYTES_MAX, SNIPPET_BYTES_MAX
+
+DENIED_ALWAYS: Final = (
+    ".env", ".env.local", ".env.production", ".envrc", "*.pem", "*.p12", "*.pfx", "*.jks",
+    "*.keystore", "*.kdbx", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", ".netrc", ".pgpass",
+    ".git-credentials", ".npmrc", ".pypirc", ".aws/credentials", ".docker/config.json", ".kube/config",
+)  # fmt: skip
+"""Files that hold secrets and little else."""
+
+PATHS_REMEMBERED: Final = 1024
+
+
+class Admission:
+    """Decides, and cleans. Without arguments: the built-in deny list and redaction."""
+
+    def __init__(self, deny_paths: Iterable[str] = (), deny_projects: Iterable[str] = ()) -> None:
+        """Patterns as in .gitignore: without a slash they match any part of a path, with one the
+        end of it. Projects are ids, or git remotes. Raises ConfigError for anything else.
+        """
+        self._patterns = [(glob, _Glob(glob)) for glob in (*DENIED_ALWAYS, *deny_paths)]
+        self._projects = {_project(text) for text in deny_projects}
+        # Events of one file come in runs, and this is half of the cost of admitting one.
+        self._denied_by = lru_cache(maxsize=PATHS_REMEMBERED)(self._first_match)
+
+    def admit(self, draft: Draft) -> Draft:
+        """The draft as it may be stored. Raises EventError naming the field that is denied."""
+        if draft.project is not None and draft.project in self._projects:
+            raise EventError("project", "is on the deny list (capture.deny_projects)")
+        if draft.file_path is not None and (glob := self._denied_by(draft.file_path)):
+            raise EventError("filePath", f"is on the deny list ({glob})")
+        return msgspec.structs.replace(
+            draft,
+            snippet=_fit(redact(draft.snippet), SNIPPET_BYTES_MAX),
+            file_path=_label(draft.file_path, PATH_BYTES_MAX),
+            tool=_label(draft.tool, LABEL_BYTES_MAX),
+            session=_label(draft.session, LABEL_BYTES_MAX),
+            project=_label(draft.project, LABEL_BYTES_MAX),
+        )
+
+    def _first_match(self, path: str) -> str | None:
+        parts = path.replace("\\", "/").strip("/").split("/")
+        for glob, pattern in self._patterns:
+            if pattern.matches(parts):
+                return glob
+        return None
+
+
+class _Glob:
+    """A deny pattern. What it matches denies everything below it, so its end is not anchored."""
+
+    def __init__(self, glob: str) -> None:
+        parts = glob.strip("/").split("/")
+        if not any(part.strip("*") for part in parts):
+            raise ConfigError(
+                f"capture.deny_paths: {glob!r} matches nothing in particular; name files or folders"
+            )
+        self._anchored = glob.startswith("/") and parts[0] != "**"
+        self._runs: list[list[re.Pattern[str]]] = [[]]
+        for part in parts:
+            if part == "**":
+                self._runs.append([])
+            else:
+                self._runs[-1].append(_component(part))
+
+    def matches(self, parts: Sequence[str]) -> bool:
+        """Whether the runs between `**` follow each other; the leftmost place is the best."""
+        at = 0
+        for number, run in enumerate(self._runs):
+            last = at if number == 0 and self._anchored else len(parts) - len(run)
+            places = range(at, min(last, len(parts) - len(run)) + 1)
+            found = next((place for place in places if _fits(run, parts[place:])), None)
+            if found is None:
+                return False
+            at = found + len(run)
+        return True
+
+
+def _fits(run: Sequence[re.Pattern[str]], parts: Sequence[str]) -> bool:
+    return all(pattern.fullmatch(part) for pattern, part in zip(run, parts, strict=False))
+
+
+def _component(part: str) -> re.Pattern[str]:
+    first, *rest = (
+        "".join("." if character == "?" else re.escape(character) for character in fixed)
+        for fixed in part.split("*")
+    )
+    if not rest:
+        return re.compile(first, re.DOTALL)
+    # The leftmost place of every piece but the last is as good as any: no backtracking.
+    middle = "".join(f"(?>.*?{fixed})" for fixed in rest[:-1] if fixed)
+    return re.compile(f"{first}{middle}.*{rest[-1]}", re.DOTALL)
+
+
+def _project(text: str) -> str:
+    identity = text if is_project_id(text) else project_of_remote(text)
+    if identity is None:
+        raise ConfigError(
+            f"capture.deny_projects: {text!r} is neither a project id nor a git remote"
+        )
+    return identity
+
+
+def _fit(text: str, bytes_max: int) -> str:
+    # A placeholder can be longer than the secret it stands for.
+    encoded = text.encode()
+    return text if len(encoded) <= bytes_max else encoded[:bytes_max].decode(errors="ignore")
+
+
+def _label(text: str | None, bytes_max: int) -> str | None:
+    if text is None:
+        return None
+    cleaned = redact(text)
+    if len(cleaned.encode()) > bytes_max:
+        return placeholder("label")
+    return cleaned

@@ -1,0 +1,85 @@
+"""`localmem up`, `down` and `status`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from localmem_node.cli.output import json_option, print_fields, print_json
+from localmem_node.client import DaemonClient
+
+
+@click.command()
+@json_option
+def up(as_json: bool) -> None:
+    """Start the daemon, unless it runs already; returns when it answers."""
+    with DaemonClient() as client:
+        running = client.running()
+        state = running or client.ensure_running()
+    if as_json:
+        print_json(
+            {
+                "started": running is None,
+                "pid": state.pid,
+                "port": state.port,
+                "socket": state.socket,
+                "version": state.version,
+            }
+        )
+    else:
+        verb = "started" if running is None else "is running"
+        click.echo(f"the daemon {verb}: pid {state.pid}, http://127.0.0.1:{state.port}")
+
+
+@click.command()
+@json_option
+def down(as_json: bool) -> None:
+    """Stop the daemon; returns when it has finished what it was doing and is gone."""
+    stopped = DaemonClient(start=False).stop()
+    if as_json:
+        print_json({"stopped": stopped})
+    else:
+        click.echo("the daemon stopped" if stopped else "no daemon was running")
+
+
+@click.command()
+@json_option
+def status(as_json: bool) -> None:
+    """Show what the daemon has and does. Does not start one."""
+    with DaemonClient(start=False) as client:
+        state = client.running()
+        fields = client.status() if state else {}
+    if state is None:
+        if as_json:
+            print_json({"running": False})
+        else:
+            click.echo("no daemon is running; the first record or query starts one")
+    elif as_json:
+        print_json({"running": True, "pid": state.pid, "port": state.port} | fields)
+    else:
+        print_fields({"daemon": f"pid {state.pid}, http://127.0.0.1:{state.port}"} | _lines(fields))
+
+
+def _lines(fields: dict[str, Any]) -> dict[str, object]:
+    store, encoder = fields["store"], fields["encoder"]
+    lines: dict[str, object] = {
+        "device": fields["device"],
+        "events": f"{fields['events']} ({fields['own_events']} of this device)",
+        "store": f"{store['path']}, {_mib(store['used_bytes'])} of {_mib(store['size_bytes'])} MiB",
+        "key": store["key"],
+        "encoder": encoder["model"],
+    }
+    if store["damaged"]:
+        lines["damaged"] = f"{store['damaged']} records could not be read"
+    if encoder["waiting"]:
+        lines["waiting"] = f"{encoder['waiting']} events for their vector"
+    if encoder["problem"]:
+        lines["problem"] = encoder["problem"]
+    for name, service in fields["services"].items():
+        lines[name] = ", ".join(f"{key} {value}" for key, value in service.items())
+    return lines
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.3g}"

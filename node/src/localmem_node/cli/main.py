@@ -1,0 +1,130 @@
+"""Entry point of `localmem`: a table of commands, and every error as one line.
+
+Exit codes: 0 done, 1 failed, 2 called wrongly. With `--json` an error is `{"error": …}` on stdout.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Final
+
+import click
+
+COMMANDS: Final = {
+    "up": ("localmem_node.cli.daemon:up", "Start the daemon."),
+    "down": ("localmem_node.cli.daemon:down", "Stop the daemon."),
+    "status": ("localmem_node.cli.daemon:status", "Show what the daemon has and does."),
+    "doctor": ("localmem_node.cli.doctor:doctor", "Check that everything works, with advice."),
+    "demo": ("localmem_node.cli.demo:demo", "Show two devices remembering together."),
+    "record": ("localmem_node.cli.record:record", "Remember one event, or one per line of stdin."),
+    "query": ("localmem_node.cli.search:query", "Find events that answer a question."),
+    "recent": ("localmem_node.cli.search:recent", "Show the newest events."),
+    "sync": ("localmem_node.cli.sync:sync", "Synchronise with the hub."),
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when that command is called, so that the others cost nothing."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands whose modules are installed."""
+        return [name for name, (target, _) in COMMANDS.items() if find_spec(_module(target))]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        target = COMMANDS[cmd_name][0]
+        command = getattr(import_module(_module(target)), target.partition(":")[2])
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table, without importing anything."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="localmem-node", prog_name="localmem")
+def cli() -> None:
+    """The memory that AI coding tools share: on your own machines, encrypted, in sync."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; its exit code. Nothing but SystemExit of Python itself gets out."""
+    as_json = "--json" in arguments
+    try:
+        result = cli.main(args=arguments, prog_name="localmem", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "localmem"
+        return _fail(f"{error.format_message()}; see: {command} --help", "usage", 2, as_json)
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted", "interrupted", 1, as_json)
+    except BrokenPipeError:
+        # Whoever read the output has enough; what is left in the buffer must not be complained of.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except click.ClickException as error:
+        return _fail(error.format_message(), "failed", 1, as_json)
+    except Exception as error:
+        return _report(error, as_json)
+
+
+def _report(error: Exception, as_json: bool) -> int:
+    from localmem_node.errors import NodeError, QueryError
+    from localmem_node.problems import problem
+    from localmem_protocol.errors import ProtocolError
+
+    if isinstance(error, OSError):
+        name = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{name}{error.strerror or error}", "os", 1, as_json)
+    if not isinstance(error, NodeError | ProtocolError):
+        if os.environ.get("LOCALMEM_TRACEBACK"):
+            raise error
+        message = f"{type(error).__name__}: {error}; LOCALMEM_TRACEBACK=1 shows where"
+        return _fail(message, "internal", 1, as_json)
+    detail = problem(error)[1]["error"]
+    code = 2 if isinstance(error, QueryError) else 1
+    return _fail(str(error), detail["code"], code, as_json, detail["message"], detail["field"])
+
+
+def _fail(
+    line: str,
+    code: str,
+    exit_code: int,
+    as_json: bool,
+    message: str | None = None,
+    field: str | None = None,
+) -> int:
+    from localmem_node.cli.output import escape, print_json
+    from localmem_node.problems import one_line, problem_json
+
+    if as_json:
+        print_json(problem_json(code, message or line, field))
+    else:
+        click.echo(f"localmem: {escape(one_line(line))}", err=True)
+    return exit_code
+
+
+def _module(target: str) -> str:
+    return target.partition(":")[0]
+
+
+if __name__ == "__main__":
+    main()

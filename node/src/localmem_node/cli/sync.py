@@ -1,0 +1,88 @@
+"""`localmem sync`, and `localmem sync setup`."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from typing import Any
+
+import click
+
+from localmem_node.cli.output import json_option, print_fields, print_json
+from localmem_node.client import DaemonClient
+from localmem_node.config import load_settings
+from localmem_node.errors import ConfigError, SyncError
+from localmem_node.sync.extension import NOT_SET_UP, WAIT_MAX_S
+
+
+@click.group(invoke_without_command=True)
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(0, WAIT_MAX_S),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait until everything is exchanged.",
+)
+@json_option
+@click.pass_context
+def sync(context: click.Context, wait_s: float, as_json: bool) -> None:
+    """Synchronise now, and wait until it is done. (The daemon does so by itself as well.)"""
+    if context.invoked_subcommand is not None:
+        return
+    if load_settings(os.environ).hub is None:
+        raise ConfigError(NOT_SET_UP)
+    status = DaemonClient(answer_s=wait_s + 30).call("POST", "/v1/sync", {"wait_s": wait_s})
+    if not status["settled"]:
+        raise SyncError(status["error"] or f"not finished after {wait_s:g} s; it goes on")
+    if as_json:
+        print_json(status)
+    else:
+        print_fields(_lines(status))
+
+
+@sync.command()
+@click.option("--hub", "url", required=True, metavar="URL", help="Such as wss://hub.example.org.")
+@click.option("--pool", required=True, help="The pool's name at that hub.")
+@click.option(
+    "--key",
+    metavar="KEY|-",
+    help="The pool's key, as another device showed it; '-' asks. Without it a new one is made.",
+)
+@json_option
+def setup(url: str, pool: str, key: str | None, as_json: bool) -> None:
+    """Join a pool. The token is taken from LOCALMEM_HUB_TOKEN, or asked for.
+
+    Token and key go into private files beside config.toml.
+    """
+    from localmem_node.sync.setup import join
+    from localmem_node.system import SystemRandom
+
+    environment = dict(os.environ)
+    token = environment.pop("LOCALMEM_HUB_TOKEN", None)
+    token = token or click.prompt("Token", hide_input=True, err=True)
+    if key == "-":
+        key = click.prompt("Pool key", hide_input=True, err=True)
+    joined = join(
+        load_settings(environment), url=url, pool=pool, token=token, key=key, random=SystemRandom()
+    )
+    DaemonClient(environment, start=False).stop()  # the next command starts it with the hub
+    if as_json:
+        print_json({"config": str(joined.config), "key": joined.key})
+        return
+    click.echo(f"{joined.config} has the hub; try: localmem sync")
+    if joined.key is not None:
+        click.echo("This is the pool's key. Every other device needs it, and nobody else:")
+        click.echo(f"  {joined.key}")
+
+
+def _lines(status: dict[str, Any]) -> dict[str, object]:
+    when = datetime.fromtimestamp(status["settled_ms"] / 1000).astimezone()
+    lines: dict[str, object] = {
+        "in sync": f"with pool {status['pool']} at {status['hub']}, {when:%H:%M:%S}",
+        "bytes": f"{status['bytes_sent']} sent, {status['bytes_received']} received",
+    }
+    if status["unreadable"]:
+        lines["unreadable"] = f"{status['unreadable']} batches: another pool key, or altered"
+    return lines

@@ -1,0 +1,222 @@
+"""A client of the daemon, over its Unix socket, with nothing but the standard library and msgspec.
+
+One connection is kept. One that the daemon closed while idle is noticed before anything is sent;
+after that only calls that may be repeated are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from threading import Lock
+from types import TracebackType
+from typing import Any, Final, Self
+
+import msgspec
+
+from localmem_node.config import Settings, load_settings
+from localmem_node.daemon.launch import launch
+from localmem_node.daemon.state import DaemonState, daemon_lock_path, read_state
+from localmem_node.errors import DaemonError, NodeError
+from localmem_node.exchange import exchange
+from localmem_node.files import try_lock
+from localmem_node.problems import raise_problem
+from localmem_node.system import SystemClock
+
+ANSWER_S: Final = 60.0
+CONNECT_S: Final = 5.0
+STOP_S: Final = 30.0
+ATTEMPTS: Final = 4
+"""How often a call that may be repeated is tried when the connection breaks, within 0.3 s."""
+
+_CLOCK: Final = SystemClock()
+
+
+class DaemonClient:
+    """Thread-safe; one request at a time. Starts the daemon if there is none and `start` is true.
+    Use it as a context manager, or `close` it.
+
+    Every call raises DaemonError when there is no daemon or no answer, and otherwise the error that
+    the daemon reports: EventError, QueryError, StoreError…
+    """
+
+    def __init__(
+        self,
+        environment: Mapping[str, str] | None = None,
+        *,
+        start: bool = True,
+        answer_s: float = ANSWER_S,
+    ) -> None:
+        """`environment` replaces os.environ, for the daemon as well. Raises ConfigError."""
+        self._environment = dict(os.environ if environment is None else environment)
+        self.settings: Settings = load_settings(self._environment)
+        self._start = start
+        self._answer_s = answer_s
+        self._lock = Lock()
+        self._connection: tuple[socket.socket, DaemonState] | None = None
+
+    def record(self, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """{"recorded": […], "failed": [{"index", "field", "message"}]} for at most 256 events."""
+        return self._call("POST", "/v1/record", {"events": events}, repeatable=False)
+
+    def query(self, query: str, k: int, project: str | None = None) -> dict[str, Any]:
+        """{"events": […], "took_ms"}: what answers the query best."""
+        return self._call("POST", "/v1/query", {"query": query, "k": k, "project": project})
+
+    def recent(self, k: int, project: str | None = None) -> dict[str, Any]:
+        """{"events": […], "took_ms"}: what is newest."""
+        return self._call("POST", "/v1/recent", {"k": k, "project": project})
+
+    def status(self) -> dict[str, Any]:
+        """What the daemon says of itself."""
+        return self._call("GET", "/v1/status", None)
+
+    def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        """Any other route; not repeated when the connection breaks."""
+        return self._call(method, path, body, repeatable=False)
+
+    def running(self) -> DaemonState | None:
+        """The daemon that answers now; none is started."""
+        with self._lock:
+            if self._connection is None:
+                self._try_connect()
+            return self._connection[1] if self._connection else None
+
+    def ensure_running(self) -> DaemonState:
+        """The daemon, started if there was none."""
+        with self._lock:
+            return self._connected()[1]
+
+    def stop(self) -> bool:
+        """Stop the daemon and wait until it is gone; False if none was running."""
+        if self.running() is None:
+            return False
+        with contextlib.suppress(ConnectionError):
+            self._call("POST", "/v1/stop", None, repeatable=False, start=False)
+        self.close()
+        deadline = _CLOCK.monotonic_s() + STOP_S
+        while (lock := try_lock(daemon_lock_path(self.settings))) is None:
+            if _CLOCK.monotonic_s() > deadline:
+                raise DaemonError(f"the daemon is still busy after {STOP_S:.0f} s; try again")
+            time.sleep(0.02)
+        os.close(lock)
+        return True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connection back; the daemon goes on."""
+        with self._lock:
+            self._disconnect()
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: object,
+        *,
+        repeatable: bool = True,
+        start: bool | None = None,
+    ) -> dict[str, Any]:
+        with self._lock:
+            for attempt in range(1, ATTEMPTS + 1):
+                connection, state = self._connected(start)
+                try:
+                    return self._exchange(connection, state, method, path, body)
+                except TimeoutError:
+                    self._disconnect()
+                    raise DaemonError(
+                        f"the daemon did not answer within {self._answer_s:.0f} s; "
+                        "run: localmem doctor"
+                    ) from None
+                except OSError as error:
+                    self._disconnect()
+                    if not repeatable or attempt == ATTEMPTS:
+                        doubt = "" if repeatable else "; what was sent may or may not be done"
+                        raise DaemonError(
+                            f"the daemon went away before it answered: {_reason(error)}{doubt}"
+                        ) from None
+                # A daemon that is being killed still takes connections for a few milliseconds.
+                time.sleep(0.05 * attempt)
+            raise AssertionError("unreachable")
+
+    def _exchange(
+        self, connection: socket.socket, state: DaemonState, method: str, path: str, body: object
+    ) -> dict[str, Any]:
+        data = b"" if body is None else msgspec.json.encode(body)
+        status, payload, closing = exchange(connection, method, path, state.token, data)
+        if closing:
+            self._disconnect()
+        try:
+            answer = msgspec.json.decode(payload, type=dict[str, Any])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise DaemonError(
+                f"the daemon answered {status} and no JSON; run: localmem down"
+            ) from None
+        if status != 200:
+            raise_problem(answer)
+        return answer
+
+    def _connected(self, start: bool | None = None) -> tuple[socket.socket, DaemonState]:
+        """The connection, made anew if it is closed, with a daemon started if need be."""
+        if self._connection is not None and _is_closed(self._connection[0]):
+            self._disconnect()
+        if self._connection is None:
+            self._try_connect()
+        if self._connection is None:
+            if not (self._start if start is None else start):
+                raise DaemonError("no daemon is running; start one with: localmem up")
+            launch(self.settings, self._environment, self._try_connect)
+            if self._connection is None:
+                self._try_connect()
+        if self._connection is None:
+            raise DaemonError(
+                f"the daemon started but cannot be reached; see {self.settings.log_path}"
+            )
+        return self._connection
+
+    def _try_connect(self) -> bool:
+        """Connect if a daemon listens. Raises NodeError for files that are not to be trusted."""
+        state = read_state(self.settings)
+        if state is None:
+            return False
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(CONNECT_S)
+            connection.connect(state.socket)
+            connection.settimeout(self._answer_s)
+        except (FileNotFoundError, ConnectionRefusedError):
+            connection.close()
+            return False
+        except OSError as error:
+            connection.close()
+            raise NodeError(f"{state.socket}: cannot connect: {_reason(error)}") from None
+        self._connection = (connection, state)
+        return True
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection[0].close()
+            self._connection = None
+
+
+def _is_closed(connection: socket.socket) -> bool:
+    """Whether the other side has closed; an idle connection has nothing to read otherwise."""
+    return bool(select.select([connection], [], [], 0)[0])
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

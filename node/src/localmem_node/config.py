@@ -1,0 +1,274 @@
+"""Settings: `config.toml`, then the environment over it.
+
+LOCALMEM_HOME puts everything under one folder (config.toml, data/, run/, state/); otherwise the
+folders are where the operating system wants them (platformdirs). A wrong value or an unknown key
+is an error that names it. Secrets are left out of every repr, and never read from config.toml.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from localmem_node.errors import ConfigError
+from localmem_node.files import read_private
+from localmem_node.secret_text import decode_key, secret_text
+
+APP: Final = "localmem"
+STORE_BYTES_DEFAULT: Final = 64 * 1024 * 1024
+IDLE_EXIT_S_DEFAULT: Final = 8 * 3600
+IDLE_EXIT_S_MAX: Final = 30 * 24 * 3600
+GLOBS_MAX: Final = 256
+GLOB_CHARACTERS_MAX: Final = 512
+
+_KNOWN: Final[Mapping[str, frozenset[str]]] = {
+    "store": frozenset({"size", "key_file"}),
+    "daemon": frozenset({"port", "idle_exit_s"}),
+    "capture": frozenset({"deny_paths", "deny_projects"}),
+    "hub": frozenset({"url", "token", "token_file", "pool", "key_file"}),
+}
+_UNITS: Final = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_SIZE = re.compile(r"\s*([0-9]{1,12})\s*([A-Za-z]{0,3})\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class HubSettings:
+    """Where to synchronise, as what, and with which key (32 bytes, never sent anywhere)."""
+
+    url: str
+    token: str = field(repr=False)
+    pool: str
+    pool_key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be set. Sizes in bytes, times in seconds."""
+
+    config_dir: Path
+    data_dir: Path
+    runtime_dir: Path
+    state_dir: Path
+    store_bytes: int = STORE_BYTES_DEFAULT
+    passphrase: str | None = field(default=None, repr=False)
+    key_file: Path | None = None
+    port: int = 0
+    idle_exit_s: int = IDLE_EXIT_S_DEFAULT
+    deny_paths: tuple[str, ...] = ()
+    deny_projects: tuple[str, ...] = ()
+    hub: HubSettings | None = None
+    store_path: Path = Path()
+    """The ring file; `memory.localmem` in the data folder unless given."""
+
+    def __post_init__(self) -> None:
+        if self.store_path == Path():
+            object.__setattr__(self, "store_path", self.data_dir / "memory.localmem")
+
+    @property
+    def config_path(self) -> Path:
+        """The settings file, which need not exist."""
+        return self.config_dir / "config.toml"
+
+    @property
+    def log_path(self) -> Path:
+        """What the daemon says while nobody listens."""
+        return self.state_dir / "daemon.log"
+
+
+def load_settings(environment: Mapping[str, str]) -> Settings:
+    """The settings in force. Raises ConfigError naming file or variable, key and what is allowed."""
+    folders = _folders(environment)
+    file = _File(folders["config_dir"] / "config.toml")
+    passphrase = secret_text(environment, "LOCALMEM_PASSPHRASE", "LOCALMEM_PASSPHRASE_FILE")
+    key_file = file.path("store", "key_file", environment.get("LOCALMEM_KEY_FILE"))
+    if passphrase is not None and key_file is not None:
+        raise ConfigError(
+            "passphrase and key file are both set; unset LOCALMEM_PASSPHRASE or store.key_file"
+        )
+    return Settings(
+        **folders,
+        store_bytes=file.size("store", "size", environment.get("LOCALMEM_SIZE")),
+        passphrase=passphrase,
+        key_file=key_file,
+        port=file.integer("daemon", "port", environment.get("LOCALMEM_PORT"), 0, 65535, 0),
+        idle_exit_s=file.integer(
+            "daemon",
+            "idle_exit_s",
+            environment.get("LOCALMEM_IDLE_EXIT_S"),
+            0,
+            IDLE_EXIT_S_MAX,
+            IDLE_EXIT_S_DEFAULT,
+        ),
+        deny_paths=file.globs("capture", "deny_paths"),
+        deny_projects=file.globs("capture", "deny_projects"),
+        hub=_hub(file, environment),
+    )
+
+
+def parse_size(value: object) -> int:
+    """Bytes from an integer or from text such as "64 MiB". Raises ValueError."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        size = value
+    else:
+        match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+        if match is None or match[2].lower() not in _UNITS:
+            raise ValueError('must be bytes, or text such as "64 MiB" (KiB, MiB, GiB)')
+        size = int(match[1]) * _UNITS[match[2].lower()]
+    if not 1 <= size <= 2**40:
+        raise ValueError("must be from 1 byte to 1024 GiB")
+    return size
+
+
+def _folders(environment: Mapping[str, str]) -> dict[str, Path]:
+    home = environment.get("LOCALMEM_HOME")
+    if home is not None:
+        if not home or "\0" in home:
+            raise ConfigError("LOCALMEM_HOME: is empty; name a folder, or unset it")
+        root = Path(home).expanduser().absolute()
+        return {
+            "config_dir": root,
+            "data_dir": root / "data",
+            "runtime_dir": root / "run",
+            "state_dir": root / "state",
+        }
+    import platformdirs  # 6 ms that a daemon or hook with LOCALMEM_HOME need not pay
+
+    return {
+        "config_dir": platformdirs.user_config_path(APP),
+        "data_dir": platformdirs.user_data_path(APP),
+        "runtime_dir": _runtime_dir(environment, platformdirs.user_state_path(APP)),
+        "state_dir": platformdirs.user_state_path(APP),
+    }
+
+
+def _runtime_dir(environment: Mapping[str, str], state_dir: Path) -> Path:
+    """Where sockets belong, if the system has such a place; never a shared folder."""
+    for parent in (environment.get("XDG_RUNTIME_DIR"), f"/run/user/{os.getuid()}"):
+        if parent and Path(parent).is_dir():
+            return Path(parent) / APP
+    return state_dir / "run"
+
+
+def _hub(file: _File, environment: Mapping[str, str]) -> HubSettings | None:
+    url = file.text("hub", "url", environment.get("LOCALMEM_HUB_URL"))
+    token = secret_text(environment, "LOCALMEM_HUB_TOKEN", "LOCALMEM_HUB_TOKEN_FILE")
+    if token is None and (token_file := file.path("hub", "token_file", None)) is not None:
+        token = read_private(token_file, "hub.token_file").decode(errors="replace").strip()
+    token = file.text("hub", "token", token)
+    pool = file.text("hub", "pool", environment.get("LOCALMEM_POOL"))
+    key_file = file.path("hub", "key_file", environment.get("LOCALMEM_POOL_KEY_FILE"))
+    key = environment.get("LOCALMEM_POOL_KEY")
+    if url is None:
+        if file.has("hub"):
+            raise ConfigError(f"{file.name}: hub.url: missing; without a hub remove [hub]")
+        return None
+    needed = {"token": token, "pool": pool, "key_file": key or key_file}
+    for name, value in needed.items():
+        if not value:
+            variable = {"token": "LOCALMEM_HUB_TOKEN", "pool": "LOCALMEM_POOL"}.get(
+                name, "LOCALMEM_POOL_KEY"
+            )
+            raise ConfigError(f"hub.{name}: missing; set it in {file.name} or {variable}")
+    assert token is not None
+    assert pool is not None
+    if key is not None:
+        return HubSettings(url, token, pool, decode_key(key, "LOCALMEM_POOL_KEY"))
+    assert key_file is not None
+    text = read_private(key_file, "hub.key_file").decode(errors="replace")
+    return HubSettings(url, token, pool, decode_key(text, f"hub.key_file: {key_file}"))
+
+
+class _File:
+    """`config.toml` with every access checked; a value from the environment goes first."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self._sections: dict[str, dict[str, Any]] = {}
+        try:
+            parsed = tomllib.loads(path.read_text("utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"{path}: cannot be read: {error}") from None
+        for section, values in parsed.items():
+            if section not in _KNOWN or not isinstance(values, dict):
+                raise ConfigError(
+                    f"{path}: unknown section or key {section!r}; sections: {', '.join(_KNOWN)}"
+                )
+            for key in values:
+                if key not in _KNOWN[section]:
+                    known = ", ".join(sorted(_KNOWN[section]))
+                    raise ConfigError(f"{path}: {section}.{key}: unknown; keys: {known}")
+            self._sections[section] = values
+        if "token" in self._sections.get("hub", {}) and path.stat().st_mode & 0o077:
+            raise ConfigError(
+                f"{path}: hub.token: the file is open to others; run: chmod 600 {path}"
+            )
+
+    def has(self, section: str) -> bool:
+        """Whether a section is there."""
+        return section in self._sections
+
+    def text(self, section: str, key: str, override: str | None) -> str | None:
+        """One line of text."""
+        value, where = self._value(section, key, override)
+        if value is None:
+            return None
+        if not isinstance(value, str) or not value.strip() or not value.isprintable():
+            raise ConfigError(f"{where}: must be one line of text")
+        return value.strip()
+
+    def path(self, section: str, key: str, override: str | None) -> Path | None:
+        """A file; a relative one is relative to the settings file."""
+        text = self.text(section, key, override)
+        if text is None:
+            return None
+        path = Path(text).expanduser()
+        return path.absolute() if override is not None else Path(self.name).parent / path
+
+    def integer(
+        self, section: str, key: str, override: str | None, low: int, high: int, default: int
+    ) -> int:
+        """A whole number from `low` to `high`."""
+        value, where = self._value(section, key, override)
+        if value is None:
+            return default
+        if isinstance(value, str) and override is not None and re.fullmatch(r"[0-9]{1,12}", value):
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise ConfigError(f"{where}: must be a whole number from {low} to {high}")
+        return value
+
+    def size(self, section: str, key: str, override: str | None) -> int:
+        """A number of bytes."""
+        value, where = self._value(section, key, override)
+        if value is None:
+            return STORE_BYTES_DEFAULT
+        try:
+            return parse_size(value)
+        except ValueError as error:
+            raise ConfigError(f"{where}: {error}") from None
+
+    def globs(self, section: str, key: str) -> tuple[str, ...]:
+        """A list of patterns."""
+        value, where = self._value(section, key, None)
+        if value is None:
+            return ()
+        if (
+            not isinstance(value, list)
+            or len(value) > GLOBS_MAX
+            or not all(isinstance(item, str) and item for item in value)
+            or any(len(item) > GLOB_CHARACTERS_MAX for item in value)
+        ):
+            raise ConfigError(f"{where}: must be a list of at most {GLOBS_MAX} patterns")
+        return tuple(value)
+
+    def _value(self, section: str, key: str, override: str | None) -> tuple[Any, str]:
+        if override is not None:
+            return override, f"{section}.{key} (from the environment)"
+        return self._sections.get(section, {}).get(key), f"{self.name}: {section}.{key}"

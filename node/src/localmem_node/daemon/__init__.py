@@ -1,0 +1,1 @@
+"""The daemon: one process per user that owns the store and answers everybody else."""

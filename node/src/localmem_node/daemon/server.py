@@ -1,0 +1,251 @@
+"""The daemon's life: lock, store, sockets, requests, and out.
+
+    lock ─▶ engine ─▶ sockets ─▶ daemon.json ─▶ ready ─▶ requests ─▶ stop | SIGTERM | idle
+         ◀─ engine.close ◀─ daemon.json removed ◀─ requests finished, services stopped ◀─┘
+
+After kill -9 only the files are left: the lock is the kernel's, and the next daemon replaces the
+rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+from starlette.routing import BaseRoute
+
+from localmem_node import __version__
+from localmem_node.config import Settings
+from localmem_node.daemon.app import Service, create_app
+from localmem_node.daemon.guard import Guard
+from localmem_node.daemon.state import (
+    DaemonState,
+    daemon_lock_path,
+    socket_path,
+    state_path,
+    write_state,
+)
+from localmem_node.engine import Engine
+from localmem_node.errors import ConfigError, DaemonError
+from localmem_node.files import private_directory, try_lock, umask
+from localmem_node.opening import open_engine
+from localmem_node.system import SystemClock, SystemRandom
+from localmem_protocol.seams import Clock, Random
+
+logger = logging.getLogger(__name__)
+
+LOCK_WAIT_S: Final = 15
+"""How long a daemon waits for the one before it to end."""
+
+GRACE_S: Final = 10
+"""How long requests under way may take when stopping."""
+
+KEEP_ALIVE_S: Final = 600
+"""How long an idle connection is kept; a new one costs a client some 0.2 ms."""
+
+TOKEN_BYTES: Final = 32
+
+Extension = Callable[
+    [Settings, Engine, Clock, Random], tuple[Sequence[BaseRoute], Sequence[Service]]
+]
+"""Adds routes and services to a daemon, once its engine is open."""
+
+
+class DaemonServer(uvicorn.Server):
+    """uvicorn that sleeps until it is told to stop, instead of looking ten times a second."""
+
+    def __init__(self, config: uvicorn.Config, on_started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_started = on_started
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Finish requests under way, then return from `serve`."""
+        self.should_exit = True
+        self._stopping.set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to accept, and say so."""
+        await super().startup(sockets)
+        self._on_started()
+
+    async def main_loop(self) -> None:
+        """Wait."""
+        await self.on_tick(0)
+        await self._stopping.wait()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """SIGTERM, SIGINT and SIGHUP stop gracefully, and are not raised again afterwards."""
+        loop = asyncio.get_running_loop()
+        signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        for number in signals:
+            loop.add_signal_handler(number, self.stop)
+        try:
+            yield
+        finally:
+            for number in signals:
+                loop.remove_signal_handler(number)
+
+
+class Idleness:
+    """Knows since when nothing has been asked."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._running = 0
+        self._since_s = clock.monotonic_s()
+
+    def on_request(self, change: int) -> None:
+        """A request begins (1) or ends (-1)."""
+        self._running += change
+        self._since_s = self._clock.monotonic_s()
+
+    def remaining_s(self, idle_exit_s: float) -> float:
+        """Seconds until it has been idle for that long; 0 or less when it has."""
+        if self._running:
+            return idle_exit_s
+        return self._since_s + idle_exit_s - self._clock.monotonic_s()
+
+
+def run_daemon(
+    settings: Settings,
+    *,
+    ready: Callable[[], None],
+    extensions: Sequence[Extension] = (),
+    environment_runtime: str | None = None,
+) -> None:
+    """Be the daemon until stopped. `ready` is called once, when requests are answered.
+
+    Raises ConfigError, DaemonError, KeyUnavailable and StoreError when it cannot start. The lock is
+    given back by the end of the process, so that whoever gets it knows that this one is gone.
+    """
+    private_directory(settings.runtime_dir)
+    clock, random = SystemClock(), SystemRandom()
+    _lock(daemon_lock_path(settings), clock)
+    engine = open_engine(settings, clock=clock, random=random)
+    gc.freeze()  # what lives as long as the process need not be looked through again and again
+    try:
+        path = socket_path(settings, environment_runtime)
+        with _listening(path, settings.port) as sockets:
+            serve = _serve(settings, engine, sockets, path, ready, extensions, clock, random)
+            asyncio.run(serve)
+    finally:
+        engine.close()
+
+
+async def _serve(
+    settings: Settings,
+    engine: Engine,
+    sockets: list[socket.socket],
+    path: Path,
+    ready: Callable[[], None],
+    extensions: Sequence[Extension],
+    clock: Clock,
+    random: Random,
+) -> None:
+    state = DaemonState(
+        pid=os.getpid(),
+        port=sockets[1].getsockname()[1],
+        socket=str(path),
+        token=random.token_bytes(TOKEN_BYTES).hex(),
+        version=__version__,
+    )
+    idleness = Idleness(clock)
+    added = [extension(settings, engine, clock, random) for extension in extensions]
+    app = create_app(
+        engine,
+        clock,
+        stop=lambda: server.stop(),
+        routes=[route for routes, _ in added for route in routes],
+        services=[service for _, services in added for service in services],
+    )
+    config = uvicorn.Config(
+        Guard(app, token=state.token, on_request=idleness.on_request),
+        http="httptools",
+        loop="asyncio",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+
+    def started() -> None:
+        write_state(settings, state)
+        logger.info("ready: pid %d, port %d", state.pid, state.port)
+        ready()
+
+    server = DaemonServer(config, started)
+    watch = asyncio.create_task(_watch(server, engine, idleness, settings.idle_exit_s))
+    try:
+        await server.serve(sockets)
+    finally:
+        watch.cancel()
+        with contextlib.suppress(FileNotFoundError):
+            state_path(settings).unlink()
+    logger.info("stopped")
+
+
+async def _watch(
+    server: DaemonServer, engine: Engine, idleness: Idleness, idle_exit_s: float
+) -> None:
+    """Load the encoder while nobody waits for it, then stop the server after long idleness."""
+    await asyncio.get_running_loop().run_in_executor(None, engine.warm)
+    while idle_exit_s:
+        left = idleness.remaining_s(idle_exit_s)
+        encoder = engine.status()["encoder"]
+        if left <= 0 and (encoder["problem"] or not encoder["waiting"]):
+            logger.info("nothing was asked for %d s", idle_exit_s)
+            server.stop()
+            return
+        await asyncio.sleep(max(left, 0.05))
+
+
+def _lock(path: Path, clock: Clock) -> None:
+    deadline = clock.monotonic_s() + LOCK_WAIT_S
+    while try_lock(path) is None:
+        if clock.monotonic_s() > deadline:
+            raise DaemonError(f"another daemon holds {path}; run: localmem down")
+        time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def _listening(path: Path, port: int) -> Iterator[list[socket.socket]]:
+    """The Unix socket and the loopback socket, in this order; the path is removed at the end."""
+    unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    loopback = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    with unix, loopback:
+        loopback.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            loopback.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ConfigError(
+                f"daemon.port: {port} cannot be used ({error.strerror}); choose another, or 0"
+            ) from None
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()  # of a daemon that was killed: the lock says that none is alive
+        try:
+            with umask(0o177):
+                unix.bind(str(path))
+        except OSError as error:
+            raise ConfigError(f"{path}: no socket can be made here: {error.strerror}") from None
+        try:
+            yield [unix, loopback]
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()

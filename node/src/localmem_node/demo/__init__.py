@@ -1,0 +1,1 @@
+"""`localmem demo`: the main job, on real input, with real processes."""

@@ -1,0 +1,140 @@
+"""Checks of an installation: each says what it found, and what to do if that is a problem."""
+
+from __future__ import annotations
+
+import platform
+import stat
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from localmem_node import __version__
+from localmem_node.client import DaemonClient
+from localmem_node.config import HubSettings, Settings, load_settings
+from localmem_node.errors import NodeError
+from localmem_node.system import SystemClock
+
+HUB_PROBE: Final = "localmem_node.sync.probe"
+"""The module whose `probe(hub)` returns a line about a hub that answers, or raises NodeError."""
+
+
+_CLOCK: Final = SystemClock()
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One finding. `advice` is empty when all is well."""
+
+    name: str
+    ok: bool
+    detail: str
+    advice: str = ""
+
+
+def checks(environment: Mapping[str, str]) -> Iterator[Check]:
+    """Every check, as it is made. Changes nothing; starts no daemon, makes no store."""
+    try:
+        settings = load_settings(environment)
+    except NodeError as error:
+        yield Check("settings", False, str(error), "correct the setting that is named")
+        return
+    found = "found" if settings.config_path.exists() else "none, defaults hold"
+    yield Check("settings", True, f"{settings.config_path}: {found}")
+    with DaemonClient(environment, start=False) as client:
+        yield from _daemon(client, settings)
+    yield _guarded("encoder", _encoder, "reinstall: pip install --force-reinstall localmem-minilm")
+    yield _hub(settings.hub)
+
+
+def _daemon(client: DaemonClient, settings: Settings) -> Iterator[Check]:
+    python = f"localmem {__version__}, Python {platform.python_version()}, {sys.platform}"
+    try:
+        state = client.running()
+        status = client.status() if state else None
+    except NodeError as error:
+        yield Check("versions", True, python)
+        yield Check("daemon", False, str(error), f"run: localmem down; see {settings.log_path}")
+        return
+    if state is None or status is None:
+        yield Check("versions", True, python)
+        yield Check("daemon", True, "not running; the first record or query starts it")
+        yield _guarded("store", lambda: _closed_store(settings), "see the message")
+        return
+    same = state.version == __version__
+    advice = "" if same else "run: localmem down; the next call starts the installed version"
+    yield Check("versions", same, f"{python}; the daemon is {state.version}", advice)
+    yield Check("daemon", True, f"answers: pid {state.pid}, port {state.port}")
+    yield _permissions(Path(state.socket), settings)
+    store, encoder = status["store"], status["encoder"]
+    lost = store["damaged"]
+    yield Check(
+        "store",
+        not lost,
+        f"{store['path']}: {status['events']} events, {lost} damaged records",
+        "check the disk; what was lost is counted, the rest is intact" if lost else "",
+    )
+    yield Check("key", True, store["key"])
+    if encoder["problem"]:
+        yield Check("daemon encoder", False, encoder["problem"], "run: localmem down, then up")
+
+
+def _permissions(socket: Path, settings: Settings) -> Check:
+    loose = [
+        f"{path} is {stat.S_IMODE(path.stat().st_mode):04o}, not {mode:04o}"
+        for path, mode in ((socket, 0o600), (socket.parent, 0o700), (settings.runtime_dir, 0o700))
+        if stat.S_IMODE(path.stat().st_mode) != mode
+    ]
+    if loose:
+        return Check("socket", False, "; ".join(loose), "run: localmem down, then up")
+    return Check("socket", True, f"{socket}: only this user")
+
+
+def _closed_store(settings: Settings) -> str:
+    from localmem_node.store.event_store import EventStore
+    from localmem_node.store.keys import choose_keystore
+    from localmem_node.system import SystemRandom
+
+    keystore = choose_keystore(passphrase=settings.passphrase, key_file=settings.key_file)
+    if not settings.store_path.exists():
+        return f"none yet; the first event makes {settings.store_path}; key: {keystore.location}"
+    store = EventStore.open(settings.store_path, keystore, SystemRandom(), create=False)
+    try:
+        stats = store.stats()
+    finally:
+        store.close()
+    if stats.damaged:
+        raise NodeError(f"{stats.path}: {stats.damaged} damaged records; the rest is intact")
+    return f"{stats.path}: {stats.events} events; key: {stats.key_location}"
+
+
+def _encoder() -> str:
+    from localmem_node.retrieval.encoder import OnnxEncoder
+
+    encoder = OnnxEncoder()
+    began = _CLOCK.monotonic_s()
+    vectors = encoder.encode(["where is the retry limit set"])
+    if vectors.shape != (1, encoder.dimensions):
+        raise NodeError(f"the model gives vectors of shape {vectors.shape}")
+    return f"{encoder.fingerprint}: loaded in {1000 * (_CLOCK.monotonic_s() - began):.0f} ms"
+
+
+def _hub(hub: HubSettings | None) -> Check:
+    if hub is None:
+        return Check("hub", True, "not set up; this device keeps its memory to itself")
+    if find_spec(HUB_PROBE.rpartition(".")[0]) is None or find_spec(HUB_PROBE) is None:
+        return Check("hub", False, f"{hub.url}: this install cannot sync", "install it completely")
+    probe: Callable[[HubSettings], str] = import_module(HUB_PROBE).probe
+    return _guarded("hub", lambda: probe(hub), "check hub.url and hub.token, and that it runs")
+
+
+def _guarded(name: str, check: Callable[[], str], advice: str) -> Check:
+    try:
+        return Check(name, True, check())
+    except NodeError as error:
+        return Check(name, False, str(error), advice)
+    except Exception as error:  # a broken install fails in ways of its own
+        return Check(name, False, f"{type(error).__name__}: {error}", advice)

@@ -1,0 +1,168 @@
+"""`Memory`: the library's face, the same two calls with a daemon and without.
+
+with Memory() as memory:
+    memory.record_event({"timestamp": …, "filePath": "a.py", "selectionRange": [1, 3], …})
+    for found in memory.query_recent(5, "where is the retry limit"):
+        print(found.score, found.event.snippet)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import msgspec
+
+from localmem_node.client import DaemonClient
+from localmem_node.config import load_settings
+from localmem_node.results import Found, parse_event, parse_found
+from localmem_protocol.errors import EventError
+from localmem_protocol.events import Draft, Event, parse_draft
+
+if TYPE_CHECKING:
+    from localmem_node.engine import Engine
+
+
+class Backend(Protocol):
+    """What a `Memory` stands on."""
+
+    def record(self, draft: Draft) -> Event:
+        """Keep one event."""
+        ...
+
+    def query(self, k: int, query: str, project: str | None) -> Sequence[Found]:
+        """What answers a query best."""
+        ...
+
+    def recent(self, k: int, project: str | None) -> Sequence[Found]:
+        """What is newest."""
+        ...
+
+    def close(self) -> None:
+        """Give everything back."""
+        ...
+
+
+class Memory:
+    """Remembers editor events. Thread-safe; use it as a context manager, or `close` it.
+
+    `Memory()` talks to this user's daemon, which is started if there is none, so that any number of
+    programs share one memory. `Memory.embedded()` opens a store in this process, alone.
+    """
+
+    def __init__(
+        self, *, environment: Mapping[str, str] | None = None, backend: Backend | None = None
+    ) -> None:
+        """`environment` replaces os.environ. Raises ConfigError."""
+        self._backend = backend or DaemonBackend(DaemonClient(environment))
+
+    @classmethod
+    def embedded(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        passphrase: str | None = None,
+        key_file: str | os.PathLike[str] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Self:
+        """A memory without a daemon, over the store at `path` (the settings' own by default).
+
+        `passphrase` or `key_file` replace what the settings say of the key. Raises StoreBusy when a
+        daemon or another program has the store, WrongKey, and other StoreError and ConfigError.
+        """
+        from localmem_node.opening import open_engine
+
+        settings = load_settings(os.environ if environment is None else environment)
+        if path is not None:
+            settings = replace(settings, store_path=Path(path).absolute())
+        if passphrase is not None or key_file is not None:
+            file = Path(key_file) if key_file is not None else None
+            settings = replace(settings, passphrase=passphrase, key_file=file)
+        return cls(backend=EngineBackend(open_engine(settings)))
+
+    def record_event(self, event: Mapping[str, Any] | Draft) -> Event:
+        """Remember an event: a mapping with the JSON names, or a `Draft`. Durable on return.
+
+        Raises EventError naming the field that is missing or wrong, and StoreError.
+        """
+        draft = event if isinstance(event, Draft) else parse_draft(event)
+        return self._backend.record(draft)
+
+    def query_recent(self, k: int, query: str, *, project: str | None = None) -> list[Found]:
+        """The k events that answer `query` best, best first; within a project if one is named.
+
+        Raises QueryError naming k or query.
+        """
+        return list(self._backend.query(k, query, project))
+
+    def recent(self, k: int, *, project: str | None = None) -> list[Found]:
+        """The k newest events, newest first; their score is 0."""
+        return list(self._backend.recent(k, project))
+
+    def close(self) -> None:
+        """Give everything back. A daemon goes on."""
+        self._backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class DaemonBackend:
+    """A `Memory` at the daemon."""
+
+    def __init__(self, client: DaemonClient) -> None:
+        self._client = client
+
+    def record(self, draft: Draft) -> Event:
+        """Keep one event. Raises EventError, DaemonError."""
+        answer = self._client.record([msgspec.to_builtins(draft)])
+        for failure in answer["failed"]:
+            raise EventError(failure["field"], failure["message"])
+        return parse_event(answer["recorded"][0])
+
+    def query(self, k: int, query: str, project: str | None) -> Sequence[Found]:
+        """What answers a query best."""
+        return [parse_found(one) for one in self._client.query(query, k, project)["events"]]
+
+    def recent(self, k: int, project: str | None) -> Sequence[Found]:
+        """What is newest."""
+        return [parse_found(one) for one in self._client.recent(k, project)["events"]]
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+
+class EngineBackend:
+    """A `Memory` with an engine of its own."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def record(self, draft: Draft) -> Event:
+        """Keep one event."""
+        return self._engine.record([draft])[0]
+
+    def query(self, k: int, query: str, project: str | None) -> Sequence[Found]:
+        """What answers a query best."""
+        return self._engine.query_recent(k, query, project=project)
+
+    def recent(self, k: int, project: str | None) -> Sequence[Found]:
+        """What is newest."""
+        return self._engine.recent(k, project=project)
+
+    def close(self) -> None:
+        """Close the store."""
+        self._engine.close()

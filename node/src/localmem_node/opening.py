@@ -1,0 +1,36 @@
+"""From settings to an open engine."""
+
+from __future__ import annotations
+
+from localmem_node.capture.admission import Admission
+from localmem_node.config import Settings
+from localmem_node.engine import Engine
+from localmem_node.retrieval.encoder import OnnxEncoder
+from localmem_node.seams import Encoder
+from localmem_node.store.event_store import EventStore
+from localmem_node.store.keys import choose_keystore
+from localmem_node.system import SystemClock, SystemRandom
+from localmem_protocol.seams import Clock, Random
+
+
+def open_engine(
+    settings: Settings,
+    *,
+    encoder: Encoder | None = None,
+    clock: Clock | None = None,
+    random: Random | None = None,
+) -> Engine:
+    """The engine over the store that the settings name, which is created if it is not there.
+
+    Raises ConfigError, KeyUnavailable and StoreError, each saying what to do.
+    """
+    admission = Admission(settings.deny_paths, settings.deny_projects)
+    keystore = choose_keystore(passphrase=settings.passphrase, key_file=settings.key_file)
+    store = EventStore.open(
+        settings.store_path, keystore, random or SystemRandom(), size=settings.store_bytes
+    )
+    try:
+        return Engine(store, encoder or OnnxEncoder(), clock or SystemClock(), admission)
+    except BaseException:
+        store.close()
+        raise

@@ -1,0 +1,161 @@
+"""Texts to vectors by an ONNX model on one thread: all-MiniLM-L6-v2 from localmem-minilm.
+
+Texts are run one by one. On one thread a padded batch is no faster, a vector then never depends on
+the texts beside it, and a query that arrives during a long batch waits for one text at most of what
+shares its processor.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+import localmem_minilm
+from localmem_node.errors import EncoderUnavailable
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession  # type: ignore[import-untyped]
+    from tokenizers import Tokenizer
+
+INPUT: Final = "ids"
+OUTPUT: Final = "vector"
+ADVICE: Final = "reinstall localmem-minilm, or correct the path"
+
+logger = logging.getLogger(__name__)
+
+
+class OnnxEncoder:
+    """Implements `seams.Encoder`; thread-safe. The model is loaded by the first `encode`.
+
+    A model of one's own takes `ids`, int64 (tokens,), and gives `vector`, float32 (dimensions,), of
+    length 1. Its fingerprint is a digest of both files.
+    """
+
+    def __init__(self, model: Path | None = None, tokenizer: Path | None = None) -> None:
+        self._shipped = model is None and tokenizer is None
+        self._model_path = model or localmem_minilm.MODEL_PATH
+        self._tokenizer_path = tokenizer or localmem_minilm.TOKENIZER_PATH
+        self._fingerprint = localmem_minilm.FINGERPRINT if self._shipped else ""
+        self._loading = threading.Lock()
+        self._loaded: _Loaded | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Names model and quantisation. Raises EncoderUnavailable if a file cannot be read."""
+        if not self._fingerprint:
+            digest = hashlib.sha256(_read(self._model_path) + _read(self._tokenizer_path))
+            self._fingerprint = f"{self._model_path.stem}/{digest.hexdigest()[:12]}"
+        return self._fingerprint
+
+    @property
+    def dimensions(self) -> int:
+        """Components of a vector; known without loading for the shipped model."""
+        return localmem_minilm.DIMENSIONS if self._shipped else self._load().dimensions
+
+    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """One unit row per text: (len(texts), dimensions); only the first 256 tokens count.
+
+        Raises EncoderUnavailable if the model or its tokenizer does not load.
+        """
+        if not texts:
+            return np.empty((0, self.dimensions), np.float32)
+        loaded = self._load()
+        vectors = np.empty((len(texts), loaded.dimensions), np.float32)
+        for row, text in zip(vectors, texts, strict=True):
+            ids = np.array(loaded.tokenizer.encode(_well_formed(text)).ids, np.int64)
+            vector: Any = loaded.session.run([OUTPUT], {INPUT: ids})[0]
+            row[:] = vector
+        return vectors
+
+    def _load(self) -> _Loaded:
+        if self._loaded is None:
+            with self._loading:
+                if self._loaded is None:
+                    self._loaded = _load(self._model_path, self._tokenizer_path)
+        return self._loaded
+
+
+class _Loaded(NamedTuple):
+    session: InferenceSession
+    tokenizer: Tokenizer
+    dimensions: int
+
+
+def _load(model: Path, tokenizer: Path) -> _Loaded:
+    # Imported here: together they take longer than a command that needs no vector.
+    onnxruntime = _quiet_onnxruntime()
+    from tokenizers import Tokenizer
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # The graph is written with fused operators; more passes only make loading slower.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    settings = _read(tokenizer)
+    if not model.is_file():
+        raise EncoderUnavailable(f"{model}: no such file; {ADVICE}")
+    try:
+        # By path: bytes would be kept beside the session's own copy.
+        session = onnxruntime.InferenceSession(str(model), options, ["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own classes share no narrower base
+        raise _unusable(model, error) from None
+    try:
+        words = Tokenizer.from_buffer(settings)
+    except Exception as error:  # tokenizers raises Exception itself
+        raise _unusable(tokenizer, error) from None
+    words.no_padding()
+    words.enable_truncation(localmem_minilm.TOKENS_MAX)
+    logger.debug("loaded %s", model)
+    return _Loaded(session, words, _dimensions(session, model))
+
+
+def _quiet_onnxruntime() -> Any:
+    """onnxruntime, kept from reporting its use.
+
+    Since 1.29 its packages send telemetry to Microsoft from Linux and macOS too, and keep a device
+    id under ~/.cache. The variable has to be set before the import: it is read once, then. The
+    call covers Windows, and a host program that imported onnxruntime earlier.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
+
+
+def _dimensions(session: InferenceSession, model: Path) -> int:
+    """The length of the model's vector. Raises EncoderUnavailable for another interface."""
+    inputs = [(each.name, each.type, len(each.shape)) for each in session.get_inputs()]
+    outputs = {each.name: each for each in session.get_outputs()}
+    shape: Sequence[Any] = outputs[OUTPUT].shape if OUTPUT in outputs else ()
+    if inputs != [(INPUT, "tensor(int64)", 1)] or len(shape) != 1 or not isinstance(shape[0], int):
+        raise EncoderUnavailable(
+            f"{model}: an encoder takes {INPUT} (tokens,) and gives {OUTPUT} (dimensions,)"
+        )
+    return shape[0]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise EncoderUnavailable(f"{path}: {error.strerror}; {ADVICE}") from None
+
+
+def _unusable(path: Path, error: Exception) -> EncoderUnavailable:
+    reason = " ".join(str(error).split())[:200]
+    return EncoderUnavailable(f"{path} does not load ({reason}); {ADVICE}")
+
+
+def _well_formed(text: str) -> str:
+    """`text` with halves of surrogate pairs replaced: no UTF-8 can carry them."""
+    return text.encode(errors="replace").decode()

@@ -1,0 +1,84 @@
+"""Exact nearest vectors: one matrix, every row against the query.
+
+Slots are rows. float32, although float16 would take half the memory: numpy multiplies float16
+twelve times slower (19.5 ms against 1.6 ms over 10,000 vectors of 384). `vecdot`, row by row, is as
+fast as one matrix product in one thread (0.8 ms), wakes no BLAS threads that fight for busy cores
+(12 ms there), and gives equal rows equal scores wherever they stand.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from localmem_node.retrieval.slots import SLOTS_MAX, grown
+
+
+class ExactIndex:
+    """A `seams.VectorIndex` that misses nothing. Not thread-safe."""
+
+    def __init__(self, dimensions: int) -> None:
+        if dimensions < 1:
+            raise ValueError(f"a vector has at least one dimension, not {dimensions}")
+        self.dimensions = dimensions
+        self._matrix = np.zeros((64, dimensions), dtype=np.float32)
+        self._present = np.zeros(64, dtype=np.bool_)
+        self._end = 0  # one past the highest slot that ever had a vector
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __contains__(self, slot: int) -> bool:
+        return 0 <= slot < self._end and bool(self._present[slot])
+
+    def put(self, slot: int, vector: npt.NDArray[np.float32]) -> None:
+        """Add or replace the vector of a slot. Raises ValueError for a wrong shape or number."""
+        if not 0 <= slot < SLOTS_MAX:
+            raise ValueError(f"slot {slot} is not from 0 to {SLOTS_MAX - 1}")
+        row = self._checked(vector)
+        self._present = grown(self._present, slot + 1)
+        if len(self._matrix) < len(self._present):
+            larger = np.zeros((len(self._present), self.dimensions), dtype=np.float32)
+            larger[: self._end] = self._matrix[: self._end]
+            self._matrix = larger
+        self._count += not self._present[slot]
+        self._present[slot] = True
+        self._matrix[slot] = row
+        self._end = max(self._end, slot + 1)
+
+    def remove(self, slot: int) -> None:
+        """Forget a slot; unknown slots are ignored."""
+        if slot in self:
+            self._present[slot] = False
+            self._matrix[slot] = 0
+            self._count -= 1
+
+    def scores(
+        self, vector: npt.NDArray[np.float32], slots: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
+        """Inner products with these slots (0 where a slot has no vector)."""
+        there = (slots >= 0) & (slots < self._end)
+        rows = np.where(there, slots, 0)
+        there &= self._present[rows]
+        products = np.vecdot(self._matrix[rows], self._checked(vector))
+        return np.where(there, products, np.float32(0))
+
+    def search(
+        self, vector: npt.NDArray[np.float32], k: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """The k best slots and their inner products, best first, ties by lower slot."""
+        products = np.vecdot(self._matrix[: self._end], self._checked(vector))
+        slots = np.flatnonzero(self._present[: self._end]).astype(np.int64)
+        products = products[slots]
+        if 0 < k < len(slots):
+            bound = np.partition(products, len(products) - k)[len(products) - k]
+            best = products >= bound
+            slots, products = slots[best], products[best]
+        order = np.argsort(-products, kind="stable")[: max(k, 0)]
+        return slots[order], products[order]
+
+    def _checked(self, vector: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        if vector.shape != (self.dimensions,) or not np.isfinite(vector).all():
+            raise ValueError(f"a vector is {self.dimensions} finite numbers, not {vector.shape}")
+        return vector.astype(np.float32, copy=False)

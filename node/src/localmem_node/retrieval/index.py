@@ -1,0 +1,171 @@
+"""The search index of a store: words (BM25F) and meanings (vectors) of its live events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from localmem_node.errors import DamagedIndex
+from localmem_node.retrieval.exact import ExactIndex
+from localmem_node.retrieval.fields import fields, text_for_encoding
+from localmem_node.retrieval.lexical import LexicalIndex
+from localmem_node.retrieval.ranking import best_slots, candidates_for, combined, order
+from localmem_node.retrieval.slots import grown
+from localmem_node.retrieval.tokens import query_terms
+from localmem_node.seams import VectorIndex
+from localmem_protocol.events import Event
+
+__all__ = ["Hit", "SearchIndex", "text_for_encoding"]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A slot that answers a query; `score` is from 0 to 1, `lexical` a BM25 score, `dense` a cosine."""
+
+    slot: int
+    score: float
+    lexical: float
+    dense: float
+
+
+class Dump(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """What is kept of a search index: the lexical side, and per slot its event's place in time."""
+
+    lexical: bytes
+    newness: bytes  # 3 uint64 per slot, in the order of the slots
+
+
+class SearchIndex:
+    """Events by slot, found by words and by meaning. Not thread-safe: the engine holds a lock."""
+
+    def __init__(self, dimensions: int, *, vectors: VectorIndex | None = None) -> None:
+        self._lexical = LexicalIndex()
+        self._vectors: VectorIndex = ExactIndex(dimensions) if vectors is None else vectors
+        self._live = np.zeros(0, dtype=np.bool_)
+        self._encoded = np.zeros(0, dtype=np.bool_)
+        self._newness = np.zeros((3, 0), dtype=np.uint64)  # clock, device, sequence: Event.order
+
+    def __len__(self) -> int:
+        return len(self._lexical)
+
+    def __contains__(self, slot: int) -> bool:
+        return slot in self._lexical
+
+    def slots(self) -> list[int]:
+        """The slots that hold an event, ascending."""
+        return self._lexical.slots()
+
+    @property
+    def encoded(self) -> int:
+        """Events that have their vector."""
+        return len(self._vectors)
+
+    def add(self, slot: int, event: Event) -> None:
+        """Index the words of an event. Raises ValueError for a slot that is taken."""
+        self._lexical.add(slot, fields(event))
+        self._live = grown(self._live, slot + 1)
+        self._encoded = grown(self._encoded, slot + 1)
+        self._newness = grown(self._newness, slot + 1)
+        self._live[slot] = True
+        self._newness[:, slot] = (event.clock, int(event.device, 16), event.sequence)
+
+    def put_vector(self, slot: int, vector: npt.NDArray[np.float32]) -> None:
+        """Add the vector of an event that is in the index. Raises ValueError if it is not."""
+        if slot not in self._lexical:
+            raise ValueError(f"slot {slot} has no event")
+        self._vectors.put(slot, vector)
+        self._encoded[slot] = True
+
+    def remove(self, slot: int) -> None:
+        """Forget a slot; unknown slots are ignored."""
+        if slot not in self._lexical:
+            return
+        self._lexical.remove(slot)
+        self._vectors.remove(slot)
+        self._live[slot] = self._encoded[slot] = False
+
+    def search(
+        self,
+        query: str,
+        vector: npt.NDArray[np.float32] | None,
+        k: int,
+        *,
+        among: npt.NDArray[np.bool_] | None = None,
+    ) -> list[Hit]:
+        """The k best events, best first, the newer first among equals.
+
+        Without a vector only events that share a term with the query. `among` names the slots that
+        may be found (those beyond its end may not). Raises ValueError for k < 1.
+        """
+        if k < 1:
+            raise ValueError(f"k must be at least 1, not {k}")
+        lexical = self._lexical.scores(query_terms(query))
+        allowed = self._allowed(among, len(lexical))
+        if allowed is not None:
+            lexical = np.where(allowed, lexical, np.float32(0))
+        slots = best_slots(lexical, candidates_for(k))
+        dense = None
+        if vector is not None:
+            chosen = np.zeros(len(lexical), dtype=np.bool_)
+            chosen[slots] = chosen[self._nearest(vector, k, allowed)] = True
+            slots = np.flatnonzero(chosen).astype(np.int64)
+            dense = self._vectors.scores(vector, slots)
+        scores = combined(lexical[slots], dense, self._encoded[slots])
+        best = order(scores, self._newness[:, slots])[:k]
+        cosines = np.zeros(len(slots), dtype=np.float32) if dense is None else dense
+        columns = (slots[best], scores[best], lexical[slots[best]], cosines[best])
+        return [Hit(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+
+    def dump(self) -> bytes:
+        """The lexical side as bytes for `load`; vectors are kept by the store."""
+        newness = self._newness[:, np.flatnonzero(self._live)]
+        return msgspec.msgpack.encode(
+            Dump(lexical=self._lexical.dump(), newness=newness.T.astype("<u8").tobytes())
+        )
+
+    @classmethod
+    def load(
+        cls, data: bytes, dimensions: int, *, vectors: VectorIndex | None = None
+    ) -> SearchIndex:
+        """The index that was dumped, without vectors. Raises DamagedIndex."""
+        try:
+            dump = msgspec.msgpack.decode(data, type=Dump)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise DamagedIndex(f"the saved index does not parse ({error}); it is rebuilt") from None
+        index = cls(dimensions, vectors=vectors)
+        index._lexical = LexicalIndex.load(dump.lexical)
+        slots = np.array(index.slots(), dtype=np.intp)
+        if len(dump.newness) != 24 * len(slots):
+            raise DamagedIndex("the saved index contradicts itself; it is rebuilt")
+        width = int(slots.max(initial=-1)) + 1
+        index._live = grown(index._live, width)
+        index._encoded = grown(index._encoded, width)
+        index._newness = grown(index._newness, width)
+        index._live[slots] = True
+        index._newness[:, slots] = np.frombuffer(dump.newness, dtype="<u8").reshape(-1, 3).T
+        return index
+
+    def _allowed(
+        self, among: npt.NDArray[np.bool_] | None, width: int
+    ) -> npt.NDArray[np.bool_] | None:
+        if among is None:
+            return None
+        allowed = np.zeros(width, dtype=np.bool_)
+        shared = min(width, len(among))
+        allowed[:shared] = among[:shared] & self._live[:shared]
+        return allowed
+
+    def _nearest(
+        self, vector: npt.NDArray[np.float32], k: int, allowed: npt.NDArray[np.bool_] | None
+    ) -> npt.NDArray[np.int64]:
+        count = candidates_for(k)
+        if allowed is None:
+            return self._vectors.search(vector, count)[0]
+        slots = np.flatnonzero(allowed & self._encoded).astype(np.int64)
+        products = self._vectors.scores(vector, slots)
+        if len(slots) <= count:
+            return slots
+        return slots[np.argsort(-products, kind="stable")[:count]]

@@ -1,0 +1,260 @@
+"""The bytes of a ring file: where its parts lie, and its header (docs/ring-file.md).
+
+    slot A | slot B | ring of blocks | index section (files of 1 MiB and more)
+
+A slot is a 512-byte header at the start of one block, and the open block of the ring in the next.
+Every integer is little-endian. Pure functions; no I/O.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+from localmem_node.errors import ConfigError
+
+MAGIC: Final = b"LMEM"
+VERSION: Final = 1
+
+DEFAULT_BYTES: Final = 64 * 1024 * 1024
+MIN_BYTES: Final = 8 * 1024
+MAX_BYTES: Final = 1 << 40
+SMALL_BYTES: Final = 1024 * 1024
+"""Files below this have 512-byte blocks, no index section and no vectors."""
+
+HEADER_BYTES: Final = 512
+WRAPPED_BYTES: Final = 12 + 32 + 16
+TAG_BYTES: Final = 32
+CHECKED_BYTES: Final = HEADER_BYTES - 4
+"""What the checksum of a header covers; the place of the checksum is the same in every version."""
+TAGGED_BYTES: Final = CHECKED_BYTES - TAG_BYTES
+"""What the tag of a header covers."""
+
+SLOT_BLOCKS: Final = 2
+SLOTS: Final = 2
+INDEX_SHARE: Final = 8
+SLACK_SHARE: Final = 64
+
+_HEADER: Final = struct.Struct("<4sIQQQIIQQQQQQQIIII8s16s60s")
+_CHECKSUM: Final = struct.Struct("<I")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where things lie in a file of `size` bytes (all offsets and sizes in bytes)."""
+
+    size: int
+    block_size: int
+    index_bytes: int
+
+    @classmethod
+    def of(cls, size: int) -> Geometry:
+        """The geometry of a new file. Raises ConfigError for a size that cannot work."""
+        if not MIN_BYTES <= size <= MAX_BYTES:
+            raise ConfigError(
+                f"store size: {size} bytes is outside {MIN_BYTES} to {MAX_BYTES}; "
+                "choose one in between (default 64 MiB)"
+            )
+        if size < SMALL_BYTES:
+            return cls(size=size, block_size=512, index_bytes=0)
+        block = 4096
+        return cls(
+            size=size, block_size=block, index_bytes=size // INDEX_SHARE // (2 * block) * 2 * block
+        )
+
+    @cached_property
+    def slot_bytes(self) -> int:
+        """Bytes of one slot."""
+        return SLOT_BLOCKS * self.block_size
+
+    @cached_property
+    def ring_offset(self) -> int:
+        """Where block 0 of the ring lies."""
+        return SLOTS * self.slot_bytes
+
+    @cached_property
+    def index_offset(self) -> int:
+        """Where the index section begins."""
+        return self.size // self.block_size * self.block_size - self.index_bytes
+
+    @cached_property
+    def blocks(self) -> int:
+        """Blocks of the ring."""
+        return (self.index_offset - self.ring_offset) // self.block_size
+
+    @cached_property
+    def slack(self) -> int:
+        """Blocks that stay free, so that most commits overwrite nothing that still counts."""
+        return max(1, self.blocks // SLACK_SHARE)
+
+    @cached_property
+    def live_blocks(self) -> int:
+        """Finished blocks that may be live at once."""
+        return self.blocks - self.slack
+
+    def offset(self, number: int) -> int:
+        """Where the finished block of this number lies."""
+        return self.ring_offset + number % self.blocks * self.block_size
+
+    def sound(self) -> bool:
+        """Whether a file can have these numbers; a header that says otherwise is damaged."""
+        return (
+            MIN_BYTES <= self.size <= MAX_BYTES
+            and self.block_size in (512, 4096)
+            and 0 <= self.index_bytes <= self.size // 2
+            and self.index_bytes % (2 * self.block_size) == 0
+            and self.blocks >= 2
+        )
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What Argon2id is told (RFC 9106): memory in KiB, passes, lanes. Zeros: not used."""
+
+    memory_kib: int = 0
+    iterations: int = 0
+    lanes: int = 0
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What is fixed when a store is made: its geometry, device, and how its key is kept.
+
+    `device` is 8 bytes, `salt` 16; `wrapped` is the data key sealed under the key store's key.
+    """
+
+    geometry: Geometry
+    device: bytes
+    salt: bytes
+    key_mode: int
+    cost: Cost
+    wrapped: bytes = bytes(WRAPPED_BYTES)
+
+    def bound(self) -> bytes:
+        """What the wrapped key is bound to: everything here but itself."""
+        return b"localmem store 1" + struct.pack(
+            "<QIQIIII8s16s",
+            self.geometry.size,
+            self.geometry.block_size,
+            self.geometry.index_bytes,
+            self.key_mode,
+            self.cost.memory_kib,
+            self.cost.iterations,
+            self.cost.lanes,
+            self.device,
+            self.salt,
+        )
+
+
+@dataclass(frozen=True)
+class State:
+    """What changes with every commit.
+
+    `head` is the number of the open block, `tail` of the oldest live one; `first_ordinal` that of
+    the first record that starts at or after `tail`; `next_ordinal` of the next record. `sequence`
+    and `clock` are the marks of `event_store.Marks`. `used` counts the payload bytes in the open
+    block and `open_checksum` is that block's own.
+    """
+
+    generation: int
+    head: int
+    tail: int
+    first_ordinal: int
+    next_ordinal: int
+    sequence: int
+    clock: int
+    used: int
+    open_checksum: int
+
+
+def pack_header(identity: Identity, state: State) -> bytes:
+    """The part of a header that its tag covers; `finish_header` adds tag and checksum."""
+    geometry = identity.geometry
+    packed = _HEADER.pack(
+        MAGIC,
+        VERSION,
+        geometry.offset(state.head) + BLOCK_HEADER_BYTES + state.used,
+        state.generation,
+        geometry.size,
+        geometry.block_size,
+        identity.key_mode,
+        geometry.index_bytes,
+        state.head,
+        state.tail,
+        state.first_ordinal,
+        state.next_ordinal,
+        state.sequence,
+        state.clock,
+        state.open_checksum,
+        identity.cost.memory_kib,
+        identity.cost.iterations,
+        identity.cost.lanes,
+        identity.device,
+        identity.salt,
+        identity.wrapped,
+    )
+    return packed.ljust(TAGGED_BYTES, b"\0")
+
+
+def finish_header(tagged: bytes, tag: bytes) -> bytes:
+    """The 512 bytes of a header."""
+    checked = tagged + tag
+    return checked + _CHECKSUM.pack(zlib.crc32(checked))
+
+
+def header_tag(raw: bytes) -> bytes:
+    """The tag of a header."""
+    return raw[TAGGED_BYTES:CHECKED_BYTES]
+
+
+def header_version(raw: bytes) -> int | None:
+    """The version of a header of ours whose checksum holds, of whatever version; else None."""
+    if len(raw) != HEADER_BYTES or raw[:4] != MAGIC:
+        return None
+    if zlib.crc32(raw[:CHECKED_BYTES]) != _CHECKSUM.unpack_from(raw, CHECKED_BYTES)[0]:
+        return None
+    return int.from_bytes(raw[4:8], "little")
+
+
+def unpack_header(raw: bytes) -> tuple[Identity, State] | None:
+    """What a header of version 1 says, or None where the numbers cannot be."""
+    (_, _, write_pos, generation, size, block_size, key_mode, index_bytes, head, tail, first_ordinal,
+     next_ordinal, sequence, clock, open_checksum, memory, iterations, lanes, device, salt,
+     wrapped) = _HEADER.unpack_from(raw)  # fmt: skip
+    geometry = Geometry(size=size, block_size=block_size, index_bytes=index_bytes)
+    if not geometry.sound():
+        return None
+    used = write_pos - geometry.offset(head) - BLOCK_HEADER_BYTES
+    plausible = (
+        0 <= used <= block_size - BLOCK_HEADER_BYTES
+        and 0 <= head - tail <= geometry.blocks
+        and first_ordinal <= next_ordinal
+    )
+    if not plausible:
+        return None
+    identity = Identity(
+        geometry=geometry,
+        device=device,
+        salt=salt,
+        key_mode=key_mode,
+        cost=Cost(memory, iterations, lanes),
+        wrapped=wrapped,
+    )
+    state = State(
+        generation=generation,
+        head=head,
+        tail=tail,
+        first_ordinal=first_ordinal,
+        next_ordinal=next_ordinal,
+        sequence=sequence,
+        clock=clock,
+        used=used,
+        open_checksum=open_checksum,
+    )
+    return identity, state
+
+
+BLOCK_HEADER_BYTES: Final = 32

@@ -1,0 +1,90 @@
+"""The writing half of the engine: stamps drafts, appends events, and says what became of them.
+
+This device's sequence and clock never go back, whatever was evicted before a restart: the store
+keeps the marks that they reached (`EventStore.marks`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, field
+
+from localmem_node.errors import StoreError, StoreFailed
+from localmem_node.store.event_store import EventStore
+from localmem_protocol.clock import HybridClock
+from localmem_protocol.errors import EventError
+from localmem_protocol.events import Draft, Event, stamp
+from localmem_protocol.seams import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One request: own drafts to be stamped, or events of other devices."""
+
+    drafts: Sequence[Draft] = ()
+    events: Sequence[Event] = ()
+
+
+@dataclass(slots=True)
+class Written:
+    """What a group of requests did to the store: events with their ordinals, and who left."""
+
+    events: list[tuple[int, Event]] = field(default_factory=list)
+    ids: set[str] = field(default_factory=set)
+    evicted: list[int] = field(default_factory=list)
+
+
+Outcome = Event | EventError | None
+"""What became of a draft or event: recorded, too large for the ring, or already there."""
+
+
+class Writer:
+    """Not thread-safe: runs inside the group commit's one place."""
+
+    def __init__(self, store: EventStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self.last_sequence = store.marks.sequence
+        self._hybrid = HybridClock(store.marks.clock)
+
+    def see(self, event: Event) -> None:
+        """Let an event that is in the store move sequence and clock forward."""
+        if event.device == self._store.device:
+            self.last_sequence = max(self.last_sequence, event.sequence)
+            self._hybrid.last = max(self._hybrid.last, event.clock)
+        else:
+            self._hybrid.witness(event.clock, self._clock.now_ms())
+
+    def apply(self, request: Write, written: Written, live: Container[str]) -> list[Outcome]:
+        """Append what a request asks for; nothing is durable yet. `live`: ids that are there.
+
+        Raises StoreFailed.
+        """
+        outcomes: list[Outcome] = [self._record(draft, written) for draft in request.drafts]
+        for event in request.events:
+            known = event.id in live or event.id in written.ids
+            outcomes.append(None if known else self._append(event, written))
+        return outcomes
+
+    def _record(self, draft: Draft, written: Written) -> Outcome:
+        reading = self._hybrid.tick(self._clock.now_ms())
+        # Taken before the append: whatever interrupts it, the number is not used twice.
+        self.last_sequence += 1
+        event = stamp(draft, device=self._store.device, clock=reading, sequence=self.last_sequence)
+        outcome = self._append(event, written)
+        if isinstance(outcome, EventError):
+            self.last_sequence -= 1
+        return outcome
+
+    def _append(self, event: Event, written: Written) -> Outcome:
+        try:
+            appended = self._store.append([event])
+        except StoreFailed:
+            raise
+        except StoreError as error:
+            return EventError("snippet", str(error))
+        self.see(event)
+        written.ids.add(event.id)
+        written.events.append((appended.ordinals[0], event))
+        written.evicted += appended.evicted
+        return event

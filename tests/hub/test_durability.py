@@ -1,0 +1,120 @@
+"""What the hub acknowledged survives its death, and a disk that fails stops acknowledgements."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from websockets.exceptions import ConnectionClosed
+
+from localmem_protocol.envelope import PoolKey
+from localmem_protocol.frames import Ack, Close
+from localmem_protocol.simulation import SeededRandom
+from localmem_protocol.updates import decode_update
+from support.hub_process import HubProcess, running_hub
+from support.sync_client import RawClient, SyncClient
+
+POOL = PoolKey("team", 1, bytes(32))
+ONE, TWO = "000000000000000a", "000000000000000b"
+KILLS = 10
+
+
+def contents(update: bytes, client: int) -> list[bytes]:
+    return [
+        content
+        for item in decode_update(update).items.get(client, [])
+        for content in item.contents or ()
+    ]
+
+
+async def write_until_killed(hub: HubProcess, raw: RawClient, acks: int, burst: int) -> int:
+    """Write in bursts, kill the hub at the nth acknowledgement; the clock that it confirmed."""
+    confirmed = raw.clock
+    try:
+        for _ in range(acks):
+            for _ in range(burst):
+                await raw.write(b"batch %d" % raw.clock)
+            frame = await raw.next()
+            assert isinstance(frame, Ack)
+            confirmed = max(confirmed, frame.clock)
+        hub.kill()
+        while True:
+            frame = await raw.next()
+            if isinstance(frame, Ack):
+                confirmed = max(confirmed, frame.clock)
+    except ConnectionClosed:
+        return confirmed
+
+
+async def test_everything_acknowledged_survives_sigkill(tmp_path: Path) -> None:
+    chance = SeededRandom(20261123)
+    with running_hub(tmp_path) as hub:
+        token = hub.token(POOL.pool, ONE)
+        client, confirmed = 0, 0
+        for _ in range(KILLS):
+            async with asyncio.timeout(30):
+                raw = await RawClient.join(hub.url, POOL.pool, ONE, token, client=client)
+                assert raw.clock >= confirmed
+                client = raw.client
+                burst = 1 + chance.below(8)
+                confirmed = await write_until_killed(hub, raw, 1 + chance.below(20), burst)
+                hub.start()
+                again = await RawClient.join(hub.url, POOL.pool, ONE, token, client=client)
+                kept = contents(await again.synchronise(), client)
+                await again.socket.close()
+            assert len(kept) == again.clock >= confirmed > 0
+            assert kept == [b"batch %d" % clock for clock in range(again.clock)]
+
+
+async def test_devices_go_on_where_they_were_after_the_hub_died(tmp_path: Path) -> None:
+    with running_hub(tmp_path) as hub:
+        devices = [SyncClient(hub.url, POOL, n, hub.token(POOL.pool, n)) for n in (ONE, TWO)]
+        for life in range(3):
+            async with asyncio.timeout(30), devices[0] as one, devices[1] as two:
+                one.record(f"one {life}")
+                two.record(f"two {life}")
+                await asyncio.gather(one.settle(), two.settle())
+                await asyncio.gather(one.receive(2 * life + 2), two.receive(2 * life + 2))
+                hub.kill()
+            hub.start()
+            for device in devices:
+                device.url = hub.url
+    assert [e.id for e in one.log.ordered()] == [e.id for e in two.log.ordered()]
+    assert one.session.replica.client == 1 + (two.session.replica.client == 1)
+
+
+async def write_until_refused(raw: RawClient) -> int:
+    """Write one batch after the other until the hub closes; the clock that it confirmed."""
+    confirmed = 0
+    try:
+        while True:
+            await raw.write(bytes(60_000))
+            frame = await raw.next()
+            assert isinstance(frame, Ack)
+            confirmed = frame.clock
+    except ConnectionClosed:
+        return confirmed
+
+
+async def test_a_full_disk_ends_acknowledgements_and_loses_none(tmp_path: Path) -> None:
+    with running_hub(tmp_path, file_bytes_max=1024 * 1024) as hub:
+        token = hub.token(POOL.pool, ONE)
+        async with asyncio.timeout(60):
+            raw = await RawClient.join(hub.url, POOL.pool, ONE, token)
+            confirmed = await write_until_refused(raw)
+            assert raw.socket.close_code == Close.STORE_FAILED
+            assert hub.running
+            # The room is loaded again for whoever comes back, and holds no more than was stored.
+            again = await RawClient.join(hub.url, POOL.pool, ONE, token, client=raw.client)
+            assert again.clock == confirmed > 0
+            assert len(contents(await again.synchronise(), raw.client)) == confirmed
+            await again.socket.close()
+        hub.kill()
+        hub.start()
+        async with asyncio.timeout(30):
+            again = await RawClient.join(hub.url, POOL.pool, ONE, token, client=raw.client)
+            assert again.clock == confirmed
+            await again.write(b"there is room again")
+            await again.acknowledged(confirmed + 1)
+            await again.socket.close()
+        assert "commit failed pool=team" in hub.log.read_text()

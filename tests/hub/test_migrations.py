@@ -1,0 +1,127 @@
+"""The tables: made from nothing, brought to this release, and never taken over from others."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from localmem_hub import database
+from localmem_hub.database import open_engine, prepare
+from localmem_hub.errors import ConfigError, MigrationError, StoreError
+from localmem_hub.tables import metadata
+
+NEXT_REVISION = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade():
+    op.create_table("notes", sa.Column("id", sa.Integer, primary_key=True))
+"""
+
+
+def url(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+def test_the_migrations_make_the_tables_that_the_code_uses(tmp_path: Path) -> None:
+    engine = open_engine(url(tmp_path / "hub.db"))
+    assert prepare(engine)
+    with engine.begin() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+        indexes = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'index'")
+        assert {"ix_tokens_pool", "ix_quarantine_pool"} <= set(indexes.scalars())
+    engine.dispose()
+
+
+def test_migrating_again_changes_nothing(tmp_path: Path) -> None:
+    engine = open_engine(url(tmp_path / "hub.db"))
+    assert prepare(engine, migrate=True)
+    assert not prepare(engine, migrate=True)
+    assert not prepare(engine)
+    engine.dispose()
+
+
+def test_two_processes_may_make_the_tables_at_once(tmp_path: Path) -> None:
+    engines = [open_engine(url(tmp_path / "hub.db")) for _ in range(4)]
+    made: list[bool] = []
+    threads = [threading.Thread(target=lambda e=e: made.append(prepare(e))) for e in engines]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(made) == [False, False, False, True]
+    for engine in engines:
+        engine.dispose()
+
+
+def test_an_older_database_waits_for_the_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_engine(url(tmp_path / "hub.db"))
+    prepare(engine)
+    newer = tmp_path / "newer 100%"
+    shutil.copytree(database.MIGRATIONS, newer)
+    (newer / "versions" / "r0002_notes.py").write_text(NEXT_REVISION)
+    monkeypatch.setattr(database, "MIGRATIONS", newer)
+    with pytest.raises(MigrationError, match=r"at revision 0001, .* needs 0002; .*hub migrate"):
+        prepare(engine)
+    assert "notes" not in sa.inspect(engine).get_table_names()
+    assert prepare(engine, migrate=True)
+    assert "notes" in sa.inspect(engine).get_table_names()
+    assert not prepare(engine)
+    engine.dispose()
+
+
+def test_a_database_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:
+    engine = open_engine(url(tmp_path / "hub.db"))
+    prepare(engine)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    for migrate in (False, True):
+        with pytest.raises(MigrationError, match="newer release"):
+            prepare(engine, migrate=migrate)
+    engine.dispose()
+
+
+def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE theirs (id INTEGER)")
+    connection.close()
+    engine = open_engine(url(path))
+    for migrate in (False, True):
+        with pytest.raises(MigrationError, match="other tables"):
+            prepare(engine, migrate=migrate)
+    with engine.begin() as connection_:
+        found = connection_.exec_driver_sql("SELECT name FROM sqlite_master").scalars().all()
+    assert found == ["theirs"]
+    engine.dispose()
+
+
+def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(b"not a database, but a text of some length" * 100)
+    before = path.read_bytes()
+    engine = open_engine(url(path))
+    with pytest.raises(StoreError, match="not a database"):
+        prepare(engine, migrate=True)
+    assert path.read_bytes() == before
+    engine.dispose()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises((StoreError, ConfigError), match="cannot open the database"):
+        open_engine(url(tmp_path / "file" / "hub.db"))

@@ -1,0 +1,221 @@
+"""Updates and snapshots in SQL."""
+
+from __future__ import annotations
+
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from localmem_hub.compaction import build_room, make_snapshot
+from localmem_hub.database import open_engine
+from localmem_hub.errors import CommitError, ConfigError, DamageError, SnapshotError, StaleError
+from localmem_hub.limits import QUARANTINE_BYTES_MAX, QUARANTINE_ROWS_MAX
+from localmem_hub.seams import Batch, Stored
+from localmem_hub.store import SqlStore
+from localmem_hub.tables import quarantine, updates
+from localmem_protocol.envelope import PoolKey
+from localmem_protocol.limits import BATCH_SEALED_BYTES_MAX, UPDATE_BYTES_MAX
+from localmem_protocol.replica import Replica
+from localmem_protocol.room import Quarantined, Room, Row
+from support.events import event
+from support.hub_store import open_store
+from support.sync_client import append
+
+ONE, TWO = "0000000000000001", "0000000000000002"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqlStore]:
+    opened = open_store(tmp_path, "a", "b")
+    yield opened
+    opened.close()
+
+
+def rows(*updates: bytes) -> list[Row]:
+    return [Row(ONE, update) for update in updates]
+
+
+def all_of(store: SqlStore, table: sa.Table) -> list[sa.Row[tuple[object, ...]]]:
+    with store._engine.begin() as connection:
+        return list(connection.execute(sa.select(table)).all())
+
+
+def history(device: str, client: int, batches: int) -> list[bytes]:
+    """The updates of a device that appends batches and evicts the oldest segments."""
+    replica = Replica(PoolKey("a", 1, bytes(32)), device, client)
+    made: list[bytes] = []
+    for number in range(1, batches + 1):
+        made.append(replica.append([event(number, device)]))
+        evicted = replica.evict(2000)
+        made += [] if evicted is None else [evicted]
+    return made
+
+
+def test_updates_are_loaded_in_the_order_in_which_they_were_stored(store: SqlStore) -> None:
+    store.commit([Batch("a", 0, rows(b"1", b"2"), {7: ONE})], 5)
+    store.commit([Batch("a", 2, rows(b"3")), Batch("b", 0, rows(b"x"))], 6)
+    assert store.load("a") == Stored(3, None, [b"1", b"2", b"3"], {7: ONE})
+    assert store.load("b") == Stored(1, None, [b"x"], {})
+    assert [(r.pool, r.seq, r.received_ms) for r in all_of(store, updates)] == [
+        ("a", 1, 5),
+        ("a", 2, 5),
+        ("a", 3, 6),
+        ("b", 1, 6),
+    ]
+
+
+def test_a_pool_without_updates_loads_as_nothing(store: SqlStore) -> None:
+    assert store.load("a") == Stored()
+
+
+def test_a_commit_is_all_or_nothing_over_all_pools(store: SqlStore) -> None:
+    store.commit([Batch("b", 0, rows(b"x"), {1: ONE})], 1)
+    taken = Batch("b", 1, rows(b"y"), {1: TWO}, [Quarantined(TWO, b"q", "why")])
+    with pytest.raises(CommitError, match="UNIQUE"):
+        store.commit([Batch("a", 0, rows(b"1"), {2: ONE}), taken], 2)
+    assert store.load("a") == Stored()
+    assert store.load("b") == Stored(1, None, [b"x"], {1: ONE})
+    assert all_of(store, quarantine) == []
+
+
+def test_a_commit_on_a_head_that_moved_is_given_up(store: SqlStore) -> None:
+    store.commit([Batch("a", 0, rows(b"1"))], 1)
+    with pytest.raises(StaleError, match="another process wrote to pool a"):
+        store.commit([Batch("a", 0, rows(b"2"))], 1)
+    assert store.load("a").rows == [b"1"]
+
+
+def test_a_commit_to_a_pool_that_does_not_exist_fails(store: SqlStore) -> None:
+    with pytest.raises(CommitError, match="no pool nowhere"):
+        store.commit([Batch("nowhere", 0, rows(b"1"))], 1)
+    with pytest.raises(CommitError, match="FOREIGN KEY"):
+        store.commit([Batch("nowhere", 0, [], {1: ONE})], 1)
+
+
+def test_errors_name_neither_statements_nor_values(store: SqlStore) -> None:
+    store.commit([Batch("a", 0, [], {1: ONE})], 1)
+    with pytest.raises(CommitError) as failed:
+        store.commit([Batch("a", 0, rows(b"sealed bytes"), {1: ONE})], 1)
+    assert "INSERT" not in str(failed.value)
+    assert "sealed" not in str(failed.value)
+
+
+def test_writers_in_several_threads_leave_no_gap(store: SqlStore) -> None:
+    def write(pool: str) -> None:
+        for head in range(20):
+            store.commit([Batch(pool, head, rows(b"%d" % head))], 1)
+
+    threads = [threading.Thread(target=write, args=(pool,)) for pool in ("a", "b")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for pool in ("a", "b"):
+        assert store.load(pool).rows == [b"%d" % head for head in range(20)]
+
+
+def test_the_quarantine_keeps_the_newest_within_its_rows(store: SqlStore) -> None:
+    for number in range(QUARANTINE_ROWS_MAX + 10):
+        store.commit([Batch("a", 0, [], {}, [Quarantined(ONE, b"%d" % number, "why")])], number)
+    store.commit([Batch("b", 0, [], {}, [Quarantined(ONE, b"b", "why")])], 1)
+    kept = [row.bytes for row in all_of(store, quarantine) if row.pool == "a"]
+    assert kept == [b"%d" % number for number in range(10, QUARANTINE_ROWS_MAX + 10)]
+
+
+def test_the_quarantine_keeps_the_newest_within_its_bytes(store: SqlStore) -> None:
+    third = QUARANTINE_BYTES_MAX // 3
+    for size in (third, third, third, third, QUARANTINE_BYTES_MAX + 1):
+        store.commit([Batch("a", 0, [], {}, [Quarantined(ONE, bytes(size), "why")])], size)
+        sizes = [len(row.bytes) for row in all_of(store, quarantine)]
+        assert sum(sizes) <= QUARANTINE_BYTES_MAX or len(sizes) == 1
+    assert sizes == [QUARANTINE_BYTES_MAX + 1]
+
+
+def test_compaction_keeps_the_document_and_what_comes_after_it(store: SqlStore) -> None:
+    one, two = history(ONE, 1, 60), history(TWO, 2, 60)
+    first, later = [*one[:40], *two[:40]], [*one[40:], *two[40:]]
+    store.commit([Batch("a", 0, rows(*first), {1: ONE, 2: TWO})], 1)
+    made = make_snapshot(store, "a")
+    assert made is not None
+    store.commit([Batch("a", len(first), rows(*later))], 2)
+    assert store.compact("a", *made)
+    stored = store.load("a")
+    assert (stored.snapshot, stored.rows) == (made[1], later)
+    assert stored.head == len(first) + len(later)
+    whole = Room([*first, *later], {1: ONE, 2: TWO}).snapshot()
+    assert Room(stored.updates, stored.clients).snapshot() == whole
+    assert len(made[1]) < sum(map(len, first))
+
+
+def test_compacting_twice_goes_on_from_the_snapshot(store: SqlStore) -> None:
+    one = history(ONE, 1, 30)
+    for head, part in ((0, one[:10]), (10, one[10:20]), (20, one[20:])):
+        store.commit([Batch("a", head, rows(*part), {1: ONE} if head == 0 else {})], 1)
+        made = make_snapshot(store, "a")
+        assert made is not None
+        assert store.compact("a", *made)
+        assert make_snapshot(store, "a") is None
+    assert store.load("a").snapshot == Room(one, {1: ONE}).snapshot()
+    assert store.load("a").rows == []
+
+
+def test_an_older_snapshot_does_not_replace_a_later_one(store: SqlStore) -> None:
+    one = history(ONE, 1, 10)
+    store.commit([Batch("a", 0, rows(*one[:5]), {1: ONE})], 1)
+    older = make_snapshot(store, "a")
+    store.commit([Batch("a", 5, rows(*one[5:]))], 1)
+    later = make_snapshot(store, "a")
+    assert older is not None
+    assert later is not None
+    assert store.compact("a", *later)
+    assert not store.compact("a", *older)
+    assert store.load("a").snapshot == later[1]
+
+
+def test_rows_that_would_get_lost_in_a_snapshot_stay(store: SqlStore) -> None:
+    one = history(ONE, 1, 3)
+    store.commit([Batch("a", 0, rows(one[0], one[2]), {1: ONE})], 1)  # never checked: a gap
+    with pytest.raises(SnapshotError, match="would lose some"):
+        make_snapshot(store, "a")
+    store.commit([Batch("b", 0, rows(b"no update"))], 1)
+    with pytest.raises(DamageError, match="does not load"):
+        make_snapshot(store, "b")
+
+
+def test_a_pool_larger_than_an_update_may_be_is_compacted_and_loads(store: SqlStore) -> None:
+    size = BATCH_SEALED_BYTES_MAX
+    count = UPDATE_BYTES_MAX // size + 1
+    large = [append(ONE, 1, clock, bytes(size)) for clock in range(count)]
+    store.commit([Batch("a", 0, rows(*large), {1: ONE})], 1)
+    made = make_snapshot(store, "a")
+    assert made is not None
+    assert store.compact("a", *made)
+    assert build_room("a", store.load("a")).snapshot() == made[1]
+
+
+def test_the_database_is_private_to_its_owner(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "new", "a")
+    store.commit([Batch("a", 0, rows(b"1"))], 1)
+    files = list((tmp_path / "new").iterdir())
+    assert {path.name for path in files} == {"hub.db", "hub.db-wal", "hub.db-shm"}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+    store.close()
+
+
+def test_commits_are_synced_and_foreign_keys_hold(store: SqlStore) -> None:
+    with store._engine.begin() as connection:
+        found = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys")
+        }
+    assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+
+@pytest.mark.parametrize("url", ["", "nonsense", "sqlite://", "sqlite:///:memory:", "oracledb://x"])
+def test_a_database_that_cannot_be_used_is_named(url: str) -> None:
+    with pytest.raises(ConfigError, match="database"):
+        open_engine(url)

@@ -1,0 +1,200 @@
+"""The agent against a real hub process, with an event log and a journal in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from localmem_node.config import HubSettings
+from localmem_node.errors import StoreFailed, SyncError
+from localmem_node.sync.agent import (
+    RETRY_FIRST_S,
+    RETRY_MAX_S,
+    RETRY_REFUSED_S,
+    SyncAgent,
+)
+from localmem_node.sync.transport import WebSocketTransport
+from localmem_node.system import SystemClock, SystemRandom
+from localmem_protocol.envelope import PoolKey
+from localmem_protocol.errors import RefusedError
+from localmem_protocol.events import Event
+from localmem_protocol.frames import Close
+from localmem_protocol.simulation import MemoryJournal, MemoryLog
+from support.hub_process import HubProcess, running_hub
+
+ONE, TWO = "11" * 8, "22" * 8
+WAIT_S = 30.0
+
+
+class Log(MemoryLog):
+    """A memory log that tells its subscriber."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__(device)
+        self._callbacks: list[Callable[[], None]] = []
+
+    def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
+        self._callbacks.append(callback)
+        return lambda: self._callbacks.remove(callback)
+
+    def happen(self, text: str) -> Event:
+        event = self.record(text, 1_760_000_000_000 + self.position)
+        for callback in self._callbacks:
+            callback()
+        return event
+
+
+class Journal(MemoryJournal):
+    def close(self) -> None:
+        self.closed = True
+
+
+class Node:
+    """A device: what lasts, and an agent on top of it."""
+
+    def __init__(self, hub: HubProcess, device: str, token: str | None = None) -> None:
+        self.log, self.journal = Log(device), Journal()
+        self.hub = hub
+        self.token = token or hub.token("team")
+
+    @asynccontextmanager
+    async def running(self, key: bytes = bytes(32)) -> AsyncIterator[SyncAgent]:
+        hub = HubSettings(self.hub.url, self.token, "team", key)
+        agent = SyncAgent(
+            PoolKey("team", 1, key),
+            self.log,
+            lambda: self.journal,
+            WebSocketTransport(hub),
+            SystemClock(),
+            SystemRandom(),
+            hub=hub.url,
+        )
+        await agent.start()
+        try:
+            yield agent
+        finally:
+            await agent.stop()
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[HubProcess]:
+    with running_hub(tmp_path) as hub:
+        yield hub
+
+
+async def until(reached: Callable[[], bool]) -> None:
+    """Wait for what another process and thread bring about."""
+    async with asyncio.timeout(WAIT_S):
+        while not reached():  # noqa: ASYNC110  nothing here would set an event
+            await asyncio.sleep(0.01)
+
+
+async def test_what_one_device_records_reaches_the_other_by_itself(hub: HubProcess) -> None:
+    one, two = Node(hub, ONE), Node(hub, TWO)
+    async with one.running() as agent, two.running() as other:
+        assert (await agent.sync_now(WAIT_S))["settled"]
+        assert (await other.sync_now(WAIT_S))["settled"]
+        event = one.log.happen("hello")
+        await until(lambda: two.log.events.get(event.id) == event)
+        assert (await agent.sync_now(WAIT_S))["bytes_sent"] > 0
+        assert agent.status()["unacknowledged"] == 0
+
+
+async def test_what_was_recorded_offline_follows_when_the_hub_is_there(
+    hub: HubProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    one, two = Node(hub, ONE), Node(hub, TWO)
+    hub.kill()
+    events = [one.log.happen(f"offline {number}") for number in range(300)]
+    async with one.running() as agent:
+        status = await agent.sync_now(WAIT_S)
+        assert not status["settled"]
+        assert "cannot be reached" in status["error"]
+    hub.start()
+    async with one.running() as agent, two.running() as other:
+        assert (await agent.sync_now(WAIT_S))["settled"]
+        assert (await other.sync_now(WAIT_S))["settled"]
+        await until(lambda: len(two.log.events) == len(events))
+        assert two.log.ordered() == one.log.ordered()
+
+
+async def test_a_hub_that_is_killed_again_and_again_loses_nothing(tmp_path: Path) -> None:
+    with running_hub(tmp_path) as hub:
+        one, two = Node(hub, ONE), Node(hub, TWO)
+        for round_ in range(4):
+            async with one.running() as agent, two.running() as other:
+                for number in range(20):
+                    one.log.happen(f"one {round_} {number}")
+                    two.log.happen(f"two {round_} {number}")
+                await asyncio.sleep(0)
+                hub.kill()
+                assert not (await agent.sync_now(WAIT_S))["settled"]
+                assert not (await other.sync_now(WAIT_S))["settled"]
+            hub.start()
+        async with one.running() as agent, two.running() as other:
+            assert (await agent.sync_now(WAIT_S))["settled"]
+            assert (await other.sync_now(WAIT_S))["settled"]
+            await until(lambda: len(one.log.events) == len(two.log.events) == 160)
+            assert one.log.ordered() == two.log.ordered()
+
+
+async def test_a_wrong_token_is_said_and_not_tried_again_and_again(hub: HubProcess) -> None:
+    node = Node(hub, ONE, token="lmt_wrong_token")
+    async with node.running() as agent:
+        status = await agent.sync_now(WAIT_S)
+        assert not status["settled"]
+        assert "4401" in status["error"]
+        refused = RefusedError(Close.BAD_TOKEN, permanent=True, reason="no")
+        assert agent._delay_s(refused, failures=1) == RETRY_REFUSED_S
+        assert agent._delay_s(SyncError("lost"), failures=0) <= RETRY_FIRST_S
+        assert agent._delay_s(SyncError("lost"), failures=99) <= RETRY_MAX_S
+
+
+async def test_another_pool_key_is_counted_as_unreadable_and_harms_nobody(hub: HubProcess) -> None:
+    one, two = Node(hub, ONE), Node(hub, TWO)
+    one.log.happen("sealed with another key")
+    async with one.running() as agent:
+        assert (await agent.sync_now(WAIT_S))["settled"]
+    async with two.running(key=b"\x01" * 32) as other:
+        status = await other.sync_now(WAIT_S)
+        assert status["settled"]
+        assert status["unreadable"] == 1
+        assert two.log.events == {}
+
+
+async def test_an_event_log_that_fails_gets_the_events_again(
+    hub: HubProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = Node(hub, ONE), Node(hub, TWO)
+    event = one.log.happen("precious")
+    async with one.running() as agent:
+        await agent.sync_now(WAIT_S)
+    failures = []
+
+    def fail(events: object) -> None:
+        failures.append(events)
+        raise StoreFailed("disk full")
+
+    monkeypatch.setattr(two.log, "insert", fail)
+    async with two.running() as other:
+        status = await other.sync_now(WAIT_S)
+        assert failures
+        assert status["error"] == "disk full"
+        monkeypatch.undo()
+        await other.sync_now(WAIT_S)
+        await until(lambda: event.id in two.log.events)
+
+
+async def test_nothing_is_left_when_the_agent_stops(hub: HubProcess) -> None:
+    node = Node(hub, ONE)
+    async with node.running() as agent:
+        await agent.sync_now(WAIT_S)
+    assert node.journal.closed
+    assert node.log._callbacks == []
+    assert not [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]

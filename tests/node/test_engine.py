@@ -1,0 +1,434 @@
+"""The engine: what is recorded is found, stays, and keeps its order."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event as Flag
+from threading import Thread
+
+import pytest
+
+from localmem_node import background
+from localmem_node.capture.admission import Admission
+from localmem_node.engine import Engine
+from localmem_node.errors import NodeError, QueryError, StoreFailed
+from localmem_node.results import Found
+from localmem_protocol.clock import reading_ms
+from localmem_protocol.errors import EventError
+from localmem_protocol.events import Event
+from localmem_protocol.limits import DRIFT_MS_MAX
+from support.events import draft, event
+from support.fault_disk import Fault, FaultDisk, PowerCutError
+from support.hashing_encoder import HashingEncoder
+from support.node import (
+    MIB,
+    NOW_MS,
+    BrokenEncoder,
+    GatedEncoder,
+    StandingClock,
+    open_node,
+    open_store,
+)
+from support.seeded import SeededRandom
+
+OTHER = "ffeeddccbbaa9988"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "memory.localmem"
+
+
+@pytest.fixture
+def node(path: Path) -> Iterator[Engine]:
+    engine = open_node(path)
+    yield engine
+    engine.close()
+
+
+def snippets(engine: Engine, query: str, k: int = 3) -> list[str]:
+    return [found.event.snippet for found in engine.query_recent(k, query)]
+
+
+def newest(engine: Engine, k: int = 1000) -> list[Event]:
+    return [found.event for found in engine.recent(k)]
+
+
+def test_an_event_is_found_by_words_before_it_has_a_vector(path: Path) -> None:
+    encoder = GatedEncoder()
+    engine = open_node(path, encoder=encoder)
+    engine.record([draft(snippet="retry_limit = 5"), draft(snippet="colour = 'red'")])
+    assert encoder.asked.wait(60)
+    assert engine.status()["encoder"]["waiting"] == 2
+    encoder.gate.set()  # the query's own encoding goes through the same gate
+    assert snippets(engine, "where is the retry limit")[0] == "retry_limit = 5"
+    engine.close()
+
+
+def test_recorded_events_are_stamped_with_device_clock_and_sequence(node: Engine) -> None:
+    first, second = node.record([draft(snippet="a"), draft(snippet="b")])
+    assert (first.device, second.device) == (node.device, node.device)
+    assert (first.sequence, second.sequence) == (1, 2)
+    assert first.clock < second.clock
+    assert reading_ms(first.clock) == NOW_MS
+
+
+def test_everything_is_there_after_reopening_and_nothing_is_encoded_again(path: Path) -> None:
+    engine = open_node(path)
+    recorded = engine.record([draft(snippet=f"value_{n} = {n}") for n in range(20)])
+    engine.drain()
+    device = engine.device
+    engine.close()
+    encoder = HashingEncoder()
+    again = open_node(path, encoder=encoder)
+    again.drain()
+    assert encoder.encoded == []
+    assert again.device == device
+    assert newest(again) == recorded[::-1]
+    assert snippets(again, "value_7", 1) == ["value_7 = 7"]
+    again.close()
+
+
+def test_events_left_without_a_vector_are_encoded_after_reopening(path: Path) -> None:
+    encoder = GatedEncoder()
+    engine = open_node(path, encoder=encoder)
+    engine.record([draft(snippet="alpha beta gamma")])
+    closing = Thread(target=engine.close)
+    closing.start()
+    encoder.gate.set()
+    closing.join()
+    resumed = HashingEncoder()
+    again = open_node(path, encoder=resumed)
+    again.drain()
+    done_before = len(encoder.encoded)
+    assert done_before + len(resumed.encoded) == 1
+    again.close()
+
+
+def test_another_model_encodes_every_event_anew(path: Path) -> None:
+    engine = open_node(path, encoder=HashingEncoder(64))
+    engine.record([draft(snippet="alpha"), draft(snippet="beta")])
+    engine.drain()
+    engine.close()
+    other = HashingEncoder(32)
+    again = open_node(path, encoder=other)
+    again.drain()
+    assert len(other.encoded) == 2
+    again.close()
+
+
+def test_a_small_store_works_without_keeping_vectors(path: Path) -> None:
+    engine = open_node(path, size=10 * 1024)
+    engine.record([draft(snippet=f"number {n}") for n in range(8)])
+    engine.drain()
+    engine.close()
+    again = open_node(path)
+    again.drain()
+    assert [one.snippet for one in newest(again, 2)] == ["number 7", "number 6"]
+    assert snippets(again, "number 3", 1) == ["number 3"]
+    again.close()
+
+
+def test_sequence_and_clock_go_on_after_every_own_event_was_evicted(path: Path) -> None:
+    clock = StandingClock()
+    engine = open_node(path, size=10 * 1024, clock=clock)
+    ahead = NOW_MS + DRIFT_MS_MAX // 2
+    engine.insert([event(1, OTHER, timestamp=ahead)])
+    last = engine.record([draft(snippet="mine")])[0]
+    position = 0
+    while engine.own_events(0, 1):
+        position += 1
+        engine.insert([event(position, OTHER, snippet=f"{position} " * 100)])
+    engine.close()
+    clock.ms -= 60_000
+    again = open_node(path, clock=clock)
+    assert again.own_events(0, 10) == []
+    after = again.record([draft(snippet="mine too")])[0]
+    assert after.sequence == last.sequence + 1
+    assert after.clock > last.clock
+    again.close()
+
+
+def test_what_is_recorded_after_an_event_arrived_sorts_after_it(node: Engine) -> None:
+    arrived = event(5, OTHER)
+    node.insert([arrived])
+    recorded = node.record([draft(snippet="later")])[0]
+    assert recorded.order > arrived.order
+
+
+def test_a_clock_that_is_absurdly_ahead_does_not_pull_ours(path: Path) -> None:
+    engine = open_node(path)
+    absurd = event((DRIFT_MS_MAX + 3_600_000) // 1000, OTHER)
+    engine.insert([absurd])
+    assert engine.record([draft(snippet="now")])[0].order < absurd.order
+    engine.close()
+    again = open_node(path)
+    assert again.record([draft(snippet="still now")])[0].order < absurd.order
+    again.close()
+
+
+def test_insert_returns_what_was_new_and_keeps_it_once(node: Engine) -> None:
+    batch = [event(1, OTHER), event(2, OTHER), event(1, OTHER)]
+    assert node.insert(batch) == batch[:2]
+    assert node.insert([event(2, OTHER), event(3, OTHER)]) == [event(3, OTHER)]
+    assert node.insert([]) == []
+    assert len(newest(node)) == 3
+
+
+def test_own_events_that_come_back_from_elsewhere_move_the_sequence(node: Engine) -> None:
+    restored = event(41, node.device)
+    node.insert([restored])
+    assert node.record([draft(snippet="next")])[0].sequence == 42
+
+
+def test_own_events_are_ascending_after_a_sequence_and_of_this_device_only(node: Engine) -> None:
+    own = node.record([draft(snippet=f"own {n}") for n in range(5)])
+    node.insert([event(9, OTHER)])
+    assert node.own_events(0, 100) == own
+    assert node.own_events(2, 2) == own[2:4]
+    assert node.own_events(5, 10) == []
+
+
+def test_recent_follows_the_order_of_events_not_of_arrival(node: Engine) -> None:
+    late, early = event(2, OTHER), event(1, OTHER)
+    node.insert([late])
+    node.insert([early])
+    assert newest(node) == [late, early]
+    assert newest(node, 1) == [late]
+
+
+def test_a_project_limits_what_is_found(node: Engine) -> None:
+    node.record(
+        [draft(snippet="timeout = 3", project="aa"), draft(snippet="timeout = 4", project="bb")]
+    )
+    assert {found.event.project for found in node.query_recent(10, "timeout", project="aa")} == {
+        "aa"
+    }
+    assert [found.event.project for found in node.recent(10, project="bb")] == ["bb"]
+    assert node.query_recent(10, "timeout", project="cc") == []
+    assert node.recent(10, project="cc") == []
+
+
+def test_an_empty_store_finds_nothing(node: Engine) -> None:
+    assert node.query_recent(5, "anything") == []
+    assert node.recent(5) == []
+
+
+@pytest.mark.parametrize(
+    ("k", "query", "field"),
+    [(0, "x", "k"), (-1, "x", "k"), (1001, "x", "k"), (True, "x", "k"), ("3", "x", "k"), (1, "", "query"),
+     (1, " \n", "query"), (1, "x" * 10_001, "query"), (1, 7, "query"), (1, "\ud800", "query")],
+)  # fmt: skip
+def test_a_query_that_cannot_be_asked_is_refused_by_name(
+    node: Engine, k: int, query: str, field: str
+) -> None:
+    with pytest.raises(QueryError) as caught:
+        node.query_recent(k, query)
+    assert caught.value.field == field
+
+
+def test_secrets_never_reach_the_store(node: Engine) -> None:
+    secret = "glpat-" + "abcDEF123456ghiJKL78"
+    recorded = node.record([draft(snippet=f"token = '{secret}'", session=f"s {secret}")])[0]
+    assert secret not in recorded.snippet
+    assert secret not in (recorded.session or "")
+    assert "[redacted:gitlab-token]" in recorded.snippet
+
+
+def test_a_denied_draft_is_refused_and_nothing_of_its_batch_is_kept(path: Path) -> None:
+    engine = open_node(path, admission=Admission(["secrets/**"]))
+    with pytest.raises(EventError) as caught:
+        engine.record([draft(snippet="fine"), draft(filePath="app/secrets/deep/x.py")])
+    assert caught.value.field == "filePath"
+    assert newest(engine) == []
+    engine.close()
+
+
+def test_evicted_events_are_not_found_and_index_and_store_agree(path: Path) -> None:
+    engine = open_node(path, size=16 * 1024)
+    for start in range(0, 400, 20):
+        engine.record([draft(snippet=f"value_{n} " * 9) for n in range(start, start + 20)])
+    engine.drain()
+    status = engine.status()
+    live = newest(engine)
+    assert 0 < len(live) == status["events"] < 400
+    assert live == engine.own_events(0, 1000)[::-1]
+    assert live[0].snippet.startswith("value_399")
+    assert all(found.event in live for found in engine.query_recent(1000, "value_3"))
+    engine.close()
+
+
+def test_an_event_too_large_for_the_ring_is_refused_and_the_others_are_kept(path: Path) -> None:
+    engine = open_node(path, size=10 * 1024)
+    noise = SeededRandom(1).token_bytes(30_000).hex()
+    outcomes = engine.record_admitted(
+        [draft(snippet="a"), draft(snippet=noise), draft(snippet="b")]
+    )
+    assert isinstance(outcomes[1], EventError)
+    assert outcomes[1].field == "snippet"
+    assert [one.sequence for one in (outcomes[0], outcomes[2]) if isinstance(one, Event)] == [1, 2]
+    assert [one.snippet for one in newest(engine)] == ["b", "a"]
+    engine.close()
+
+
+def test_without_a_working_encoder_search_goes_on_by_words(path: Path) -> None:
+    engine = open_node(path, encoder=BrokenEncoder())
+    engine.record([draft(snippet="retry_limit = 5"), draft(snippet="colour = 'red'")])
+    with pytest.raises(NodeError, match="no such file"):
+        engine.drain()
+    assert snippets(engine, "retry limit") == ["retry_limit = 5"]
+    assert "no such file" in engine.status()["encoder"]["problem"]
+    engine.close()
+
+
+def test_subscribers_hear_of_own_events_once_they_are_durable(node: Engine) -> None:
+    heard: list[int] = []
+    unsubscribe = node.subscribe(lambda: heard.append(len(node.own_events(0, 10))))
+    node.record([draft(snippet="one")])
+    node.insert([event(1, OTHER)])
+    node.record([draft(snippet="two")])
+    unsubscribe()
+    node.record([draft(snippet="three")])
+    assert heard == [1, 2]
+
+
+def test_a_subscriber_that_fails_harms_nobody(node: Engine) -> None:
+    heard: list[str] = []
+
+    def fail() -> None:
+        raise RuntimeError("no")
+
+    node.subscribe(fail)
+    node.subscribe(lambda: heard.append("yes"))
+    assert len(node.record([draft(snippet="one")])) == 1
+    assert heard == ["yes"]
+
+
+def test_a_closed_engine_refuses_to_record(path: Path) -> None:
+    engine = open_node(path)
+    engine.close()
+    engine.close()
+    with pytest.raises(NodeError, match="closed"):
+        engine.record([draft()])
+
+
+def test_after_a_crash_the_checkpoint_and_what_came_after_it_find_what_a_rebuild_finds(
+    path: Path,
+) -> None:
+    disk = FaultDisk(SeededRandom(1))
+    engine = open_node(path, size=MIB, disk=disk)
+    for start in range(0, 3000, 100):
+        batch = range(start, start + 100)
+        engine.record([draft(snippet=f"name_{n} = {n % 17} * width") for n in batch])
+    engine.drain()
+    engine.close()
+    disk = FaultDisk(SeededRandom(2), bytes(disk.medium))
+    engine = open_node(path, disk=disk)
+    engine.record([draft(snippet=f"late_{n} = width " * 20) for n in range(100)])  # evicts as well
+    engine.drain()
+    image = bytes(disk.medium)
+    kept = newest(engine)
+    engine.close()
+    answers: list[list[list[Found]]] = []
+    for spoil in (False, True):
+        store = open_store(path, disk=FaultDisk(SeededRandom(3), image))
+        assert store.read_checkpoint() is not None
+        if spoil:
+            store.write_checkpoint(b"not a checkpoint")
+        reopened = Engine(store, HashingEncoder(), StandingClock())
+        reopened.drain()
+        assert newest(reopened) == kept
+        queries = ("name_2990 width", "late_7", "width 16")
+        answers.append([reopened.query_recent(10, query) for query in queries])
+        reopened.close()
+    assert answers[0] == answers[1]
+    assert answers[0][1][0].event.snippet.startswith("late_7 ")
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_what_was_acknowledged_survives_a_power_cut_anywhere(path: Path, seed: int) -> None:
+    random = SeededRandom(seed)
+    disk = FaultDisk(random)
+    acknowledged: list[Event] = []
+    engine = open_node(path, size=256 * 1024, disk=disk, seed=seed)
+    disk.plan[disk.operations + 1 + random.below(60)] = random.choice(["cut", "cut midway"])
+    with contextlib.suppress(PowerCutError, NodeError):
+        for number in range(40):
+            acknowledged += engine.record([draft(snippet=f"{seed} {number} {n}") for n in range(2)])
+            acknowledged += engine.insert([event(number + 1, OTHER)])
+    assert disk.operations >= min(disk.plan)
+    after = open_node(path, disk=FaultDisk(random, disk.after_power_cut()), seed=seed + 1000)
+    kept = newest(after)
+    assert {one.id for one in acknowledged} <= {one.id for one in kept}
+    fresh = after.record([draft(snippet="after")])[0]
+    assert all(fresh.sequence > one.sequence for one in kept if one.device == after.device)
+    after.close()
+
+
+@pytest.mark.parametrize("fault", ["EIO", "ENOSPC"])
+def test_after_a_failed_sync_nothing_is_acknowledged_or_shown(path: Path, fault: Fault) -> None:
+    disk = FaultDisk(SeededRandom(5))
+    engine = open_node(path, size=256 * 1024, disk=disk)
+    kept = engine.record([draft(snippet="anchor")])
+    disk.plan = {disk.operations + n: fault for n in range(1, 9)}
+    for _ in range(2):
+        with pytest.raises(StoreFailed):
+            engine.record([draft(snippet="lost")])
+    assert newest(engine) == kept
+    assert snippets(engine, "anchor lost") == ["anchor"]
+    engine.close()
+    again = open_node(path, disk=FaultDisk(SeededRandom(6), disk.after_power_cut()))
+    assert kept[0] in newest(again)
+    again.close()
+
+
+def test_waiting_writers_share_one_sync(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(path)
+    engine = Engine(store, HashingEncoder(), StandingClock())
+    first_under_way, others_wait = Flag(), Flag()
+    commits: list[int] = []
+    commit = store.commit
+
+    def slow_commit() -> None:
+        commits.append(len(commits))
+        if len(commits) == 1:
+            first_under_way.set()
+            assert others_wait.wait(60)
+        commit()
+
+    monkeypatch.setattr(store, "commit", slow_commit)
+    monkeypatch.setattr(store, "append_vectors", lambda *_, **__: [])
+    monkeypatch.setattr(background, "COURTESY_S", 0)
+    monkeypatch.setattr(engine, "_keep_vectors", lambda *_: None)
+    engine._background._keep = lambda *_: None
+    threads = [Thread(target=engine.record, args=([draft(snippet=f"t {n}")],)) for n in range(8)]
+    threads[0].start()
+    assert first_under_way.wait(60)
+    for thread in threads[1:]:
+        thread.start()
+    while len(engine._commits._queue) < 7:  # all seven have queued before the first sync ends
+        pass
+    others_wait.set()
+    for thread in threads:
+        thread.join()
+    assert len(commits) == 2
+    assert sorted(one.snippet for one in newest(engine)) == [f"t {n}" for n in range(8)]
+    engine.close()
+
+
+def test_the_background_waits_while_a_query_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "COURTESY_S", 60)
+    encoder = HashingEncoder()
+    kept: list[int] = []
+    thread = background.BackgroundEncoder(
+        encoder, str, lambda vectors, last: kept.extend(ordinal for ordinal, _ in vectors)
+    )
+    with thread.yielding():
+        thread.start([1, 2])
+        thread.push([3])
+        assert encoder.encoded == []
+    thread.drain()
+    assert sorted(kept) == [1, 2, 3]
+    thread.close()

@@ -1,0 +1,91 @@
+"""Daemons for tests: real processes, each with a home of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+SOURCES = ("protocol/src", "node/src", "models/minilm/src")
+PASSPHRASE = "correct horse"
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    """The environment of a user with this home and nothing else of localmem's."""
+    inherited = {name: value for name, value in os.environ.items() if "LOCALMEM" not in name}
+    return inherited | {
+        "LOCALMEM_HOME": str(home),
+        "LOCALMEM_PASSPHRASE": PASSPHRASE,
+        "LOCALMEM_SIZE": "2 MiB",
+        "PYTHONPATH": os.pathsep.join(str(ROOT / source) for source in SOURCES),
+        **more,
+    }
+
+
+def localmem(
+    home: Path, *arguments: str, stdin: bytes | None = b"", cwd: Path | None = None, **more: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Run the command line to its end."""
+    return subprocess.run(
+        command(*arguments),
+        input=stdin,
+        env=environment(home, **more),
+        cwd=cwd or home.parent,
+        capture_output=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def command(*arguments: str) -> list[str]:
+    """The command line as a process."""
+    return [sys.executable, "-P", "-m", "localmem_node.cli.main", *arguments]
+
+
+def answer(done: subprocess.CompletedProcess[bytes]) -> dict[str, Any]:
+    """The one JSON object that a command printed."""
+    parsed = json.loads(done.stdout)
+    assert isinstance(parsed, dict)
+    return parsed
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs (a zombie does not)."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def children(pid: int) -> list[int]:
+    """The processes whose parent is this one."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[1]) == pid:
+            found.append(int(stat.parent.name))
+    return found
+
+
+def daemons_of(home: Path) -> Sequence[int]:
+    """Every daemon process whose home this is."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            arguments = (process / "cmdline").read_bytes()
+            variables = (process / "environ").read_bytes()
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+        mine = f"LOCALMEM_HOME={home}\0".encode() in variables
+        if mine and b"localmem_node.daemon\0" in arguments and is_alive(int(process.name)):
+            found.append(int(process.name))
+    return found

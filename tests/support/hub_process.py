@@ -1,0 +1,105 @@
+"""A real hub: the command line's `serve` in a process of its own, on a database in a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import resource
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from localmem_hub.database import open_engine, prepare
+from localmem_hub.seams import Role
+from localmem_hub.store import SqlStore
+from localmem_hub.system import SystemRandom
+
+
+class HubProcess:
+    """Start it, kill it, start it again. `url` changes with every start."""
+
+    def __init__(self, folder: Path) -> None:
+        self.database = folder / "hub.db"
+        self.log = folder / "hub.log"
+        self.url = ""
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self, *, file_bytes_max: int | None = None) -> None:
+        """Run `localmem-hub serve`; with a limit, writing files beyond it fails."""
+
+        def limit() -> None:
+            if file_bytes_max is not None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes_max, file_bytes_max))
+
+        command = [sys.executable, "-m", "localmem_hub", "serve", "--json", "--port", "0"]
+        with self.log.open("a") as log:
+            self._process = subprocess.Popen(
+                [*command, "--database", f"sqlite:///{self.database}"],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                preexec_fn=limit,
+            )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, self.log.read_text()
+        self.url = json.loads(line)["url"]
+
+    @property
+    def running(self) -> bool:
+        """Whether the process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def kill(self) -> None:
+        """SIGKILL, and wait."""
+        if self._process is not None:
+            self._process.kill()
+            self._finish()
+
+    def stop(self) -> int:
+        """SIGTERM, and wait; the exit code."""
+        assert self._process is not None
+        self._process.terminate()
+        return self._finish()
+
+    def token(self, pool: str, device: str | None = None, role: Role = "writer") -> str:
+        """A new token."""
+        with self.store() as store:
+            return store.tokens.create(pool, device, role, SystemRandom(), 1).text
+
+    @contextlib.contextmanager
+    def store(self) -> Iterator[SqlStore]:
+        """The same database, beside the process."""
+        engine = open_engine(f"sqlite:///{self.database}")
+        prepare(engine)
+        store = SqlStore(engine)
+        try:
+            yield store
+        finally:
+            store.close()
+
+    def query(self, statement: str) -> list[Any]:
+        """Rows of the database."""
+        with contextlib.closing(sqlite3.connect(self.database)) as connection:
+            return connection.execute(statement).fetchall()
+
+    def _finish(self) -> int:
+        assert self._process is not None
+        code = self._process.wait(30)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        return code
+
+
+@contextlib.contextmanager
+def running_hub(folder: Path, *, file_bytes_max: int | None = None) -> Iterator[HubProcess]:
+    """A hub that is killed at the end, if it still lives."""
+    hub = HubProcess(folder)
+    try:
+        hub.start(file_bytes_max=file_bytes_max)
+        yield hub
+    finally:
+        hub.kill()

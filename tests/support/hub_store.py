@@ -1,0 +1,68 @@
+"""A hub's store in a folder, and one that fails or waits when it is told to."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from localmem_hub.database import open_engine, prepare
+from localmem_hub.errors import CommitError
+from localmem_hub.seams import Batch, Stored
+from localmem_hub.store import SqlStore
+from localmem_hub.tokens import SqlTokens
+from localmem_protocol.simulation import SeededRandom
+
+
+def open_store(folder: Path, *pools: str) -> SqlStore:
+    """A new store with these pools."""
+    engine = open_engine(f"sqlite:///{folder / 'hub.db'}")
+    prepare(engine)
+    store = SqlStore(engine)
+    for number, pool in enumerate(pools):
+        store.tokens.create(pool, None, "writer", SeededRandom(number), 1)
+    return store
+
+
+class ObservedStore:
+    """A `Store` on another that notes its commits, fails for some pools, and can be held up."""
+
+    def __init__(self, inner: SqlStore) -> None:
+        self.inner = inner
+        self.commits: list[list[Batch]] = []
+        self.loads: list[str] = []
+        self.failing: set[str] = set()
+        self.entered: queue.SimpleQueue[list[Batch]] = queue.SimpleQueue()
+        self.compacted = threading.Semaphore(0)
+        self.gate = threading.Event()
+        self.gate.set()
+
+    @property
+    def tokens(self) -> SqlTokens:
+        return self.inner.tokens
+
+    def commit(self, batches: Sequence[Batch], now_ms: int) -> None:
+        self.entered.put(list(batches))
+        assert self.gate.wait(30)
+        if any(batch.pool in self.failing for batch in batches):
+            raise CommitError("database or disk is full")
+        self.inner.commit(batches, now_ms)
+        self.commits.append(list(batches))
+
+    def load(self, pool: str) -> Stored:
+        self.loads.append(pool)
+        return self.inner.load(pool)
+
+    def compact(self, pool: str, head: int, snapshot: bytes) -> bool:
+        done = self.inner.compact(pool, head, snapshot)
+        self.compacted.release()
+        return done
+
+    def ping(self) -> None:
+        if self.failing:
+            raise CommitError("the database does not answer")
+        self.inner.ping()
+
+    def close(self) -> None:
+        self.inner.close()
