@@ -6,8 +6,6 @@ import platform
 import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -18,10 +16,6 @@ from localmem_node.client import DaemonClient
 from localmem_node.config import HubSettings, Settings, load_settings
 from localmem_node.errors import NodeError
 from localmem_node.system import SystemClock
-
-HUB_PROBE: Final = "localmem_node.sync.probe"
-"""The module whose `probe(hub)` returns a line about a hub that answers, or raises NodeError."""
-
 
 _CLOCK: Final = SystemClock()
 
@@ -125,9 +119,8 @@ def _encoder() -> str:
 def _hub(hub: HubSettings | None) -> Check:
     if hub is None:
         return Check("hub", True, "not set up; this device keeps its memory to itself")
-    if find_spec(HUB_PROBE.rpartition(".")[0]) is None or find_spec(HUB_PROBE) is None:
-        return Check("hub", False, f"{hub.url}: this install cannot sync", "install it completely")
-    probe: Callable[[HubSettings], str] = import_module(HUB_PROBE).probe
+    from localmem_node.sync.probe import probe
+
     return _guarded("hub", lambda: probe(hub), "check hub.url and hub.token, and that it runs")
 
 
