@@ -13,7 +13,7 @@ SYSTEM_PACKAGES := git make g++ python3-venv strace
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
-	$(BIN)/localmem demo
+	@$(BIN)/localmem demo
 
 install: $(VENV)/.install
 
@@ -48,15 +48,18 @@ clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(VENV)/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "localmem needs Python 3.11 or later")'
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) install "pip>=25.1" # dependency groups
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "localmem needs Python 3.11 or later")'
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install "pip>=25.1" # dependency groups
 
 # Editable, so that a change in the sources needs no new installation.
 $(VENV)/.demo: $(SOURCES) | $(VENV)/bin/python
-	$(PIP) install -e ./protocol -e ./models/minilm -e ./node -e ./hub
-	touch $@
+	@echo "installing node and hub"
+	@$(PIP) install -e ./protocol -e ./models/minilm -e ./node -e ./hub
+	@touch $@
 
 $(VENV)/.install: $(VENV)/.demo
-	$(PIP) install --group dev
-	touch $@
+	@echo "installing what tests and benchmarks need"
+	@$(PIP) install --group dev
+	@touch $@

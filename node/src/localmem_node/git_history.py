@@ -26,6 +26,9 @@ COMMITS_MAX: Final = 5_000
 HUNKS_PER_COMMIT_MAX: Final = 30
 """A commit with more hunks (a reformatting, an import) is no edit of a person; it is left out."""
 
+LARGE_COMMIT_HUNKS_MAX: Final = 10_000
+"""Where only some of each commit are wanted: hunks of a commit that are held to choose from."""
+
 SNIPPET_CHARACTERS_MAX: Final = 800
 """Characters of added lines kept of a hunk."""
 
@@ -111,18 +114,18 @@ def read_hunks(
 
 
 def recent_hunks(
-    repository: Path,
-    count: int,
-    *,
-    project: str | None = None,
-    hunks_per_commit: int = HUNKS_PER_COMMIT_MAX,
+    repository: Path, count: int, *, project: str | None = None, taken_per_commit: int | None = None
 ) -> list[Hunk]:
-    """The newest `count` hunks of a repository, oldest first. Raises as `read_hunks`."""
+    """The newest `count` hunks of a repository, oldest first. Raises as `read_hunks`.
+
+    With `taken_per_commit`, that many of any commit, however large, in place of leaving it out.
+    """
     newest: list[list[Hunk]] = []
-    reading = read_hunks(repository, project=project, hunks_per_commit=hunks_per_commit)
+    limit = HUNKS_PER_COMMIT_MAX if taken_per_commit is None else LARGE_COMMIT_HUNKS_MAX
+    reading = read_hunks(repository, project=project, hunks_per_commit=limit)
     with contextlib.closing(reading) as commits:
         for hunks in commits:
-            newest.append(hunks)
+            newest.append(hunks[:taken_per_commit])
             if sum(map(len, newest)) >= count:
                 break
     oldest_first = [hunk for hunks in reversed(newest) for hunk in hunks]

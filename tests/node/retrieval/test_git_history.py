@@ -65,6 +65,17 @@ def test_hunks_come_oldest_first_and_the_newest_are_kept(repository: Repository)
     assert [hunk.subject for hunk in recent_hunks(repository.path, 2)] == ["Commit 3", "Commit 4"]
 
 
+def test_some_hunks_of_a_large_commit_stand_for_it_when_that_is_asked_for(
+    repository: Repository,
+) -> None:
+    files: dict[str, str | bytes] = {f"file{number}.py": "value = 1\n" for number in range(40)}
+    repository.commit("Import", files)
+    repository.commit("Edit", {"app.py": "value = 2\n"})
+    assert [hunk.subject for hunk in _hunks(repository)] == ["Edit"]
+    some = recent_hunks(repository.path, 1000, taken_per_commit=3)
+    assert [hunk.subject for hunk in some] == ["Import"] * 3 + ["Edit"]
+
+
 def test_reading_goes_commit_by_commit_from_the_newest(repository: Repository) -> None:
     repository.commit("One", {"a.py": "a = 1\n", "b.py": "b = 1\n"})
     repository.commit("Two", {"c.py": "c = 1\n"})

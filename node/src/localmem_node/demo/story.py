@@ -21,7 +21,7 @@ from localmem_node.project import project_id
 POOL: Final = "demo"
 HUNKS: Final = 240
 HUNKS_MIN: Final = 4
-COMMIT_HUNKS_MAX: Final = 10_000
+TAKEN_PER_COMMIT: Final = 40
 QUERIES: Final = 5
 WAIT_S: Final = 60.0
 PLAIN_CHARACTERS_MIN: Final = 16
@@ -70,9 +70,9 @@ class Stage:
 
 def run_demo(repository: Path, say: Say) -> Outcome:
     """Play it. Raises NodeError when something that it needs is missing or does not work."""
-    # A young repository may have nothing but one large commit: any size will do.
+    # A young repository may have nothing but a large commit; it should not be all of the demo.
     hunks = recent_hunks(
-        repository, HUNKS, project=project_id(repository), hunks_per_commit=COMMIT_HUNKS_MAX
+        repository, HUNKS, project=project_id(repository), taken_per_commit=TAKEN_PER_COMMIT
     )
     if len(hunks) < HUNKS_MIN:
         raise DemoError(f"{repository.resolve()} has too little history for a demo; name another")
