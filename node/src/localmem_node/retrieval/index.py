@@ -109,10 +109,7 @@ class SearchIndex:
         slots = best_slots(lexical, candidates_for(k))
         dense = None
         if vector is not None:
-            chosen = np.zeros(len(lexical), dtype=np.bool_)
-            chosen[slots] = chosen[self._nearest(vector, k, allowed)] = True
-            slots = np.flatnonzero(chosen).astype(np.int64)
-            dense = self._vectors.scores(vector, slots)
+            slots, dense = self._with_nearest(vector, k, slots, allowed)
         scores = combined(lexical[slots], dense, self._encoded[slots])
         best = order(scores, self._newness[:, slots])[:k]
         cosines = np.zeros(len(slots), dtype=np.float32) if dense is None else dense
@@ -158,14 +155,32 @@ class SearchIndex:
         allowed[:shared] = among[:shared] & self._live[:shared]
         return allowed
 
+    def _with_nearest(
+        self,
+        vector: npt.NDArray[np.float32],
+        k: int,
+        slots: npt.NDArray[np.int64],
+        allowed: npt.NDArray[np.bool_] | None,
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """These slots and the nearest ones, ascending, with their inner products."""
+        nearest, products = self._nearest(vector, k, allowed)
+        left = np.zeros(self._live.shape, dtype=np.bool_)
+        left[slots] = True
+        left[nearest] = False
+        others = np.flatnonzero(left)
+        if len(others):
+            nearest = np.concatenate((nearest, others))
+            products = np.concatenate((products, self._vectors.scores(vector, others)))
+        ascending = np.argsort(nearest)
+        return nearest[ascending], products[ascending]
+
     def _nearest(
         self, vector: npt.NDArray[np.float32], k: int, allowed: npt.NDArray[np.bool_] | None
-    ) -> npt.NDArray[np.int64]:
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         count = candidates_for(k)
         if allowed is None:
-            return self._vectors.search(vector, count)[0]
+            return self._vectors.search(vector, count)
         slots = np.flatnonzero(allowed & self._encoded).astype(np.int64)
         products = self._vectors.scores(vector, slots)
-        if len(slots) <= count:
-            return slots
-        return slots[np.argsort(-products, kind="stable")[:count]]
+        best = np.argsort(-products, kind="stable")[:count]
+        return slots[best], products[best]

@@ -126,23 +126,23 @@ class LexicalIndex:
 
     def scores(self, query: Iterable[str]) -> npt.NDArray[np.float32]:
         """The BM25F score of every slot for these terms, 0 for no match; longer than slots in use."""
-        scores = np.zeros(self._lengths.shape[1], dtype=np.float32)
+        width = self._lengths.shape[1]
+        numbers = [number for term in query if (number := self._numbers.get(term)) is not None]
+        if not numbers:
+            return np.zeros(width, dtype=np.float32)
+        held = [self._postings[number] for number in numbers]
+        counts = [len(postings) for postings in held]
+        # One pass over all terms. Joined as bytes: an array that lends its buffer cannot grow.
+        postings = np.frombuffer(b"".join(held), dtype=np.uint64)
+        slots = (postings >> 32).astype(np.intp)
         norms = self._length_norms()
-        k1 = self.weights.saturation
-        for term in query:
-            number = self._numbers.get(term)
-            if number is None:
-                continue
-            # A copy: an array that lends its buffer cannot grow.
-            postings = np.array(self._postings[number], dtype=np.uint64)
-            slots = (postings >> 32).astype(np.intp)
-            weighted = np.zeros(len(slots), dtype=np.float32)
-            for norm, shift, most in zip(norms, _SHIFTS, _FREQUENCY_MAX, strict=True):
-                frequencies = (postings >> shift & most).astype(np.float32)
-                weighted += frequencies * norm[slots]
-            rarity = self._rarity(len(postings)) * (k1 + 1)
-            scores[slots] += np.float32(rarity) * weighted / (weighted + np.float32(k1))
-        return scores
+        weighted = np.zeros(len(slots), dtype=np.float32)
+        for norm, shift, most in zip(norms, _SHIFTS, _FREQUENCY_MAX, strict=True):
+            weighted += (postings >> shift & most).astype(np.float32) * norm[slots]
+        k1 = np.float32(self.weights.saturation)
+        rarity = np.repeat([self._rarity(count) for count in counts], counts)
+        gains = rarity * (weighted * (k1 + 1) / (weighted + k1))
+        return np.bincount(slots, gains, minlength=width).astype(np.float32)
 
     def dump(self) -> bytes:
         """The index as bytes for `load`."""
