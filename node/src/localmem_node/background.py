@@ -50,6 +50,7 @@ class BackgroundEncoder:
         self._changed = Condition()
         self._pending: list[int] = []
         self._queries = 0
+        self._waits_for_queries = False
         self._busy = 0
         self._closing = False
         self.problem: str | None = None
@@ -82,8 +83,8 @@ class BackgroundEncoder:
         finally:
             with self._changed:
                 self._queries -= 1
-                if not self._queries:
-                    self._changed.notify_all()
+                if not self._queries and self._waits_for_queries:
+                    self._changed.notify_all()  # only then: waking a thread costs 0.02 ms
 
     def drain(self) -> None:
         """Return when nothing is queued. Raises NodeError if the encoder does not work."""
@@ -118,7 +119,9 @@ class BackgroundEncoder:
         """The next batch; empty when closing."""
         with self._changed:
             self._changed.wait_for(lambda: self._closing or (self._pending and not self.problem))
+            self._waits_for_queries = True
             self._changed.wait_for(lambda: self._closing or not self._queries, COURTESY_S)
+            self._waits_for_queries = False
             if self._closing:
                 return []
             batch = self._pending[-BATCH_TEXTS:]

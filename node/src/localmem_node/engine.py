@@ -29,6 +29,7 @@ from localmem_node.results import Found, check_k, check_project, check_query
 from localmem_node.retrieval.index import text_for_encoding
 from localmem_node.seams import Encoder
 from localmem_node.store.event_store import EventStore
+from localmem_node.timings import Timings
 from localmem_node.writer import Outcome, Write, Writer, Written
 from localmem_protocol.errors import EventError
 from localmem_protocol.events import Draft, Event
@@ -60,6 +61,7 @@ class Engine:
         self._state = Lock()
         self._commits = GroupCommit(self._apply)
         self._event = lru_cache(maxsize=CACHED_EVENTS)(store.get)
+        self._timings = Timings(clock)
         self._subscribers: list[Callable[[], None]] = []
         self._closed = False
         self._background = BackgroundEncoder(encoder, self._text, self._keep_vectors)
@@ -123,8 +125,9 @@ class Engine:
         k, query, project = check_k(k), check_query(query), check_project(project)
         if not len(self._catalogue):
             return []
-        with self._background.yielding():
-            vector = self._query_vector(query)
+        with self._timings.measured("query"), self._background.yielding():
+            with self._timings.measured("encode"):
+                vector = self._query_vector(query)
             wanted = k
             while True:
                 places = self._search(query, vector, wanted, project)
@@ -181,6 +184,7 @@ class Engine:
                 "waiting": self._background.pending,
                 "problem": self._background.problem,
             },
+            "timings": self._timings.summary(),
         }
 
     def warm(self) -> None:
