@@ -65,7 +65,7 @@ def measure(size: int) -> dict[str, float]:
     saved = index.dump()
     dumped_ms = (time.perf_counter() - began) * 1000
     began = time.perf_counter()
-    SearchIndex.load(saved, DIMENSIONS)
+    SearchIndex.load(saved, index.newness, DIMENSIONS)
     loaded_ms = (time.perf_counter() - began) * 1000
     return {
         "search_p50_ms": float(np.median(both)),

@@ -52,7 +52,8 @@ def test_it_says_what_the_list_says(
     newest = sorted(live, key=lambda ordinal: live[ordinal].order, reverse=True)
     assert len(catalogue) == len(live)
     assert all(one.id in catalogue for one in live.values())
-    assert catalogue.places() == slots
+    rows = catalogue.rows()
+    assert dict(zip(rows.ordinals.tolist(), rows.slots.tolist(), strict=True)) == slots
     assert list(catalogue.ordinals()) == newest[::-1]
     assert [catalogue.slot(ordinal) for ordinal in slots] == list(slots.values())
     assert [catalogue.ordinal(slot) for slot in slots.values()] == list(slots)
@@ -83,10 +84,41 @@ def test_slots_are_few_and_the_mask_of_a_project_names_its_own(
         assert {slot for slot, member in enumerate(mask.tolist()) if member} == members
 
 
-def test_reserved_slots_are_given_out_by_name_only_until_they_are_released() -> None:
-    catalogue = Catalogue(OWN, {0, 2}, 3)
-    assert catalogue.add(1, event(1, OWN), 2) == 2
-    assert catalogue.add(2, event(2, OWN)) == 1
-    assert catalogue.add(3, event(3, OWN)) == 3
-    catalogue.release(0)
-    assert catalogue.add(4, event(4, OWN)) == 0
+@given(_steps, _steps)
+def test_a_restored_catalogue_goes_on_as_the_one_that_was_saved(
+    steps: list[tuple[str, int, bool, str | None]],
+    further: list[tuple[str, int, bool, str | None]],
+) -> None:
+    catalogue, live, _ = run(steps)
+    rows = catalogue.rows()
+    ids = [live[ordinal].id for ordinal in rows.ordinals.tolist()]
+    restored = Catalogue.restore(OWN, rows, ids)
+    ordinal = 100
+    for what, number, own, project in further:
+        added = event(number, OWN if own else OTHER, project=project)
+        if what == "add" and added.id not in catalogue:
+            ordinal += 1
+            catalogue.add(ordinal, added)
+            restored.add(ordinal, added)
+        elif what == "remove":
+            assert (catalogue.remove(number) is None) == (restored.remove(number) is None)
+    assert list(restored.ordinals()) == list(catalogue.ordinals())
+    assert restored.own_after(0, 100) == catalogue.own_after(0, 100)
+    assert len(restored) == len(catalogue)
+    for project in (*PROJECTS, "c"):
+        assert restored.newest(50, project) == catalogue.newest(50, project)
+        if project is not None:
+            assert int(restored.in_project(project).sum()) == int(
+                catalogue.in_project(project).sum()
+            )
+
+
+def test_an_event_that_moves_keeps_its_slot() -> None:
+    catalogue = Catalogue(OWN)
+    slot = catalogue.add(1, event(1, OWN))
+    assert catalogue.move(1, 9)
+    assert not catalogue.move(1, 10)
+    assert (catalogue.slot(9), catalogue.slot(1), catalogue.ordinal(slot)) == (slot, None, 9)
+    assert catalogue.ordinal_of(event(1, OWN).id) == catalogue.position == 9
+    assert catalogue.own_after(0, 5) == [9]
+    assert catalogue.remove(9) == slot

@@ -21,7 +21,7 @@ def main() -> None:
     number = first
     while True:
         events = [event(number + index) for index in range(1 + number % 4)]
-        ordinals, evicted = store.append(events)
+        ordinals, evicted, _ = store.append(events)
         # Reported before the commit: from here on these may be gone.
         sys.stdout.write("".join(f"- {ordinal}\n" for ordinal in evicted))
         sys.stdout.flush()

@@ -23,3 +23,6 @@ class FixedKeyStore:
     def create(self, salt: bytes) -> bytes:
         """The same."""
         return self.get(salt)
+
+    def discard(self, salt: bytes) -> None:
+        """Nothing is kept."""

@@ -1,55 +1,110 @@
 """What the engine knows of every live event without reading it: ordinal, slot, id, order, project.
 
-Ordinals are the store's (never reused), slots the index's (small, reused). Pure bookkeeping, not
-thread-safe: the engine holds a lock. Kept small, since there is one entry per event: the events
-themselves stay in the store.
+Ordinals are the store's (never reused; an event that is copied forward gets another), slots the
+index's (small, reused). Pure bookkeeping in columns by slot, not thread-safe: the engine holds a
+lock.
 """
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Container, Iterator
-from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from localmem_protocol.events import Event
 
+_FREE: Final = -1
+_NO_PROJECT: Final = -1
 _GROWTH: Final = 1024
-_Key = TypeVar("_Key", bound=tuple[Any, str])
+
+Order = tuple[int, int, int, str]
 
 
-Order = tuple[int, str, int, str]
+class Rows(NamedTuple):
+    """A catalogue as parallel columns, one row per event, in any order.
 
+    `devices` are ids as numbers, `projects` indexes into `names`, or -1.
+    """
 
-@dataclass(slots=True)
-class Entry:
-    """One live event."""
+    slots: npt.NDArray[np.int64]
+    ordinals: npt.NDArray[np.int64]
+    clocks: npt.NDArray[np.uint64]
+    devices: npt.NDArray[np.uint64]
+    sequences: npt.NDArray[np.uint64]
+    projects: npt.NDArray[np.int32]
+    names: list[str]
 
-    ordinal: int
-    slot: int
-    id: str
-    order: Order
-    project: str | None
+    def newness(self) -> npt.NDArray[np.uint64]:
+        """Clock, device and sequence by slot, (3, slots); zeros for a slot without an event."""
+        width = int(self.slots.max(initial=-1)) + 1
+        newness = np.zeros((3, width), np.uint64)
+        newness[:, self.slots] = (self.clocks, self.devices, self.sequences)
+        return newness
+
+    def chosen(self, mask: npt.NDArray[np.bool_]) -> Rows:
+        """The rows that a mask names."""
+        return Rows(
+            self.slots[mask],
+            self.ordinals[mask],
+            self.clocks[mask],
+            self.devices[mask],
+            self.sequences[mask],
+            self.projects[mask],
+            self.names,
+        )
 
 
 class Catalogue:
     """The live events of a store; `device` is this device's id."""
 
-    def __init__(self, device: str, reserved: Container[int] = (), width: int = 0) -> None:
-        """`reserved` slots below `width` are given out only by name, until `release`."""
+    def __init__(self, device: str) -> None:
         self.position = 0  # the highest ordinal that was ever added
-        self._device = device
-        self._by_ordinal: dict[int, Entry] = {}
-        self._by_id: dict[str, Entry] = {}
-        self._by_slot: list[Entry | None] = [None] * width
-        self._free = [slot for slot in range(width) if slot not in reserved]
-        self._ordered: list[tuple[Order, str]] = []
-        self._own: list[tuple[int, str]] = []
+        self._device = int(device, 16)
+        self._ordinals = array("q")
+        self._clocks, self._devices, self._sequences = array("Q"), array("Q"), array("Q")
+        self._ids: list[str] = []
+        self._project_of = np.full(_GROWTH, _NO_PROJECT, dtype=np.int32)
         self._projects: dict[str, int] = {}
-        self._project_of = np.full(max(width, _GROWTH), -1, dtype=np.int32)
+        self._by_ordinal: dict[int, int] = {}
+        self._by_id: dict[str, int] = {}
+        self._free: list[int] = []
+        self._ordered: list[int] = []  # slots
+        self._own: list[int] = []  # slots
+
+    @classmethod
+    def restore(cls, device: str, rows: Rows, ids: Sequence[str]) -> Catalogue:
+        """The catalogue of these rows; `ids` are those of their events."""
+        catalogue = cls(device)
+        newness = rows.newness()
+        width = newness.shape[1]
+        slots = rows.slots.tolist()
+        ordinals = np.full(width, _FREE, np.int64)
+        ordinals[rows.slots] = rows.ordinals
+        catalogue._ordinals.frombytes(ordinals.tobytes())
+        columns = (catalogue._clocks, catalogue._devices, catalogue._sequences)
+        for column, values in zip(columns, newness, strict=True):
+            column.frombytes(values.tobytes())
+        catalogue._ids = [""] * width
+        for slot, event_id in zip(slots, ids, strict=True):
+            catalogue._ids[slot] = event_id
+        catalogue._project_of = np.full(max(width, _GROWTH), _NO_PROJECT, np.int32)
+        catalogue._project_of[rows.slots] = rows.projects
+        catalogue._projects = {name: number for number, name in enumerate(rows.names)}
+        catalogue._by_ordinal = dict(zip(rows.ordinals.tolist(), slots, strict=True))
+        catalogue._by_id = dict(zip(ids, slots, strict=True))
+        taken = set(slots)
+        catalogue._free = [slot for slot in range(width) if slot not in taken]
+        catalogue.position = int(rows.ordinals.max(initial=0))
+        in_order = np.lexsort((rows.sequences, rows.devices, rows.clocks))
+        catalogue._ordered = rows.slots[in_order].tolist()
+        catalogue._ordered.sort(key=catalogue._order)  # nearly free: it is, but for clones' ids
+        own = np.flatnonzero(rows.devices == np.uint64(catalogue._device))
+        catalogue._own = sorted(rows.slots[own].tolist(), key=catalogue._own_order)
+        return catalogue
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -57,83 +112,81 @@ class Catalogue:
     def __contains__(self, event_id: object) -> bool:
         return event_id in self._by_id
 
-    def add(self, ordinal: int, event: Event, slot: int | None = None) -> int:
-        """Take an event in; its slot, `slot` if that is given.
-
-        Precondition: its id is not in the catalogue; a given slot is reserved and unused.
-        """
-        if slot is None:
-            slot = self._free.pop() if self._free else len(self._by_slot)
+    def add(self, ordinal: int, event: Event) -> int:
+        """Take an event in; its slot. Precondition: its id is not in the catalogue."""
+        slot = self._free.pop() if self._free else self._new_slot()
         self.position = max(self.position, ordinal)
-        entry = Entry(ordinal, slot, event.id, event.order, event.project)
-        if slot == len(self._by_slot):
-            self._by_slot.append(entry)
-        else:
-            self._by_slot[slot] = entry
-        self._by_ordinal[ordinal] = self._by_id[event.id] = entry
-        insort(self._ordered, (event.order, event.id))
-        if event.device == self._device:
-            insort(self._own, (event.sequence, event.id))
-        if slot >= len(self._project_of):
-            wider = np.full(2 * len(self._by_slot), -1, dtype=np.int32)
-            wider[: len(self._project_of)] = self._project_of
-            self._project_of = wider
+        self._ordinals[slot] = ordinal
+        self._clocks[slot], self._sequences[slot] = event.clock, event.sequence
+        self._devices[slot] = int(event.device, 16)
+        self._ids[slot] = event.id
+        self._by_ordinal[ordinal] = self._by_id[event.id] = slot
+        _insert(self._ordered, slot, self._order)
+        if self._devices[slot] == self._device:
+            _insert(self._own, slot, self._own_order)
         if event.project is not None:
             number = self._projects.setdefault(event.project, len(self._projects))
             self._project_of[slot] = number
         return slot
 
+    def move(self, old: int, new: int) -> bool:
+        """The event at an ordinal was copied to another; whether it is known here."""
+        slot = self._by_ordinal.pop(old, None)
+        if slot is None:
+            return False
+        self._by_ordinal[new] = slot
+        self._ordinals[slot] = new
+        self.position = max(self.position, new)
+        return True
+
     def remove(self, ordinal: int) -> int | None:
         """Forget the event at an ordinal; its slot, free from now on. None if it is not known."""
-        entry = self._by_ordinal.pop(ordinal, None)
-        if entry is None:
+        slot = self._by_ordinal.pop(ordinal, None)
+        if slot is None:
             return None
-        del self._by_id[entry.id]
-        self._by_slot[entry.slot] = None
-        self._free.append(entry.slot)
-        self._project_of[entry.slot] = -1
-        _discard(self._ordered, (entry.order, entry.id))
-        if entry.order[1] == self._device:
-            _discard(self._own, (entry.order[2], entry.id))
-        return entry.slot
-
-    def release(self, slot: int) -> None:
-        """A reserved slot is not needed."""
+        _discard(self._ordered, slot, self._order)
+        if self._devices[slot] == self._device:
+            _discard(self._own, slot, self._own_order)
+        del self._by_id[self._ids[slot]]
+        self._ids[slot] = ""
+        self._ordinals[slot] = _FREE
+        self._project_of[slot] = _NO_PROJECT
         self._free.append(slot)
+        return slot
 
     def slot(self, ordinal: int) -> int | None:
         """The slot of the event at an ordinal, while it is live."""
-        entry = self._by_ordinal.get(ordinal)
-        return None if entry is None else entry.slot
+        return self._by_ordinal.get(ordinal)
 
     def ordinal(self, slot: int) -> int | None:
         """The ordinal of the event in a slot."""
-        entry = self._by_slot[slot] if slot < len(self._by_slot) else None
-        return None if entry is None else entry.ordinal
+        ordinal = self._ordinals[slot] if slot < len(self._ordinals) else _FREE
+        return None if ordinal == _FREE else ordinal
 
-    def places(self) -> dict[int, int]:
-        """Ordinal to slot of every live event."""
-        return {ordinal: entry.slot for ordinal, entry in self._by_ordinal.items()}
+    def ordinal_of(self, event_id: str) -> int | None:
+        """The ordinal of the event with an id."""
+        slot = self._by_id.get(event_id)
+        return None if slot is None else self._ordinals[slot]
 
     def ordinals(self) -> Iterator[int]:
         """Every live ordinal, oldest event first."""
-        return (self._by_id[event_id].ordinal for _, event_id in self._ordered)
+        return (self._ordinals[slot] for slot in self._ordered)
 
     def newest(self, k: int, project: str | None) -> list[int]:
         """Ordinals of the k newest events by `Event.order`, newest first."""
+        number = None if project is None else self._projects.get(project, len(self._projects))
         found: list[int] = []
-        for _, event_id in reversed(self._ordered):
-            entry = self._by_id[event_id]
-            if project is None or entry.project == project:
-                found.append(entry.ordinal)
+        for slot in reversed(self._ordered):
+            if number is None or self._project_of[slot] == number:
+                found.append(self._ordinals[slot])
                 if len(found) == k:
                     break
         return found
 
     def own_after(self, sequence: int, limit: int) -> list[int]:
         """Ordinals of at most `limit` events of this device above a sequence, ascending."""
-        first = bisect_right(self._own, (sequence, "\U0010ffff"))
-        return [self._by_id[event_id].ordinal for _, event_id in self._own[first : first + limit]]
+        first = bisect_right(self._own, (sequence, "\U0010ffff"), key=self._own_order)
+        return [self._ordinals[slot] for slot in self._own[first : first + limit]]
 
     def own_count(self) -> int:
         """Events of this device."""
@@ -142,14 +195,54 @@ class Catalogue:
     def in_project(self, project: str) -> npt.NDArray[np.bool_]:
         """For every slot whether its event belongs to a project."""
         number = self._projects.get(project)
-        width = len(self._by_slot)
+        width = len(self._ordinals)
         if number is None:
             return np.zeros(width, dtype=np.bool_)
         chosen: npt.NDArray[np.bool_] = self._project_of[:width] == number
         return chosen
 
+    def rows(self) -> Rows:
+        """Every live event as a row, by slot."""
+        ordinals = np.array(self._ordinals, np.int64)
+        slots = np.flatnonzero(ordinals != _FREE).astype(np.int64)
+        return Rows(
+            slots,
+            ordinals[slots],
+            np.array(self._clocks, np.uint64)[slots],
+            np.array(self._devices, np.uint64)[slots],
+            np.array(self._sequences, np.uint64)[slots],
+            self._project_of[: len(ordinals)][slots],
+            list(self._projects),
+        )
 
-def _discard(values: list[_Key], key: _Key) -> None:
-    position = bisect_left(values, key)
-    if position < len(values) and values[position] == key:
-        del values[position]
+    def _new_slot(self) -> int:
+        slot = len(self._ordinals)
+        self._ordinals.append(_FREE)
+        for column in (self._clocks, self._devices, self._sequences):
+            column.append(0)
+        self._ids.append("")
+        if slot >= len(self._project_of):
+            wider = np.full(2 * len(self._project_of), _NO_PROJECT, dtype=np.int32)
+            wider[:slot] = self._project_of
+            self._project_of = wider
+        return slot
+
+    def _order(self, slot: int) -> Order:
+        """`Event.order`; device ids of one length sort as their numbers do."""
+        return self._clocks[slot], self._devices[slot], self._sequences[slot], self._ids[slot]
+
+    def _own_order(self, slot: int) -> tuple[int, str]:
+        return self._sequences[slot], self._ids[slot]
+
+
+def _insert(slots: list[int], slot: int, key: Callable[[int], Any]) -> None:
+    if not slots or key(slots[-1]) <= key(slot):  # as a rule what is new is the newest
+        slots.append(slot)
+    else:
+        insort(slots, slot, key=key)
+
+
+def _discard(slots: list[int], slot: int, key: Callable[[int], Any]) -> None:
+    position = bisect_left(slots, key(slot), key=key)
+    if position < len(slots) and slots[position] == slot:
+        del slots[position]

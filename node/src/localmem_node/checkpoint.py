@@ -1,47 +1,70 @@
-"""The engine's checkpoint: the dumped index, and which event each of its slots holds.
+"""The engine's checkpoint: the catalogue's rows and the dumped index.
 
-`slots` and `ordinals` are parallel columns of little-endian int64. It is help, not truth: without
-one, or with one that does not parse, the index is rebuilt from the events.
+It is help, not truth: without one, or with one that does not parse, both are rebuilt from the
+events.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import zstandard
 
+from localmem_node.catalogue import Rows
 from localmem_node.errors import DamagedIndex
 
-VERSION: Final = 1
-PLAIN_BYTES_MAX: Final = 1 << 30
-_LEVEL: Final = 1  # 3.9 times smaller in 27 ms for 10,000 events; level 3 gains 5 % more
+VERSION: Final = 2
+PLAIN_BYTES_MAX: Final = 1 << 31
+_LEVEL: Final = 1  # 5 times smaller in 0.06 s for 100,000 events; level 3 gains 6 % more
+
+_COLUMNS: Final = ("<i8", "<i8", "<u8", "<u8", "<u8", "<i4")
 
 
 class Checkpoint(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
-    """See the module."""
+    """See the module. `columns` are those of `Rows`, little-endian; `retention` is the policy's."""
 
     version: int
-    slots: bytes
-    ordinals: bytes
+    columns: list[bytes]
+    names: list[str]
+    retention: bytes
     index: bytes
 
-    def places(self) -> dict[int, int]:
-        """Ordinal to slot. Raises DamagedIndex when it contradicts itself."""
-        slots, ordinals = (np.frombuffer(column, "<i8") for column in (self.slots, self.ordinals))
-        places = dict(zip(ordinals.tolist(), slots.tolist(), strict=False))
-        if not len(slots) == len(ordinals) == len(places) == len(set(places.values())):
+    def rows(self) -> Rows:
+        """The rows of the catalogue. Raises DamagedIndex when they contradict each other."""
+        columns: list[npt.NDArray[Any]] = []
+        for column, kind in zip(self.columns, _COLUMNS, strict=False):
+            whole = len(column) // np.dtype(kind).itemsize * np.dtype(kind).itemsize
+            columns.append(np.frombuffer(column[:whole], kind))
+        if len(columns) != len(_COLUMNS) or len({len(column) for column in columns}) != 1:
             raise DamagedIndex("the saved index contradicts itself; it is rebuilt")
-        return places
+        rows = Rows(
+            columns[0], columns[1], columns[2], columns[3], columns[4], columns[5], self.names
+        )
+        events = len(rows.slots)
+        sound = (
+            int(rows.slots.min(initial=0)) >= 0
+            and int(rows.ordinals.min(initial=1)) >= 1
+            and len(np.unique(rows.slots)) == len(np.unique(rows.ordinals)) == events
+            and int(rows.projects.min(initial=0)) >= -1
+            and int(rows.projects.max(initial=-1)) < len(self.names)
+            and len(set(self.names)) == len(self.names)
+        )
+        if not sound:
+            raise DamagedIndex("the saved index contradicts itself; it is rebuilt")
+        return rows
 
 
-def make_checkpoint(places: dict[int, int], index: bytes) -> bytes:
-    """The bytes of a checkpoint; `places` maps ordinal to slot."""
-    slots = np.fromiter(places.values(), "<i8", len(places)).tobytes()
-    ordinals = np.fromiter(places, "<i8", len(places)).tobytes()
-    plain = msgspec.msgpack.encode(Checkpoint(VERSION, slots, ordinals, index))
-    return zstandard.compress(plain, _LEVEL)
+def make_checkpoint(rows: Rows, index: bytes, retention: bytes = b"") -> bytes:
+    """The bytes of a checkpoint."""
+    arrays: tuple[npt.NDArray[Any], ...] = (
+        rows.slots, rows.ordinals, rows.clocks, rows.devices, rows.sequences, rows.projects
+    )  # fmt: skip
+    columns = [array.astype(kind).tobytes() for array, kind in zip(arrays, _COLUMNS, strict=True)]
+    checkpoint = Checkpoint(VERSION, columns, rows.names, retention, index)
+    return zstandard.compress(msgspec.msgpack.encode(checkpoint), _LEVEL)
 
 
 def read_checkpoint(payload: bytes) -> Checkpoint:
@@ -54,6 +77,6 @@ def read_checkpoint(payload: bytes) -> Checkpoint:
         checkpoint = msgspec.msgpack.decode(plain, type=Checkpoint)
     except (zstandard.ZstdError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DamagedIndex(f"the saved index does not parse ({error}); it is rebuilt") from None
-    if checkpoint.version != VERSION or len(checkpoint.slots) % 8 or len(checkpoint.ordinals) % 8:
+    if checkpoint.version != VERSION:
         raise DamagedIndex("the saved index is of another version; it is rebuilt")
     return checkpoint

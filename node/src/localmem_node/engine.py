@@ -30,7 +30,7 @@ from localmem_node.retrieval.index import text_for_encoding
 from localmem_node.seams import Encoder
 from localmem_node.store.event_store import EventStore
 from localmem_node.timings import Timings
-from localmem_node.writer import Outcome, Write, Writer, Written
+from localmem_node.writer import Outcome, Write, Writer, Written, final_ordinals
 from localmem_protocol.errors import EventError
 from localmem_protocol.events import Draft, Event
 from localmem_protocol.seams import Clock
@@ -41,7 +41,10 @@ CACHED_EVENTS: Final = 1024
 """Events kept decrypted, for answers; at most 64 MiB, some 500 KiB as a rule."""
 
 CHECKPOINT_EVENTS: Final = 2000
-"""New events after which a checkpoint is due; some half a second of indexing at the next start."""
+CHECKPOINT_SHARE: Final = 20
+"""New events after which a checkpoint is due, at least and as a part of all: half a second of
+indexing at the next start, and little to write beside what the events themselves take.
+"""
 
 
 class Engine:
@@ -219,25 +222,53 @@ class Engine:
             raise NodeError("the engine is closed")
         written = Written()
         outcomes = [self._writer.apply(request, written, self._catalogue) for request in requests]
-        self._store.commit()
-        self._publish(written)
+        self._settle(written)
         return outcomes
 
-    def _publish(self, written: Written) -> None:
-        """Make what is durable visible, and queue it for the encoder."""
+    def _settle(self, written: Written) -> None:
+        """Make what was written durable, then visible, and queue it for the encoder."""
+        self._carry_vectors(written)
+        self._store.commit()
         for ordinal, event in written.events:
             with self._state:  # taken once per event, so that queries get in between
                 self._index.add(self._catalogue.add(ordinal, event), event)
-        self._forget(written.evicted)
+        self._follow(written)
         self._since_checkpoint += len(written.events)
         self._background.push([ordinal for ordinal, _ in written.events])
 
-    def _forget(self, ordinals: Sequence[int]) -> None:
+    def _carry_vectors(self, written: Written) -> None:
+        """The vectors of events that were copied forward go with them."""
+        followed = 0
+        while followed < len(written.moved):
+            moved, followed = written.moved[followed:], len(written.moved)
+            with self._state:
+                current = final_ordinals(written.moved)
+                slots = {new: self._catalogue.slot(old) for old, new in current.items()}
+                affected = {new for _, new in moved}
+                vectors = [
+                    (new, vector)
+                    for new, slot in slots.items()
+                    if new in affected
+                    and slot is not None
+                    and (vector := self._index.vector(slot)) is not None
+                ]
+            written.follow(self._store.append_vectors(vectors, encoder=self._encoder.fingerprint))
+
+    def _follow(self, written: Written) -> None:
+        """Into the catalogue and the index: who was copied forward, and who left."""
         with self._state:
-            for ordinal in ordinals:
+            waiting: list[int] = []
+            for old, new in written.moved:
+                if self._catalogue.move(old, new):
+                    slot = self._catalogue.slot(new)
+                    assert slot is not None
+                    if self._index.vector(slot) is None:
+                        waiting.append(new)
+            for ordinal in written.evicted:
                 slot = self._catalogue.remove(ordinal)
                 if slot is not None:
                     self._index.remove(slot)
+        self._background.push(waiting)
 
     def _search(
         self, query: str, vector: npt.NDArray[np.float32] | None, k: int, project: str | None
@@ -283,19 +314,23 @@ class Engine:
     def _store_vectors(self, vectors: Vectors, last: bool) -> None:
         if not self._store.keeps_vectors:
             return
-        evicted = self._store.append_vectors(vectors, encoder=self._encoder.fingerprint)
+        written = Written()
+        written.follow(self._store.append_vectors(vectors, encoder=self._encoder.fingerprint))
+        self._carry_vectors(written)
         if last:
             self._store.commit()
-        self._forget(evicted)
-        if last and self._since_checkpoint >= max(CHECKPOINT_EVENTS, len(self._catalogue) // 4):
+        self._follow(written)
+        if last and self._since_checkpoint >= max(
+            CHECKPOINT_EVENTS, len(self._catalogue) // CHECKPOINT_SHARE
+        ):
             self._checkpoint()
 
     def _checkpoint(self) -> None:
         """Runs in the writer's place. Raises StoreError."""
         with self._state:
-            places, dump = self._catalogue.places(), self._index.dump()
-        if not self._store.write_checkpoint(make_checkpoint(places, dump)):
-            logger.info("no room for the index of %d events; it is rebuilt at opening", len(places))
+            rows, dump = self._catalogue.rows(), self._index.dump()
+        if not self._store.write_checkpoint(make_checkpoint(rows, dump)):
+            logger.info("no room for the index of %d events; it is rebuilt at opening", len(self))
         self._since_checkpoint = 0
 
     def _notify(self) -> None:

@@ -10,6 +10,7 @@ NodeError
 │   ├── DamagedStore        both headers are unreadable
 │   ├── StoreBusy           another process owns it
 │   ├── StoreFailed         a write or sync failed: nothing more is acknowledged until reopened
+│   ├── PinsFull            no more can be pinned in a store of this size
 │   └── DamagedIndex        a saved index that does not load: it is rebuilt from the events
 ├── KeyUnavailable          no key, or no place to keep one
 ├── EncoderUnavailable      the model or its tokenizer is missing or does not load
@@ -69,6 +70,10 @@ class StoreBusy(StoreError):
 
 class StoreFailed(StoreError):
     """A write or sync failed; nothing more is acknowledged until the store is reopened."""
+
+
+class PinsFull(StoreError):
+    """No more can be pinned in a store of this size."""
 
 
 class DamagedIndex(StoreError):

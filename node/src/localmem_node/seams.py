@@ -38,6 +38,14 @@ class VectorIndex(Protocol):
         """Add or replace the vector of a slot."""
         ...
 
+    def put_many(self, slots: npt.NDArray[np.int64], vectors: npt.NDArray[np.float32]) -> None:
+        """Add or replace the vectors of different slots, a row each."""
+        ...
+
+    def vector(self, slot: int) -> npt.NDArray[np.float32] | None:
+        """The vector of a slot, if it has one."""
+        ...
+
     def remove(self, slot: int) -> None:
         """Forget a slot; unknown slots are ignored."""
         ...
@@ -74,6 +82,10 @@ class KeyStore(Protocol):
 
     def create(self, salt: bytes) -> bytes:
         """A new wrapping key, kept where `get` finds it. Raises KeyUnavailable."""
+        ...
+
+    def discard(self, salt: bytes) -> None:
+        """Nothing is sealed under the key of this salt any more."""
         ...
 
 

@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 
-from localmem_node.errors import StoreError, StoreFailed
-from localmem_node.store.event_store import EventStore
-from localmem_protocol.clock import HybridClock
+import msgspec
+import numpy as np
+
+from localmem_node.catalogue import Rows
+from localmem_node.errors import PinsFull, StoreError, StoreFailed
+from localmem_node.store.event_store import Appended, EventStore
+from localmem_protocol.clock import HybridClock, latest_reading
 from localmem_protocol.errors import EventError
 from localmem_protocol.events import Draft, Event, stamp
 from localmem_protocol.seams import Clock
@@ -32,10 +36,24 @@ class Written:
     events: list[tuple[int, Event]] = field(default_factory=list)
     ids: set[str] = field(default_factory=set)
     evicted: list[int] = field(default_factory=list)
+    moved: list[tuple[int, int]] = field(default_factory=list)
+
+    def follow(self, appended: Appended) -> None:
+        """Take note of what making room did."""
+        self.evicted += appended.evicted
+        self.moved += appended.moved
+
+
+def final_ordinals(moved: Sequence[tuple[int, int]]) -> dict[int, int]:
+    """Where each event is now that was at an ordinal before any of these moves."""
+    origin: dict[int, int] = {}
+    for old, new in moved:
+        origin[new] = origin.pop(old, old)
+    return {first: last for last, first in origin.items()}
 
 
 Outcome = Event | EventError | None
-"""What became of a draft or event: recorded, too large for the ring, or already there."""
+"""What became of a draft or event: recorded, refused, or not needed (there, or forgotten)."""
 
 
 class Writer:
@@ -55,6 +73,15 @@ class Writer:
         else:
             self._hybrid.witness(event.clock, self._clock.now_ms())
 
+    def resume(self, rows: Rows) -> None:
+        """Like `see`, for the events of a checkpoint."""
+        own = rows.devices == np.uint64(int(self._store.device, 16))
+        self.last_sequence = max(self.last_sequence, int(rows.sequences[own].max(initial=0)))
+        self._hybrid.last = max(self._hybrid.last, int(rows.clocks[own].max(initial=0)))
+        latest = latest_reading(self._clock.now_ms())
+        witnessed = rows.clocks[~own & (rows.clocks <= np.uint64(latest))]
+        self._hybrid.last = max(self._hybrid.last, int(witnessed.max(initial=0)))
+
     def apply(self, request: Write, written: Written, live: Container[str]) -> list[Outcome]:
         """Append what a request asks for; nothing is durable yet. `live`: ids that are there.
 
@@ -63,8 +90,16 @@ class Writer:
         outcomes: list[Outcome] = [self._record(draft, written) for draft in request.drafts]
         for event in request.events:
             known = event.id in live or event.id in written.ids
-            outcomes.append(None if known else self._append(event, written))
+            unwanted = known or self._store.is_forgotten(event.id)
+            outcomes.append(None if unwanted else self._receive(event, written))
         return outcomes
+
+    def _receive(self, event: Event, written: Written) -> Outcome:
+        """An event of another device; kept without its pin where no more can be pinned."""
+        outcome = self._append(event, written)
+        if isinstance(outcome, EventError) and outcome.field == "pinned":
+            outcome = self._append(msgspec.structs.replace(event, pinned=False), written)
+        return outcome
 
     def _record(self, draft: Draft, written: Written) -> Outcome:
         reading = self._hybrid.tick(self._clock.now_ms())
@@ -81,10 +116,12 @@ class Writer:
             appended = self._store.append([event])
         except StoreFailed:
             raise
+        except PinsFull as error:
+            return EventError("pinned", str(error))
         except StoreError as error:
             return EventError("snippet", str(error))
         self.see(event)
         written.ids.add(event.id)
         written.events.append((appended.ordinals[0], event))
-        written.evicted += appended.evicted
+        written.follow(appended)
         return event

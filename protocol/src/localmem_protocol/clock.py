@@ -18,6 +18,11 @@ def reading_ms(reading: int) -> int:
     return reading >> COUNTER_BITS
 
 
+def latest_reading(now_ms: int) -> int:
+    """The highest reading of another device that is not absurdly ahead of our clock."""
+    return ((max(now_ms, 0) + DRIFT_MS_MAX + 1) << COUNTER_BITS) - 1
+
+
 class HybridClock:
     """One device's clock. `last` is its latest reading; restore it from what was stored."""
 
@@ -33,5 +38,5 @@ class HybridClock:
 
     def witness(self, reading: int, now_ms: int) -> None:
         """Take note of another device's reading, unless its clock is absurdly ahead of ours."""
-        if reading_ms(reading) <= max(now_ms, 0) + DRIFT_MS_MAX:
+        if reading <= latest_reading(now_ms):
             self.last = max(self.last, reading)

@@ -134,7 +134,7 @@ def test_a_loaded_index_answers_as_the_one_that_was_dumped(
     index = _index(*recorded, encoded=False)
     for slot in removed:
         index.remove(slot)
-    loaded = SearchIndex.load(index.dump(), _ENCODER.dimensions)
+    loaded = SearchIndex.load(index.dump(), index.newness, _ENCODER.dimensions)
     assert loaded.slots() == index.slots()
     for slot in index.slots():
         vector = _ENCODER.encode([text_for_encoding(recorded[slot])])[0]
@@ -149,10 +149,10 @@ def test_a_loaded_index_answers_as_the_one_that_was_dumped(
 @pytest.mark.parametrize("data", [b"", b"\x00", b"\xc1", msgspec.msgpack.encode([b"", b""])])
 def test_bytes_that_are_no_dump_are_refused(data: bytes) -> None:
     with pytest.raises(DamagedIndex):
-        SearchIndex.load(data, _ENCODER.dimensions)
+        SearchIndex.load(data, np.zeros((3, 9), np.uint64), _ENCODER.dimensions)
 
 
 def test_a_dump_that_lacks_the_time_of_an_event_is_refused() -> None:
-    lexical, newness = msgspec.msgpack.decode(_index(event(1)).dump())
+    index = _index(event(1))
     with pytest.raises(DamagedIndex, match="contradicts itself"):
-        SearchIndex.load(msgspec.msgpack.encode([lexical, newness[:-1]]), _ENCODER.dimensions)
+        SearchIndex.load(index.dump(), index.newness[:, :0], _ENCODER.dimensions)

@@ -125,6 +125,8 @@ def identity(size: int = DEFAULT_BYTES) -> Identity:
         key_mode=2,
         cost=Cost(65536, 3, 4),
         wrapped=bytes(range(WRAPPED_BYTES)),
+        recovery_key=bytes(range(100, 132)),
+        recovery_sealed=bytes(range(112)),
     )
 
 
@@ -133,7 +135,7 @@ def test_a_header_round_trips_and_starts_as_documented(size: int) -> None:
     raw = finish_header(pack_header(identity(size), state()), bytes(32))
     assert len(raw) == HEADER_BYTES
     assert raw[:4] == b"LMEM"
-    assert int.from_bytes(raw[4:8], "little") == header_version(raw) == 1
+    assert int.from_bytes(raw[4:8], "little") == header_version(raw) == 2
     geometry = Geometry.of(size)
     write_pos = int.from_bytes(raw[8:16], "little")
     assert write_pos == geometry.offset(1000) + 32 + 33
@@ -164,7 +166,7 @@ def test_the_parts_of_a_file_do_not_overlap_and_fill_it(size: int) -> None:
     assert size - geometry.block_size < geometry.index_offset + geometry.index_bytes <= size
     assert 0 < geometry.slack < geometry.blocks
     if size >= 2**20:
-        assert size // 8 - 8192 < geometry.index_bytes <= size // 8
+        assert size // 4 - 8192 < geometry.index_bytes <= size // 4
     else:
         assert geometry.index_bytes == 0
 

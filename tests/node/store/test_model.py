@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import hypothesis.strategies as st
+import msgspec
 import numpy as np
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from localmem_node.errors import StoreError
-from localmem_node.store.event_store import EventStore
+from localmem_node.errors import PinsFull, StoreError
+from localmem_node.store.event_store import Appended, EventStore
 from localmem_protocol.events import Event
 from support.events import event
 from support.fault_disk import FaultDisk
@@ -21,28 +23,46 @@ UNIT = np.full(16, 0.25, np.float32)
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """Appends, commits, reopens and crashes at rest; the model is a list of (ordinal, event)."""
+    """Appends, pins, forgets, commits, reopens and crashes at rest.
 
-    @initialize(size=st.sampled_from([8192, 10240, 40_000, 1024 * 1024]), seed=st.integers(0, 99))
-    def create(self, size: int, seed: int) -> None:
+    The model is a dictionary of ordinals and events, in the order of the ordinals.
+    """
+
+    @initialize(
+        size=st.sampled_from([8192, 10240, 40_000, 1024 * 1024]),
+        seed=st.integers(0, 99),
+        generosity=st.sampled_from([0.0, 0.3]),
+    )
+    def create(self, size: int, seed: int, generosity: float) -> None:
         self.random = SeededRandom(seed)
         self.disk = FaultDisk(self.random)
         self.number = 0
-        self.model: list[tuple[int, Event]] = []
+        self.model: dict[int, Event] = {}
         self.vectors: set[int] = set()
+        self.forgotten: set[str] = set()
         self.last = 0
         self.size = size
+        self.generosity = generosity
         self.open()
 
     def open(self) -> None:
         self.store = EventStore.open(
             Path("ring"), FixedKeyStore(), self.random, size=self.size, disk=self.disk
         )
+        self.store.set_keep(lambda ordinal, size: self.random.chance(self.generosity))
 
-    def drop(self, evicted: list[int]) -> None:
-        """What left are the oldest, and only they."""
-        assert [ordinal for ordinal, _ in self.model[: len(evicted)]] == evicted
-        del self.model[: len(evicted)]
+    def follow(self, appended: Appended, events: Sequence[Event] = ()) -> None:
+        """Take in what an append did."""
+        self.model |= dict(zip(appended.ordinals, events, strict=True))
+        for old, new in appended.moved:
+            self.model[new] = self.model.pop(old)
+        gone = [self.model.pop(ordinal) for ordinal in appended.evicted]
+        assert not any(one.pinned for one in gone)
+        if not appended.moved and not self.generosity:
+            assert all(ordinal < min(self.model) for ordinal in appended.evicted if self.model)
+        assert appended.ordinals == sorted(appended.ordinals)
+        assert all(ordinal > self.last for ordinal in appended.ordinals)
+        self.last = max([self.last, *self.model])
 
     @rule(lengths=st.lists(st.sampled_from([1, 30, 200, 900, 2500, 30_000]), max_size=6))
     def append(self, lengths: list[int]) -> None:
@@ -51,22 +71,53 @@ class StoreMachine(RuleBasedStateMachine):
             self.number += 1
             events.append(event(self.number, snippet=self.random.token_bytes(length).hex()))
         try:
-            ordinals, evicted = self.store.append(events)
+            appended = self.store.append(events)
         except StoreError as error:
             assert "make the store larger" in str(error)  # noqa: PT017 - the model says when
-            assert max(lengths) * 2 > self.size // 2
+            assert max(lengths) * 2 > self.size // 4
             return
-        self.model.extend(zip(ordinals, events, strict=True))
-        self.drop(evicted)
-        assert ordinals == sorted(ordinals)
-        assert all(ordinal > self.last for ordinal in ordinals)
-        self.last = max([self.last, *ordinals])
+        self.follow(appended, events)
+
+    @rule(data=st.data(), pinned=st.booleans())
+    def pin(self, data: st.DataObject, pinned: bool) -> None:
+        if not self.model:
+            return
+        ordinal = data.draw(st.sampled_from(sorted(self.model)))
+        other = msgspec.structs.replace(self.model[ordinal], pinned=pinned)
+        try:
+            appended = self.store.replace(ordinal, other)
+        except PinsFull:
+            assert pinned
+            return
+        # It may have been copied forward, or left, to make room for its successor.
+        moved = {old: new for old, new in appended.moved if old != ordinal}
+        evicted = [gone for gone in appended.evicted if gone != ordinal]
+        for old, new in moved.items():
+            self.model[new] = self.model.pop(old)
+        for gone in evicted:
+            assert not self.model.pop(gone).pinned
+        del self.model[ordinal]
+        self.model[appended.ordinals[0]] = other
+        self.last = max([self.last, *self.model])
+
+    @rule(data=st.data(), stranger=st.booleans())
+    def forget(self, data: st.DataObject, stranger: bool) -> None:
+        ordinals = data.draw(
+            st.lists(st.sampled_from(sorted(self.model)), max_size=3) if self.model else st.just([])
+        )
+        ids = [self.model[ordinal].id for ordinal in ordinals]
+        if stranger:
+            self.number += 1
+            ids.append(event(self.number).id)
+        self.forgotten |= set(ids)
+        self.follow(self.store.forget(ids))
+        self.model = {o: one for o, one in self.model.items() if one.id not in ids}
 
     @rule(data=st.data())
     def append_vectors(self, data: st.DataObject) -> None:
         ordinals = data.draw(st.lists(st.integers(1, self.last + 2), max_size=25, unique=True))
-        live = {ordinal for ordinal, _ in self.model}
-        self.drop(self.store.append_vectors([(ordinal, UNIT) for ordinal in ordinals]))
+        live = set(self.model)
+        self.follow(self.store.append_vectors([(ordinal, UNIT) for ordinal in ordinals]))
         if self.store.keeps_vectors:
             self.vectors |= live & set(ordinals)
 
@@ -95,17 +146,28 @@ class StoreMachine(RuleBasedStateMachine):
         self.disk = FaultDisk(self.random, self.disk.after_power_cut())
         self.open()
 
+    @rule()
+    def verify(self) -> None:
+        assert self.store.verify() == 0
+
     @invariant()
     def holds_what_the_model_holds(self) -> None:
-        assert list(self.store.scan()) == self.model
-        live = {ordinal for ordinal, _ in self.model}
-        assert {ordinal for ordinal, _ in self.store.vectors()} == self.vectors & live
+        assert dict(self.store.scan()) == self.model
+        assert {o for o, _ in self.store.vectors()} <= self.vectors & set(self.model)
+        if not self.generosity and not any(one.pinned for one in self.model.values()):
+            assert {o for o, _ in self.store.vectors()} == self.vectors & set(self.model)
+        assert self.store.ids(self.model) == [one.id for one in self.model.values()]
+        assert self.store.forgotten <= len(self.forgotten)
+        assert not any(self.store.is_forgotten(one.id) for one in self.model.values())
         stats = self.store.stats()
         assert stats.events == len(self.model)
         assert stats.damaged == 0
-        assert stats.oldest_ordinal == (self.model[0][0] if self.model else None)
-        assert stats.newest_ordinal == (self.model[-1][0] if self.model else None)
+        assert stats.oldest_ordinal == min(self.model, default=None)
+        assert stats.newest_ordinal == max(self.model, default=None)
         assert stats.used_bytes <= stats.size_bytes == self.size
+        pinned = [o for o, one in self.model.items() if one.pinned]
+        assert self.store.pinned_bytes == sum(map(self.store.size_of, pinned))
+        assert self.store.pinned_bytes * 2 <= self.size
 
 
 TestStore = StoreMachine.TestCase

@@ -98,7 +98,7 @@ def test_another_version_is_refused(path: Path) -> None:
             data[slot + 508 : slot + 512] = checksum.to_bytes(4, "little")
 
     rewrite(path, upgrade)
-    refused(path, WrongVersion, "format version 9, this release reads 1")
+    refused(path, WrongVersion, "format version 9, this release reads 1 to 2")
 
 
 def test_two_damaged_headers_are_reported(path: Path) -> None:

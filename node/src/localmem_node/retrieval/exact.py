@@ -37,15 +37,30 @@ class ExactIndex:
         if not 0 <= slot < SLOTS_MAX:
             raise ValueError(f"slot {slot} is not from 0 to {SLOTS_MAX - 1}")
         row = self._checked(vector)
-        self._present = grown(self._present, slot + 1)
-        if len(self._matrix) < len(self._present):
-            larger = np.zeros((len(self._present), self.dimensions), dtype=np.float32)
-            larger[: self._end] = self._matrix[: self._end]
-            self._matrix = larger
+        self._reserve(slot + 1)
         self._count += not self._present[slot]
         self._present[slot] = True
         self._matrix[slot] = row
         self._end = max(self._end, slot + 1)
+
+    def put_many(self, slots: npt.NDArray[np.int64], vectors: npt.NDArray[np.float32]) -> None:
+        """Like `put` for each row of `vectors`. Raises ValueError, and then nothing is added."""
+        if not len(slots):
+            return
+        if not 0 <= int(slots.min()) <= int(slots.max()) < SLOTS_MAX:
+            raise ValueError(f"slots are not all from 0 to {SLOTS_MAX - 1}")
+        if vectors.shape != (len(slots), self.dimensions) or not np.isfinite(vectors).all():
+            raise ValueError(f"vectors are {self.dimensions} finite numbers, not {vectors.shape}")
+        end = int(slots.max()) + 1
+        self._reserve(end)
+        self._matrix[slots] = vectors
+        self._present[slots] = True
+        self._end = max(self._end, end)
+        self._count = int(np.count_nonzero(self._present))
+
+    def vector(self, slot: int) -> npt.NDArray[np.float32] | None:
+        """The vector of a slot, if it has one."""
+        return self._matrix[slot].copy() if slot in self else None
 
     def remove(self, slot: int) -> None:
         """Forget a slot; unknown slots are ignored."""
@@ -77,6 +92,13 @@ class ExactIndex:
             slots, products = slots[best], products[best]
         order = np.argsort(-products, kind="stable")[: max(k, 0)]
         return slots[order], products[order]
+
+    def _reserve(self, slots: int) -> None:
+        self._present = grown(self._present, slots)
+        if len(self._matrix) < len(self._present):
+            larger = np.zeros((len(self._present), self.dimensions), dtype=np.float32)
+            larger[: self._end] = self._matrix[: self._end]
+            self._matrix = larger
 
     def _checked(self, vector: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         if vector.shape != (self.dimensions,) or not np.isfinite(vector).all():

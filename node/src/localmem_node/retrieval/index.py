@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -29,13 +28,6 @@ class Hit:
     score: float
     lexical: float
     dense: float
-
-
-class Dump(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    """What is kept of a search index: the lexical side, and per slot its event's place in time."""
-
-    lexical: bytes
-    newness: bytes  # 3 uint64 per slot, in the order of the slots
 
 
 class SearchIndex:
@@ -79,6 +71,15 @@ class SearchIndex:
         self._vectors.put(slot, vector)
         self._encoded[slot] = True
 
+    def put_vectors(self, slots: npt.NDArray[np.int64], vectors: npt.NDArray[np.float32]) -> None:
+        """Add the vectors of events that are in the index, a row each."""
+        self._vectors.put_many(slots, vectors)
+        self._encoded[slots] = True
+
+    def vector(self, slot: int) -> npt.NDArray[np.float32] | None:
+        """The vector of an event, if it has one."""
+        return self._vectors.vector(slot)
+
     def remove(self, slot: int) -> None:
         """Forget a slot; unknown slots are ignored."""
         if slot not in self._lexical:
@@ -116,33 +117,40 @@ class SearchIndex:
         columns = (slots[best], scores[best], lexical[slots[best]], cosines[best])
         return [Hit(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
+    @property
+    def newness(self) -> npt.NDArray[np.uint64]:
+        """Clock, device and sequence of each slot's event, (3, slots)."""
+        return self._newness
+
     def dump(self) -> bytes:
         """The lexical side as bytes for `load`; vectors are kept by the store."""
-        newness = self._newness[:, np.flatnonzero(self._live)]
-        return msgspec.msgpack.encode(
-            Dump(lexical=self._lexical.dump(), newness=newness.T.astype("<u8").tobytes())
-        )
+        return self._lexical.dump()
 
     @classmethod
     def load(
-        cls, data: bytes, dimensions: int, *, vectors: VectorIndex | None = None
+        cls,
+        data: bytes,
+        newness: npt.NDArray[np.uint64],
+        dimensions: int,
+        *,
+        vectors: VectorIndex | None = None,
     ) -> SearchIndex:
-        """The index that was dumped, without vectors. Raises DamagedIndex."""
-        try:
-            dump = msgspec.msgpack.decode(data, type=Dump)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise DamagedIndex(f"the saved index does not parse ({error}); it is rebuilt") from None
+        """The index that was dumped, without vectors.
+
+        `newness` has clock, device and sequence of each slot's event, (3, slots). Raises
+        DamagedIndex.
+        """
         index = cls(dimensions, vectors=vectors)
-        index._lexical = LexicalIndex.load(dump.lexical)
+        index._lexical = LexicalIndex.load(data)
         slots = np.array(index.slots(), dtype=np.intp)
-        if len(dump.newness) != 24 * len(slots):
-            raise DamagedIndex("the saved index contradicts itself; it is rebuilt")
         width = int(slots.max(initial=-1)) + 1
+        if newness.shape[1] < width:
+            raise DamagedIndex("the saved index contradicts itself; it is rebuilt")
         index._live = grown(index._live, width)
         index._encoded = grown(index._encoded, width)
         index._newness = grown(index._newness, width)
         index._live[slots] = True
-        index._newness[:, slots] = np.frombuffer(dump.newness, dtype="<u8").reshape(-1, 3).T
+        index._newness[:, slots] = newness[:, slots]
         return index
 
     def _allowed(

@@ -5,7 +5,7 @@ per field the term frequency is divided by a length norm, the weighted sum over 
 saturated once. Document frequencies and average lengths are those of the live events at all times,
 so that any sequence of adds and removes scores like an index built from what is left.
 
-A posting is one 64-bit integer in an array per term: slot << 32 | path << 24 | header << 16 |
+A posting is one 64-bit integer in a run per term: slot << 32 | path << 24 | header << 16 |
 snippet, the last three being term frequencies. Every slot keeps its own postings under the term's
 number; from these `load` rebuilds the rest. Removal takes postings out at once: rings evict the
 oldest, whose postings come first.
@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from localmem_node.errors import DamagedIndex
 from localmem_node.retrieval.fields import Fields
+from localmem_node.retrieval.runs import Runs
 from localmem_node.retrieval.slots import SLOTS_MAX, grown
 from localmem_node.retrieval.tokens import VERSION as TERMS_VERSION
 from localmem_node.retrieval.tokens import terms
@@ -68,21 +69,24 @@ class LexicalIndex:
         self._numbers: dict[str, int] = {}
         self._terms: list[str] = []
         self._free: list[int] = []
-        self._postings: list[array[int]] = []
-        self._own: dict[int, array[int]] = {}
+        self._postings = Runs()  # by term number
+        self._own = Runs()  # by slot
+        self._held = np.zeros(0, dtype=np.bool_)
+        self._count = 0
         self._lengths = np.zeros((3, 0), dtype=np.int64)
         self._totals = np.zeros(3, dtype=np.int64)
         self._norms: npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
-        return len(self._own)
+        return self._count
 
     def __contains__(self, slot: int) -> bool:
-        return slot in self._own
+        return 0 <= slot < len(self._held) and bool(self._held[slot])
 
     def slots(self) -> list[int]:
         """The slots that hold an event, ascending."""
-        return sorted(self._own)
+        held: list[int] = np.flatnonzero(self._held).tolist()
+        return held
 
     @property
     def vocabulary(self) -> int:
@@ -91,16 +95,19 @@ class LexicalIndex:
 
     def add(self, slot: int, fields: Fields) -> None:
         """Index an event. Raises ValueError for a slot that is taken or out of bounds."""
-        if not 0 <= slot < SLOTS_MAX or slot in self._own:
+        if not 0 <= slot < SLOTS_MAX or slot in self:
             raise ValueError(f"slot {slot} is taken, or not from 0 to {SLOTS_MAX - 1}")
         lengths, frequencies = _counted(fields)
         own = array("Q")
         place = slot << 32
         for term, packed in frequencies.items():
             number = self._number(term)
-            self._postings[number].append(place | packed)
+            self._postings.change(number).append(place | packed)
             own.append(number << 32 | packed)
-        self._own[slot] = own
+        self._own.put(slot, own)
+        self._held = grown(self._held, slot + 1)
+        self._held[slot] = True
+        self._count += 1
         self._lengths = grown(self._lengths, slot + 1)
         self._lengths[:, slot] = lengths
         self._totals += self._lengths[:, slot]
@@ -108,18 +115,21 @@ class LexicalIndex:
 
     def remove(self, slot: int) -> None:
         """Forget a slot; unknown slots are ignored."""
-        own = self._own.pop(slot, None)
-        if own is None:
+        if slot not in self:
             return
         place = slot << 32
-        for posting in own:
+        for posting in self._own.joined([slot]).tolist():
             number = posting >> 32
-            postings = self._postings[number]
+            postings = self._postings.change(number)
             del postings[_position(postings, place | posting & 0xFFFFFFFF)]
             if not postings:
+                self._postings.clear(number)
                 del self._numbers[self._terms[number]]
                 self._terms[number] = ""
                 self._free.append(number)
+        self._own.clear(slot)
+        self._held[slot] = False
+        self._count -= 1
         self._totals -= self._lengths[:, slot]
         self._lengths[:, slot] = 0
         self._norms = None
@@ -130,10 +140,8 @@ class LexicalIndex:
         numbers = [number for term in query if (number := self._numbers.get(term)) is not None]
         if not numbers:
             return np.zeros(width, dtype=np.float32)
-        held = [self._postings[number] for number in numbers]
-        counts = [len(postings) for postings in held]
-        # One pass over all terms. Joined as bytes: an array that lends its buffer cannot grow.
-        postings = np.frombuffer(b"".join(held), dtype=np.uint64)
+        counts = [self._postings.count(number) for number in numbers]
+        postings = self._postings.joined(numbers)  # one pass over all terms
         slots = (postings >> 32).astype(np.intp)
         norms = self._length_norms()
         weighted = np.zeros(len(slots), dtype=np.float32)
@@ -150,7 +158,7 @@ class LexicalIndex:
         known = sorted(self._numbers.values())
         renumbered = np.zeros(len(self._terms), dtype=np.uint64)
         renumbered[known] = np.arange(len(known), dtype=np.uint64)
-        own = np.frombuffer(b"".join(self._own[slot] for slot in ordered), dtype=np.uint64)
+        own = self._own.joined(ordered)
         postings = renumbered[(own >> 32).astype(np.intp)] << 32 | own & 0xFFFFFFFF
         return msgspec.msgpack.encode(
             Dump(
@@ -159,7 +167,7 @@ class LexicalIndex:
                 terms=[self._terms[number] for number in known],
                 slots=np.array(ordered, dtype="<u4").tobytes(),
                 lengths=self._lengths[:, ordered].T.astype("<u4").tobytes(),
-                counts=np.array([len(self._own[slot]) for slot in ordered], dtype="<u4").tobytes(),
+                counts=np.array([self._own.count(slot) for slot in ordered], dtype="<u4").tobytes(),
                 postings=postings.astype("<u8").tobytes(),
             )
         )
@@ -172,9 +180,10 @@ class LexicalIndex:
         slots = np.frombuffer(dump.slots, dtype="<u4").astype(np.intp)
         counts = np.frombuffer(dump.counts, dtype="<u4").astype(np.int64)
         postings = np.frombuffer(dump.postings, dtype="<u8").astype(np.uint64)
-        ends = np.cumsum(counts).tolist()
-        for slot, end, count in zip(slots.tolist(), ends, counts.tolist(), strict=True):
-            index._own[slot] = array("Q", postings[end - count : end].tobytes())
+        index._own = Runs(postings, slots, counts)
+        index._held = grown(index._held, int(slots.max(initial=-1)) + 1)
+        index._held[slots] = True
+        index._count = len(slots)
         index._lengths = grown(index._lengths, int(slots.max(initial=-1)) + 1)
         index._lengths[:, slots] = np.frombuffer(dump.lengths, dtype="<u4").reshape(-1, 3).T
         index._totals = index._lengths.sum(axis=1)
@@ -192,17 +201,16 @@ class LexicalIndex:
             else:
                 number = len(self._terms)
                 self._terms.append(term)
-                self._postings.append(array("Q"))
             self._numbers[term] = number
         return number
 
     def _rarity(self, holders: int) -> float:
-        return math.log1p((len(self._own) - holders + 0.5) / (holders + 0.5))
+        return math.log1p((self._count - holders + 0.5) / (holders + 0.5))
 
     def _length_norms(self) -> npt.NDArray[np.float32]:
         """Per field and slot, what a term frequency is multiplied by."""
         if self._norms is None:
-            average = np.maximum(self._totals, 1) / max(len(self._own), 1)
+            average = np.maximum(self._totals, 1) / max(self._count, 1)
             b = np.array(self.weights.length)[:, None]
             weight = np.array(self.weights.field)[:, None]
             relative = self._lengths / average[:, None]
@@ -231,16 +239,12 @@ def _position(postings: array[int], posting: int) -> int:
 
 def _inverted(
     slots: npt.NDArray[np.intp], postings: npt.NDArray[np.uint64], terms_count: int
-) -> list[array[int]]:
-    """Per term number the postings by slot, in the order given."""
-    numbers = (postings >> 32).astype(np.int64)
+) -> Runs:
+    """By term number the postings by slot, in the order given."""
+    numbers = (postings >> 32).astype(np.intp)
     by_term = np.argsort(numbers, kind="stable")
-    values = (slots.astype(np.uint64) << 32 | postings & 0xFFFFFFFF)[by_term]
-    ends = np.cumsum(np.bincount(numbers, minlength=terms_count)).tolist()
-    starts = [0, *ends[:-1]] if ends else []
-    return [
-        array("Q", values[start:end].tobytes()) for start, end in zip(starts, ends, strict=True)
-    ]
+    values = (slots.astype(np.uint64) << np.uint64(32) | postings & np.uint64(0xFFFFFFFF))[by_term]
+    return Runs(values, np.arange(terms_count), np.bincount(numbers, minlength=terms_count))
 
 
 def _checked(data: bytes) -> Dump:

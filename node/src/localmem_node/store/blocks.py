@@ -202,6 +202,14 @@ class OpenBlock:
             self._turn(0)
         return self.number * self.size + BLOCK_HEADER_BYTES + len(self.payload)
 
+    def number_after(self, length: int) -> int:
+        """The number of the open block once a record with a body of `length` bytes is placed."""
+        used = len(self.payload)
+        number = self.number
+        if self.capacity - used < RECORD_HEADER_BYTES:
+            number, used = number + 1, 0
+        return number + max(0, used + RECORD_HEADER_BYTES + length - 1) // self.capacity
+
     def skip_to(self, ordinal: int) -> None:
         """Leave out the ordinals below `ordinal`; the next record starts a new block."""
         if ordinal > self.next_ordinal:

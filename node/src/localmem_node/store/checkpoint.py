@@ -1,6 +1,7 @@
-"""The index section: one sealed payload that the engine may rebuild itself from.
+"""The index section: one sealed payload, from which a store opens without reading all of itself.
 
-Two halves are written in turn, so that a torn write leaves the one before. Each is
+The payload is what the ring keeps in memory (its directory, and where each open id begins) and what
+the engine asked to keep beside it. Two halves are written in turn, so that a torn write leaves the one before. Each is
 
     "LMIX" | u32 crc32 of the rest | u64 generation | u64 ordinal | u64 length | 12-byte nonce
     | ciphertext and tag (AES-256-GCM; the fields above, without the crc, are associated data)
@@ -13,11 +14,15 @@ import zlib
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+import zstandard
 from cryptography.exceptions import InvalidTag
 
 from localmem_node.seams import Disk
 from localmem_node.store.blocks import NONCE_BYTES, SEAL_TAG_BYTES
+from localmem_node.store.directory import Columns
 from localmem_node.store.layout import Geometry
+from localmem_node.store.recovery import Saved
 from localmem_node.store.vault import Vault
 from localmem_protocol.seams import Random
 
@@ -25,6 +30,53 @@ _MAGIC: Final = b"LMIX"
 _HEAD: Final = struct.Struct("<4sI")
 _FIELDS: Final = struct.Struct(f"<QQQ{NONCE_BYTES}s")
 _OVERHEAD: Final = _HEAD.size + _FIELDS.size + SEAL_TAG_BYTES
+
+
+_LEVEL: Final = 1
+_COLUMN_BYTES_MAX: Final = 1 << 31
+
+
+class _Payload(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    head: int
+    openings: list[tuple[int, bytes]]
+    first: int
+    distances: bytes  # zstd
+    kinds: bytes  # zstd
+    ids: bytes
+    rest: bytes
+
+
+def pack_payload(saved: Saved, rest: bytes) -> bytes:
+    """What the ring and the engine keep, as one payload."""
+    columns = saved.columns
+    return msgspec.msgpack.encode(
+        _Payload(
+            head=saved.head,
+            openings=saved.openings,
+            first=columns.first,
+            distances=zstandard.compress(columns.distances, _LEVEL),
+            kinds=zstandard.compress(columns.kinds, _LEVEL),
+            ids=columns.ids,
+            rest=rest,
+        )
+    )
+
+
+def unpack_payload(payload: bytes) -> tuple[Saved, bytes] | None:
+    """The inverse; None for what is of another format."""
+    try:
+        found = msgspec.msgpack.decode(payload, type=_Payload)
+        distances, kinds = (_decompress(column) for column in (found.distances, found.kinds))
+    except (msgspec.DecodeError, zstandard.ZstdError, ValueError):
+        return None
+    columns = Columns(found.first, distances, kinds, found.ids)
+    return Saved(found.head, found.openings, columns), found.rest
+
+
+def _decompress(column: bytes) -> bytes:
+    if not 0 <= zstandard.frame_content_size(column) <= _COLUMN_BYTES_MAX:
+        raise ValueError("a column that is too long")
+    return zstandard.decompress(column)
 
 
 @dataclass(frozen=True)

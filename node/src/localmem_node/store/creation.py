@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from localmem_node.seams import KeyStore
@@ -10,7 +10,7 @@ from localmem_node.store.blocks import NO_OPEN_ID, pack_block
 from localmem_node.store.keys import PassphraseStore, mode_of
 from localmem_node.store.layout import Cost, Geometry, Identity, State
 from localmem_node.store.ring import pack_slot
-from localmem_node.store.vault import KEY_BYTES, Vault, wrap
+from localmem_node.store.vault import NO_RECOVERY, Keys, Vault, wrap
 from localmem_protocol.events import DEVICE_ID_BYTES
 from localmem_protocol.seams import Random
 
@@ -18,39 +18,53 @@ FIRST_ORDINAL: Final = 1
 SALT_BYTES: Final = 16
 
 
-def new_slots(geometry: Geometry, keystore: KeyStore, random: Random) -> bytes:
-    """Both slots of an empty store with a new key and device id. Raises KeyUnavailable."""
+@dataclass(frozen=True)
+class Origin:
+    """What a new file goes on from, when it takes the place of another one."""
+
+    device: bytes
+    keys: Keys | None  # whose lasting key goes on
+    recovery_key: bytes
+    first_ordinal: int
+    sequence: int
+    clock: int
+
+
+def new_slots(
+    geometry: Geometry, keystore: KeyStore, random: Random, origin: Origin | None = None
+) -> bytes:
+    """Both slots of an empty store with new keys. Raises KeyUnavailable.
+
+    Its device id and lasting key are new as well, unless there is an `origin`.
+    """
     salt = random.token_bytes(SALT_BYTES)
     wrapping_key = keystore.create(salt)
-    data_key = random.token_bytes(KEY_BYTES)
-    unwrapped = Identity(
+    keys = Keys.draw(random, origin.keys if origin else None)
+    identity = Identity(
         geometry=geometry,
-        device=random.token_bytes(DEVICE_ID_BYTES),
+        device=origin.device if origin else random.token_bytes(DEVICE_ID_BYTES),
         salt=salt,
         key_mode=mode_of(keystore),
         cost=keystore.cost if isinstance(keystore, PassphraseStore) else Cost(),
+        recovery_key=origin.recovery_key if origin else NO_RECOVERY,
     )
-    identity = replace(unwrapped, wrapped=wrap(data_key, wrapping_key, unwrapped, random))
+    identity = wrap(keys, wrapping_key, identity, random)
+    first = origin.first_ordinal if origin else FIRST_ORDINAL
     packed = pack_block(
-        geometry.block_size,
-        carried=0,
-        number=0,
-        ordinal=FIRST_ORDINAL,
-        open_id=NO_OPEN_ID,
-        payload=b"",
+        geometry.block_size, carried=0, number=0, ordinal=first, open_id=NO_OPEN_ID, payload=b""
     )
     state = State(
         generation=1,
         head=0,
         tail=0,
-        first_ordinal=FIRST_ORDINAL,
-        next_ordinal=FIRST_ORDINAL,
-        sequence=0,
-        clock=0,
+        first_ordinal=first,
+        next_ordinal=first,
+        sequence=origin.sequence if origin else 0,
+        clock=origin.clock if origin else 0,
         used=0,
         open_checksum=int.from_bytes(packed[:4], "little"),
     )
-    vault = Vault(data_key, salt)
+    vault = Vault(keys, identity)
     return b"".join(
         pack_slot(identity, replace(state, generation=generation), packed, vault)
         for generation in (1, 2)

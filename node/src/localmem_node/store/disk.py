@@ -128,6 +128,14 @@ def write_all(fd: int, offset: int, data: bytes) -> None:
         offset += written
 
 
+def wipe_file(fd: int) -> None:
+    """Overwrite a file that nobody reads any more; raises OSError."""
+    size = os.fstat(fd).st_size
+    for offset in range(0, size, len(_ZEROS)):
+        write_all(fd, offset, _ZEROS[: size - offset])
+    sync_data(fd)
+
+
 def sync_data(fd: int) -> None:
     """`fdatasync`, or what comes nearest; raises OSError."""
     full_sync = getattr(fcntl, "F_FULLFSYNC", None)

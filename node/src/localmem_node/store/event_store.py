@@ -7,7 +7,8 @@ record), `keys` and `lock`. Thread-safe for one writer and any number of readers
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,22 +20,26 @@ import numpy.typing as npt
 
 from localmem_node.errors import StoreError
 from localmem_node.seams import Disk, KeyStore
-from localmem_node.store.checkpoint import IndexSection
-from localmem_node.store.creation import new_slots
-from localmem_node.store.directory import EVENT, VECTORS
-from localmem_node.store.disk import FileDisk, create_file, make_directory, reason, write_all
-from localmem_node.store.layout import DEFAULT_BYTES, Geometry, Identity
+from localmem_node.store.checkpoint import pack_payload, unpack_payload
+from localmem_node.store.directory import EVENT, FORGOTTEN, PINNED, VECTORS
+from localmem_node.store.disk import make_directory, reason
+from localmem_node.store.layout import DEFAULT_BYTES, VERSION, Geometry, Identity
 from localmem_node.store.lock import OwnerLock
+from localmem_node.store.open_file import OpenFile, create_at, create_on, open_disk, open_path
 from localmem_node.store.records import (
+    MARK_BYTES,
     decode_event,
+    decode_marks,
     decode_vectors,
     encode_event,
+    encode_marks,
     encode_vectors,
     encoder_id,
+    event_id,
+    mark_of,
 )
-from localmem_node.store.recovery import read_slots, recover, unlock
-from localmem_node.store.ring import Ring
-from localmem_node.store.vault import Vault
+from localmem_node.store.ring import RECORD_OVERHEAD, Keep
+from localmem_node.store.vault import Keys
 from localmem_protocol.events import Event
 from localmem_protocol.seams import Random
 
@@ -42,11 +47,19 @@ VECTORS_PER_RECORD: Final = 10
 """As many as fill about one block: a damaged block costs no more vectors than it held."""
 
 
+MARKS_PER_RECORD: Final = 128
+MARKS_SHARE: Final = 16
+"""Marks of forgotten events take at most this part of what may be kept for good; the oldest go."""
+
+
 class Appended(NamedTuple):
-    """The ordinals of what was appended, and of the events that left to make room."""
+    """The ordinals of what was appended, of events that left to make room, and (old, new) of those
+    that were copied forward for it, in this order.
+    """
 
     ordinals: list[int]
     evicted: list[int]
+    moved: list[tuple[int, int]]
 
 
 class Marks(NamedTuple):
@@ -59,6 +72,14 @@ class Marks(NamedTuple):
     clock: int
 
 
+class Damage(NamedTuple):
+    """Records that were lost together, between two moments in ms; None where nothing is left."""
+
+    records: int
+    after_ms: int | None
+    before_ms: int | None
+
+
 @dataclass(frozen=True)
 class StoreStats:
     """What can be said about a store. Ordinals are None while it is empty."""
@@ -66,6 +87,7 @@ class StoreStats:
     path: str
     size_bytes: int
     used_bytes: int
+    copied_bytes: int
     events: int
     oldest_ordinal: int | None
     newest_ordinal: int | None
@@ -76,22 +98,15 @@ class StoreStats:
 class EventStore:
     """An open ring file. Make one with `open`; use it as a context manager, or `close` it."""
 
-    def __init__(
-        self,
-        path: Path,
-        identity: Identity,
-        ring: Ring,
-        index: IndexSection,
-        vault: Vault,
-        key_location: str,
-        lock: OwnerLock | None,
-    ) -> None:
+    def __init__(self, path: Path, file: OpenFile, lock: OwnerLock | None) -> None:
         self.path = path
-        self.device = identity.device.hex()
-        self._geometry = identity.geometry
-        self._ring, self._index, self._vault = ring, index, vault
-        self._key_location = key_location
+        self._file = file
         self._lock = lock
+        self._keep: Keep = file.ring.keep
+        self._mark_key = file.vault.derive_key("forgotten")
+        self._marks: dict[bytes, None] = {}
+        self.erasing_due = False
+        self._read_marks()
 
     @classmethod
     def open(
@@ -106,54 +121,32 @@ class EventStore:
     ) -> EventStore:
         """Open the store at `path`, or make one of `size` bytes there.
 
-        An existing store keeps its size. With `disk`, that is the file: it is not locked, and made
-        where it stands if it is empty. Raises StoreBusy, ForeignFile, WrongVersion, WrongKey,
-        DamagedStore, KeyUnavailable, StoreError, and ConfigError for a size that cannot work; the
-        file is then as it was. Raises StoreFailed when the disk fails.
+        An existing store keeps its size; one of an older version is rewritten, and kept as a copy.
+        With `disk`, that is the file: it is not locked, and made where it stands if it is empty.
+        Raises StoreBusy, ForeignFile, WrongVersion, WrongKey, DamagedStore, KeyUnavailable,
+        StoreError, and ConfigError for a size that cannot work; the file is then as it was. Raises
+        StoreFailed when the disk fails.
         """
         path = Path(os.path.realpath(path))
+        if disk is not None:
+            if disk.size() == 0:
+                create_on(disk, _geometry("the disk", size, create=create), keystore, random)
+            return cls(path, open_disk(disk, str(path), keystore, random), None)
         with ExitStack() as undo:
-            lock: OwnerLock | None = None
-            if disk is None:
-                if create:
-                    make_directory(path.parent)
-                lock = OwnerLock(path)
-                undo.callback(lock.release)
-                if not _is_there(path):
-                    _create(path, size, keystore, random, create=create)
-                disk = FileDisk(path)
-                undo.callback(disk.close)
-            elif disk.size() == 0:
-                _create_on(disk, size, keystore, random, create=create)
-            store = cls._from_disk(path, disk, keystore, random, lock)
+            if create:
+                make_directory(path.parent)
+            lock = OwnerLock(path)
+            undo.callback(lock.release)
+            path.with_name(f".{path.name}.rewrite").unlink(missing_ok=True)  # a crash cut it off
+            if not _is_there(path):
+                create_at(path, _geometry(str(path), size, create=create), keystore, random)
+            store = cls(path, open_path(path, keystore, random), lock)
+            if store.version < VERSION:
+                from localmem_node.store.rewrite import migrate  # stands on this module
+
+                store = migrate(store, keystore, random)
             undo.pop_all()
         return store
-
-    @classmethod
-    def _from_disk(
-        cls, path: Path, disk: Disk, keystore: KeyStore, random: Random, lock: OwnerLock | None
-    ) -> EventStore:
-        name = str(path)
-        try:
-            # What the last owner wrote and did not live to sync must be on the medium before it is
-            # relied on.
-            disk.sync()
-        except OSError as error:
-            raise StoreError(f"cannot sync {name}: {reason(error)}; check the disk") from None
-        slots, vault = unlock(read_slots(disk, name), keystore, name)
-        geometry = slots[0].identity.geometry
-        found = recover(disk, slots, vault)
-        read = disk.mapped if isinstance(disk, FileDisk) else disk.pread
-        ring = Ring(disk, read, vault, random, found, name)
-        if found.taken_up:
-            ring.settle()
-        index = IndexSection(disk, geometry, vault, random)
-        # A checkpoint that knows more than the ring outlived damage to it: those ordinals are used.
-        if index.claimed_ordinal() >= ring.next_ordinal:
-            checkpoint = index.read()
-            if checkpoint is not None:
-                ring.skip_to(checkpoint.ordinal + 1)
-        return cls(path, found.identity, ring, index, vault, keystore.location, lock)
 
     def __enter__(self) -> EventStore:
         return self
@@ -167,83 +160,211 @@ class EventStore:
         self.close()
 
     @property
+    def device(self) -> str:
+        """This device's id, 16 hex digits."""
+        return self._file.identity.device.hex()
+
+    @property
+    def version(self) -> int:
+        """The file's format."""
+        return self._file.identity.version
+
+    @property
+    def geometry(self) -> Geometry:
+        """How the file is divided."""
+        return self._file.identity.geometry
+
+    @property
+    def identity(self) -> Identity:
+        """What no commit changes."""
+        return self._file.identity
+
+    @property
+    def keys(self) -> Keys:
+        """The store's keys, for a new file of it."""
+        return self._file.vault.keys
+
+    @property
+    def next_ordinal(self) -> int:
+        """What the next record gets."""
+        return self._file.ring.next_ordinal
+
+    @property
+    def key_location(self) -> str:
+        """For people: where the key is."""
+        return self._file.key_location
+
+    @property
     def keeps_vectors(self) -> bool:
         """Whether there is room for vectors; a small file leaves them out."""
-        return self._geometry.index_bytes > 0
+        return self.geometry.index_bytes > 0
 
     @property
     def marks(self) -> Marks:
         """Where sequence and clock go on from."""
-        return Marks(self._ring.sequence, self._ring.clock)
+        return Marks(self._file.ring.sequence, self._file.ring.clock)
+
+    @property
+    def forgotten(self) -> int:
+        """How many events are marked as forgotten."""
+        return len(self._marks)
+
+    @property
+    def pinned_bytes(self) -> int:
+        """Ring bytes that pinned events take."""
+        return self._file.ring.pinned_bytes
+
+    def set_keep(self, keep: Keep) -> None:
+        """Who is asked whether an event at the tail, of so many ring bytes, earns another round.
+
+        Called in the writer's thread; pinned events are not asked for, they stay.
+        """
+        self._file.ring.keep = self._keep = keep
 
     def append(self, events: Sequence[Event]) -> Appended:
         """Add events, readable at once and durable after `commit`.
 
-        Raises StoreError, before anything is added, when one of them cannot be kept; StoreFailed.
+        Raises StoreError, before anything is added, when one of them cannot be kept; PinsFull when
+        one of them cannot be pinned (those before it are added); StoreFailed.
         """
+        ring = self._file.ring
         records = [encode_event(event, self.device) for event in events]
-        longest = self._ring.record_bytes_max
         for event, record in zip(events, records, strict=True):
-            if len(record) > longest:
+            if len(record) > ring.record_bytes_max:
                 raise StoreError(
                     f"event {event.id}: {len(record)} bytes, and a store of "
-                    f"{self._geometry.size} bytes takes {longest}; make the store larger"
+                    f"{self.geometry.size} bytes takes {ring.record_bytes_max}; "
+                    "make the store larger"
                 )
-        ordinals: list[int] = []
-        evicted: list[int] = []
-        with self._ring.writing:
+        appended = Appended([], [], [])
+        with ring.writing:
             for event, record in zip(events, records, strict=True):
                 if event.device == self.device:
-                    self._ring.note(event.sequence, event.clock)
-                ordinal, left = self._ring.append(EVENT, record)
-                ordinals.append(ordinal)
-                evicted.extend(left)
-        return Appended(ordinals, evicted)
+                    ring.note(event.sequence, event.clock)
+                kind = EVENT | PINNED if event.pinned else EVENT
+                ordinal, change = ring.append(kind, record, event_id(record))
+                appended.ordinals.append(ordinal)
+                appended.evicted.extend(change.evicted)
+                appended.moved.extend(change.moved)
+        return appended
 
     def append_vectors(
         self, vectors: Sequence[tuple[int, npt.NDArray[np.float32]]], *, encoder: str = ""
-    ) -> list[int]:
-        """Add the unit vectors of events, by ordinal; returns the events evicted.
+    ) -> Appended:
+        """Add the unit vectors of events, by ordinal; no ordinals are returned.
 
         `encoder` is the fingerprint of what made them. Vectors of events that are not live, and all
         where `keeps_vectors` is false, are left out. Raises StoreError for a vector that is not of
         unit length or not like the others; StoreFailed.
         """
+        return self.append_encoded(vectors, encoder_id(encoder))
+
+    def append_encoded(
+        self, vectors: Sequence[tuple[int, npt.NDArray[np.float32]]], made_by: bytes
+    ) -> Appended:
+        """Like `append_vectors`, for the encoder that `encoder_id` stands for."""
+        appended = Appended([], [], [])
         if not self.keeps_vectors:
-            return []
-        evicted: list[int] = []
-        made_by = encoder_id(encoder)
-        with self._ring.writing:
+            return appended
+        ring = self._file.ring
+        with ring.writing:
             for start in range(0, len(vectors), VECTORS_PER_RECORD):
                 some = vectors[start : start + VECTORS_PER_RECORD]
-                live = self._ring.live((ordinal for ordinal, _ in some), EVENT)
+                live = ring.live((ordinal for ordinal, _ in some), EVENT)
                 kept = [(ordinal, vector) for ordinal, vector in some if ordinal in live]
                 if kept:
-                    record = encode_vectors(self._ring.next_ordinal, made_by, kept)
-                    evicted.extend(self._ring.append(VECTORS, record)[1])
-        return evicted
+                    record = encode_vectors(ring.next_ordinal, made_by, kept)
+                    change = ring.append(VECTORS, record)[1]
+                    appended.evicted.extend(change.evicted)
+                    appended.moved.extend(change.moved)
+        return appended
+
+    def replace(self, ordinal: int, event: Event) -> Appended:
+        """Append another version of a live event (its id is the same); durable after `commit`."""
+        ring = self._file.ring
+        with ring.writing:
+            appended = self.append([event])
+            ring.supersede(dict(appended.moved).get(ordinal, ordinal))
+        return appended
+
+    def forget(self, ids: Sequence[str]) -> Appended:
+        """Mark events as forgotten, whether they are here or not; durable after `commit`.
+
+        They are not read any more and cannot come back. Their ciphertext is gone once the file has
+        been rewritten (`rewrite.Rewrite`).
+        """
+        ring = self._file.ring
+        with ring.writing:
+            appended = self.mark(map(self._mark, ids), erased=False)
+            self._hide()
+        return appended
+
+    def mark(self, marks: Iterable[bytes], *, erased: bool) -> Appended:
+        """Add marks of forgotten events; beyond a bound, the oldest go. Durable after `commit`.
+
+        `erased`: the file does not hold the events themselves.
+        """
+        ring = self._file.ring
+        added = [mark for mark in dict.fromkeys(marks) if mark not in self._marks]
+        appended = Appended([], [], [])
+        with ring.writing:
+            for start in range(0, len(added), self._marks_per_record):
+                record = encode_marks(added[start : start + self._marks_per_record], erased=erased)
+                change = ring.append(FORGOTTEN, record)[1]
+                appended.evicted.extend(change.evicted)
+                appended.moved.extend(change.moved)
+            self._marks.update(dict.fromkeys(added))
+            while len(self._marks) * MARK_BYTES > self._marks_bytes_max:
+                self._drop_oldest_marks()
+        return appended
+
+    def marks_of_forgotten(self) -> list[bytes]:
+        """What `mark` takes, oldest first."""
+        return list(self._marks)
+
+    def is_forgotten(self, event_id: str) -> bool:
+        """Whether an event was forgotten here."""
+        return bool(self._marks) and self._mark(event_id) in self._marks
 
     def commit(self) -> None:
         """Return once everything appended is durable.
 
         Raises StoreFailed, and from then on at every append and commit.
         """
-        self._ring.commit()
+        self._file.ring.commit()
 
     def get(self, ordinal: int) -> Event | None:
-        """The event; None once it was evicted, repeated by a newer record, or damaged."""
-        record = self._ring.read(ordinal, EVENT)
+        """The event; None once it was evicted, moved, repeated by a newer record, or damaged."""
+        ring = self._file.ring
+        try:
+            record = ring.read(ordinal, EVENT)
+        except StoreError:
+            if ring is self._file.ring:
+                raise
+            return None  # another file took the place of the one that was asked
         if record is None:
             return None
         try:
             return decode_event(record, self.device)
         except StoreError:
-            self._ring.lose(ordinal)
+            ring.lose(ordinal)
             return None
 
-    def scan(self) -> Iterator[tuple[int, Event]]:
-        """The live events with their ordinals, oldest first, as of the call."""
-        for ordinal in self._ring.ordinals(EVENT):
+    def ordinals(self, after: int = 0) -> list[int]:
+        """The live events with ordinals above `after`, oldest first."""
+        return self._file.ring.ordinals(EVENT, after + 1)
+
+    def ids(self, ordinals: Iterable[int]) -> list[str]:
+        """The ids of events, without reading them."""
+        return self._file.ring.ids(ordinals)
+
+    def size_of(self, ordinal: int) -> int:
+        """Ring bytes of a live event; 0 for one that is gone."""
+        return self._file.ring.size_of(ordinal, EVENT)
+
+    def scan(self, after: int = 0) -> Iterator[tuple[int, Event]]:
+        """The live events above an ordinal with their ordinals, oldest first, as of the call."""
+        for ordinal in self.ordinals(after):
             event = self.get(ordinal)
             if event is not None:
                 yield ordinal, event
@@ -256,59 +377,121 @@ class EventStore:
         With `encoder`, only those that it made.
         """
         made_by = None if encoder is None else encoder_id(encoder)
-        for ordinal in self._ring.ordinals(VECTORS):
-            record = self._ring.read(ordinal, VECTORS)
-            if record is None:
-                continue
-            try:
-                found, events, units = decode_vectors(ordinal, record)
-            except StoreError:
-                self._ring.lose(ordinal)
-                continue
+        for found, ordinals, units in self.vector_records():
             if made_by in (None, found):
-                numbered = events.tolist()
-                live = self._ring.live(numbered, EVENT)
-                for event, unit in zip(numbered, units, strict=True):
-                    if event in live:
-                        yield event, unit
+                yield from zip(ordinals, units, strict=True)
+
+    def vector_records(self) -> Iterator[tuple[bytes, list[int], npt.NDArray[np.float32]]]:
+        """`vectors_at` for each record of vectors, oldest first, as of the call."""
+        for ordinal in self.vector_ordinals():
+            found = self.vectors_at(ordinal)
+            if found is not None:
+                yield found
+
+    def vector_ordinals(self, after: int = 0) -> list[int]:
+        """The live records of vectors with ordinals above `after`, oldest first."""
+        return self._file.ring.ordinals(VECTORS, after + 1)
+
+    def vectors_at(self, ordinal: int) -> tuple[bytes, list[int], npt.NDArray[np.float32]] | None:
+        """A record's encoder, the ordinals of its live events, and their unit vectors by row."""
+        ring = self._file.ring
+        record = ring.read(ordinal, VECTORS)
+        if record is None:
+            return None
+        try:
+            found, events, units = decode_vectors(ordinal, record)
+        except StoreError:
+            ring.lose(ordinal)
+            return None
+        numbered: list[int] = events.tolist()
+        live = ring.live(numbered, EVENT)
+        if len(live) < len(numbered):
+            rows = [row for row, event in enumerate(numbered) if event in live]
+            numbered, units = [numbered[row] for row in rows], units[rows]
+        return (found, numbered, units) if numbered else None
 
     def write_checkpoint(self, payload: bytes) -> bool:
         """Commit, then keep `payload` in the index section; False if it does not fit.
 
         Raises StoreFailed.
         """
-        with self._ring.writing:
-            if len(payload) > self._index.capacity:
+        ring, index = self._file.ring, self._file.index
+        with ring.writing:
+            if len(payload) > index.capacity:
                 return False
-            self._ring.commit()
+            ring.commit()
             try:
-                return self._index.write(self._ring.next_ordinal - 1, payload)
+                return index.write(ring.next_ordinal - 1, pack_payload(ring.saved(), payload))
             except OSError as error:
-                self._ring.fail(error)
+                ring.fail(error)
 
     def read_checkpoint(self) -> tuple[int, bytes] | None:
         """(ordinal up to which it knows the store, payload) of the newest whole checkpoint."""
-        with self._ring.writing:
-            checkpoint = self._index.read()
-        return None if checkpoint is None else (checkpoint.ordinal, checkpoint.payload)
+        with self._file.ring.writing:
+            checkpoint = self._file.index.read()
+        payload = None if checkpoint is None else unpack_payload(checkpoint.payload)
+        return None if checkpoint is None or payload is None else (checkpoint.ordinal, payload[1])
+
+    def verify(self) -> int:
+        """Read all of the ring from the medium. Returns the damaged blocks; `damage` tells more."""
+        return self._file.ring.verify()
+
+    def damage(self) -> list[Damage]:
+        """What was lost, dated by the events on either side. Raises StoreError when closed."""
+        found: list[Damage] = []
+        ordinals = self.ordinals()
+        for first, end in self._file.ring.lost_ranges():
+            before = bisect_left(ordinals, first) - 1
+            after = bisect_left(ordinals, end)
+            found.append(
+                Damage(
+                    records=end - first,
+                    after_ms=self._timestamp(ordinals[before]) if before >= 0 else None,
+                    before_ms=self._timestamp(ordinals[after]) if after < len(ordinals) else None,
+                )
+            )
+        return found
 
     def stats(self) -> StoreStats:
         """The state of the store."""
-        ordinals = self._ring.ordinals(EVENT)
+        ring = self._file.ring
+        ordinals = self.ordinals()
         return StoreStats(
             path=str(self.path),
-            size_bytes=self._geometry.size,
-            used_bytes=self._ring.used_bytes,
+            size_bytes=self.geometry.size,
+            used_bytes=ring.used_bytes,
+            copied_bytes=ring.copied_bytes,
             events=len(ordinals),
             oldest_ordinal=ordinals[0] if ordinals else None,
             newest_ordinal=ordinals[-1] if ordinals else None,
-            damaged=self._ring.directory.lost,
-            key_location=self._key_location,
+            damaged=ring.directory.lost,
+            key_location=self.key_location,
         )
 
     def derive_key(self, purpose: str) -> bytes:
         """32 bytes that follow from the store's own key, the same for the same purpose."""
-        return self._vault.derive_key(purpose)
+        return self._file.vault.derive_key(purpose)
+
+    def supersede(self, ordinal: int) -> None:
+        """An event that nobody is to read any more."""
+        self._file.ring.supersede(ordinal)
+
+    def note(self, sequence: int, clock: int) -> None:
+        """Raise the marks where sequence and clock go on."""
+        self._file.ring.note(sequence, clock)
+
+    def check(self) -> None:
+        """Raises StoreFailed after a failure, StoreError when closed."""
+        self._file.ring.check()
+
+    def adopt(self, other: EventStore) -> None:
+        """Go on in the file of another store, which has this one's place on the disk already."""
+        replaced, self._file = self._file, other._file
+        self._marks, self._mark_key = other._marks, other._mark_key
+        self.erasing_due = other.erasing_due
+        self._file.ring.keep = self._keep
+        replaced.ring.close(commit=False)
+        replaced.vault.keys.wipe()
 
     def close(self) -> None:
         """Commit and give the file back; harmless when repeated.
@@ -316,11 +499,56 @@ class EventStore:
         Raises StoreFailed when something appended could not be made durable.
         """
         try:
-            self._ring.close()
+            self._file.ring.close()
         finally:
+            self._file.vault.keys.wipe()
             if self._lock is not None:
                 self._lock.release()
                 self._lock = None
+
+    @property
+    def _marks_bytes_max(self) -> int:
+        return self.geometry.record_space // MARKS_SHARE
+
+    @property
+    def _marks_per_record(self) -> int:
+        room = self.geometry.copied_space - RECORD_OVERHEAD - 1
+        return max(1, min(MARKS_PER_RECORD, room // MARK_BYTES))
+
+    def _mark(self, event_id: str) -> bytes:
+        return mark_of(event_id, self._mark_key)
+
+    def _hide(self) -> None:
+        """Marked events are not read any more; they are in the file until it is rewritten."""
+        self.erasing_due = True
+        ordinals = self.ordinals()
+        for ordinal, name in zip(ordinals, self.ids(ordinals), strict=True):
+            if self.is_forgotten(name):
+                self._file.ring.supersede(ordinal)
+
+    def _drop_oldest_marks(self) -> None:
+        ring = self._file.ring
+        oldest = ring.ordinals(FORGOTTEN)[0]
+        record = ring.read(oldest, FORGOTTEN)
+        for mark in decode_marks(record)[1] if record is not None else ():
+            self._marks.pop(mark, None)
+        ring.supersede(oldest)
+
+    def _read_marks(self) -> None:
+        ring = self._file.ring
+        complete = True
+        for ordinal in ring.ordinals(FORGOTTEN):
+            record = ring.read(ordinal, FORGOTTEN)
+            if record is not None:
+                erased, marks = decode_marks(record)
+                self._marks.update(dict.fromkeys(marks))
+                complete = complete and erased
+        if not complete:
+            self._hide()
+
+    def _timestamp(self, ordinal: int) -> int | None:
+        event = self.get(ordinal)
+        return None if event is None else event.timestamp
 
 
 def _is_there(path: Path) -> bool:
@@ -331,23 +559,6 @@ def _is_there(path: Path) -> bool:
     except OSError as error:
         raise StoreError(f"cannot open {path}: {reason(error)}") from None
     return True
-
-
-def _create(path: Path, size: int, keystore: KeyStore, random: Random, *, create: bool) -> None:
-    geometry = _geometry(str(path), size, create=create)
-    slots = new_slots(geometry, keystore, random)
-    create_file(path, size, lambda fd: write_all(fd, 0, slots), random)
-
-
-def _create_on(disk: Disk, size: int, keystore: KeyStore, random: Random, *, create: bool) -> None:
-    geometry = _geometry("the disk", size, create=create)
-    slots = new_slots(geometry, keystore, random)
-    try:
-        disk.pwrite(geometry.size - 1, b"\0")
-        disk.pwrite(0, slots)
-        disk.sync()
-    except OSError as error:
-        raise StoreError(f"cannot create a store of {size} bytes: {reason(error)}") from None
 
 
 def _geometry(name: str, size: int, *, create: bool) -> Geometry:

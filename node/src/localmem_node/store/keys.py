@@ -6,6 +6,7 @@ to be. Errors are KeyUnavailable, with what to do.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -79,6 +80,11 @@ class KeyringStore:
             raise KeyUnavailable(f"{self.location} did not keep the key; {_INSTEAD}")
         return key
 
+    def discard(self, salt: bytes) -> None:
+        """Remove the entry, if the keychain lets us; without it the key is gone."""
+        with contextlib.suppress(Exception):
+            _keychain().delete_password(self._service, salt.hex())
+
 
 class PassphraseStore:
     """A key stretched from a passphrase by Argon2id (RFC 9106); kept in somebody's head."""
@@ -105,6 +111,9 @@ class PassphraseStore:
     def create(self, salt: bytes) -> bytes:
         """The same as `get`: nothing is kept."""
         return self.get(salt)
+
+    def discard(self, salt: bytes) -> None:
+        """Nothing is kept."""
 
     def derive(self, salt: bytes, cost: Cost) -> bytes:
         """The key at a cost. Raises KeyUnavailable when it is out of bounds or cannot be paid."""
@@ -186,6 +195,9 @@ class KeyFileStore:
                     "that you can write to"
                 ) from None
         return self.get(salt)
+
+    def discard(self, salt: bytes) -> None:
+        """The file stays: it may serve other stores."""
 
     def _write(self, text: bytes) -> None:
         # Linked into place when whole, so that a crash leaves no half key; a link never replaces.

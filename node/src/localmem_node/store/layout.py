@@ -17,16 +17,27 @@ from typing import Final
 from localmem_node.errors import ConfigError
 
 MAGIC: Final = b"LMEM"
-VERSION: Final = 1
+VERSION: Final = 2
+OLDEST_VERSION: Final = 1
+"""What is older can be read, and is rewritten as the newest when it is opened."""
 
-DEFAULT_BYTES: Final = 64 * 1024 * 1024
+DEFAULT_BYTES: Final = 96 * 1024 * 1024
+"""Room for some 115,000 typical events with their vectors (`python -m bench store`)."""
+
 MIN_BYTES: Final = 8 * 1024
 MAX_BYTES: Final = 1 << 40
 SMALL_BYTES: Final = 1024 * 1024
 """Files below this have 512-byte blocks, no index section and no vectors."""
 
 HEADER_BYTES: Final = 512
-WRAPPED_BYTES: Final = 12 + 32 + 16
+BLOCK_HEADER_BYTES: Final = 32
+WRAPPED_BYTES: Final = 12 + 64 + 16
+"""The store's two keys, sealed: nonce, ciphertext, tag. Version 1 had one key."""
+
+RECOVERY_KEY_BYTES: Final = 32
+RECOVERY_SEALED_BYTES: Final = 32 + 64 + 16
+"""The two keys sealed for the recovery key (RFC 9180): encapsulated key, ciphertext, tag."""
+
 TAG_BYTES: Final = 32
 CHECKED_BYTES: Final = HEADER_BYTES - 4
 """What the checksum of a header covers; the place of the checksum is the same in every version."""
@@ -35,10 +46,16 @@ TAGGED_BYTES: Final = CHECKED_BYTES - TAG_BYTES
 
 SLOT_BLOCKS: Final = 2
 SLOTS: Final = 2
-INDEX_SHARE: Final = 8
-SLACK_SHARE: Final = 64
+INDEX_SHARE: Final = 4
+"""A checkpoint takes some 65 bytes an event, the ring 640; each of two halves is an eighth."""
 
-_HEADER: Final = struct.Struct("<4sIQQQIIQQQQQQQIIII8s16s60s")
+SLACK_SHARE: Final = 64
+SLACK_BLOCKS_MIN: Final = 2
+"""A block's records can run on into the next, and are copied forward into free space."""
+
+_HEADER: Final = struct.Struct(
+    f"<4sIQQQIIQQQQQQQIIII8s16s{WRAPPED_BYTES}s{RECOVERY_KEY_BYTES}s{RECOVERY_SEALED_BYTES}s"
+)
 _CHECKSUM: Final = struct.Struct("<I")
 
 
@@ -56,7 +73,7 @@ class Geometry:
         if not MIN_BYTES <= size <= MAX_BYTES:
             raise ConfigError(
                 f"store size: {size} bytes is outside {MIN_BYTES} to {MAX_BYTES}; "
-                "choose one in between (default 64 MiB)"
+                f"choose one in between (default {DEFAULT_BYTES >> 20} MiB)"
             )
         if size < SMALL_BYTES:
             return cls(size=size, block_size=512, index_bytes=0)
@@ -87,13 +104,27 @@ class Geometry:
 
     @cached_property
     def slack(self) -> int:
-        """Blocks that stay free, so that most commits overwrite nothing that still counts."""
-        return max(1, self.blocks // SLACK_SHARE)
+        """Blocks that stay free: what is copied forward goes there while the original counts."""
+        return max(SLACK_BLOCKS_MIN, self.blocks // SLACK_SHARE)
 
     @cached_property
     def live_blocks(self) -> int:
         """Finished blocks that may be live at once."""
         return self.blocks - self.slack
+
+    @cached_property
+    def record_space(self) -> int:
+        """Ring bytes that one record may take, and that all kept for good may take together.
+
+        Just under half of what is live each, so that both fit beside each other whatever the blocks
+        they begin and end in.
+        """
+        return (self.live_blocks // 2 - 1) * (self.block_size - BLOCK_HEADER_BYTES)
+
+    @cached_property
+    def copied_space(self) -> int:
+        """Ring bytes of the longest record that can always be copied forward."""
+        return (self.slack - 1) * (self.block_size - BLOCK_HEADER_BYTES)
 
     def offset(self, number: int) -> int:
         """Where the finished block of this number lies."""
@@ -106,7 +137,7 @@ class Geometry:
             and self.block_size in (512, 4096)
             and 0 <= self.index_bytes <= self.size // 2
             and self.index_bytes % (2 * self.block_size) == 0
-            and self.blocks >= 2
+            and self.blocks > SLACK_BLOCKS_MIN
         )
 
 
@@ -121,9 +152,10 @@ class Cost:
 
 @dataclass(frozen=True)
 class Identity:
-    """What is fixed when a store is made: its geometry, device, and how its key is kept.
+    """What no commit changes: version, geometry, device, and how the store's keys are kept.
 
-    `device` is 8 bytes, `salt` 16; `wrapped` is the data key sealed under the key store's key.
+    `device` is 8 bytes, `salt` 16. `wrapped` are the keys sealed under the key store's key, and
+    `recovery_sealed` the same for `recovery_key`, a public key (zeros where there is none).
     """
 
     geometry: Geometry
@@ -132,10 +164,13 @@ class Identity:
     key_mode: int
     cost: Cost
     wrapped: bytes = bytes(WRAPPED_BYTES)
+    recovery_key: bytes = bytes(RECOVERY_KEY_BYTES)
+    recovery_sealed: bytes = bytes(RECOVERY_SEALED_BYTES)
+    version: int = VERSION
 
     def bound(self) -> bytes:
-        """What the wrapped key is bound to: everything here but itself."""
-        return b"localmem store 1" + struct.pack(
+        """What the wrapped keys are bound to: what is fixed, and how they are kept."""
+        return b"localmem store %d" % self.version + struct.pack(
             "<QIQIIII8s16s",
             self.geometry.size,
             self.geometry.block_size,
@@ -175,7 +210,7 @@ def pack_header(identity: Identity, state: State) -> bytes:
     geometry = identity.geometry
     packed = _HEADER.pack(
         MAGIC,
-        VERSION,
+        identity.version,
         geometry.offset(state.head) + BLOCK_HEADER_BYTES + state.used,
         state.generation,
         geometry.size,
@@ -195,6 +230,8 @@ def pack_header(identity: Identity, state: State) -> bytes:
         identity.device,
         identity.salt,
         identity.wrapped,
+        identity.recovery_key,
+        identity.recovery_sealed,
     )
     return packed.ljust(TAGGED_BYTES, b"\0")
 
@@ -220,10 +257,10 @@ def header_version(raw: bytes) -> int | None:
 
 
 def unpack_header(raw: bytes) -> tuple[Identity, State] | None:
-    """What a header of version 1 says, or None where the numbers cannot be."""
-    (_, _, write_pos, generation, size, block_size, key_mode, index_bytes, head, tail, first_ordinal,
+    """What a header says, of any version that is read; None where the numbers cannot be."""
+    (_, version, write_pos, generation, size, block_size, key_mode, index_bytes, head, tail, first_ordinal,
      next_ordinal, sequence, clock, open_checksum, memory, iterations, lanes, device, salt,
-     wrapped) = _HEADER.unpack_from(raw)  # fmt: skip
+     wrapped, recovery_key, recovery_sealed) = _HEADER.unpack_from(raw)  # fmt: skip
     geometry = Geometry(size=size, block_size=block_size, index_bytes=index_bytes)
     if not geometry.sound():
         return None
@@ -242,6 +279,9 @@ def unpack_header(raw: bytes) -> tuple[Identity, State] | None:
         key_mode=key_mode,
         cost=Cost(memory, iterations, lanes),
         wrapped=wrapped,
+        recovery_key=recovery_key,
+        recovery_sealed=recovery_sealed,
+        version=version,
     )
     state = State(
         generation=generation,
@@ -255,6 +295,3 @@ def unpack_header(raw: bytes) -> tuple[Identity, State] | None:
         open_checksum=open_checksum,
     )
     return identity, state
-
-
-BLOCK_HEADER_BYTES: Final = 32

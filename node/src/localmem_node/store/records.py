@@ -9,15 +9,19 @@ Vectors are kept as int8: a unit vector is its direction, so no scale is needed.
 
     u16 dimensions | 8 bytes naming the encoder | per vector: u32 distance from the record's ordinal
     down to the event's | one int8 per dimension
+
+What was forgotten is kept as marks of 16 bytes, keyed hashes of the events' ids, behind one byte: 1
+once the events themselves are erased, 0 before.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import struct
 import threading
 from base64 import b32decode, b32encode
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Final
 
 import msgspec
@@ -44,6 +48,8 @@ LEVEL: Final = 6
 PLAIN_BYTES_MAX: Final = SNIPPET_BYTES_MAX + PATH_BYTES_MAX + 4 * LABEL_BYTES_MAX + 256
 DIMENSIONS_MAX: Final = 4096
 ENCODER_BYTES: Final = 8
+
+MARK_BYTES: Final = 16
 
 _VECTORS: Final = struct.Struct(f"<H{ENCODER_BYTES}s")
 _UNIT_TOLERANCE: Final = 0.01
@@ -186,6 +192,25 @@ def decode_vectors(
     if not norms.all():
         raise StoreError("a record with a vector of zeros")
     return encoder, ordinal - rows["back"].astype(np.int64), codes / norms[:, None]
+
+
+def mark_of(event_id: str, key: bytes) -> bytes:
+    """What stands for a forgotten event. `key` is the store's for this purpose."""
+    return hmac.digest(key, event_id.encode(), "sha256")[:MARK_BYTES]
+
+
+def encode_marks(marks: Iterable[bytes], *, erased: bool) -> bytes:
+    """The record of some marks."""
+    return bytes([erased]) + b"".join(marks)
+
+
+def decode_marks(record: bytes) -> tuple[bool, list[bytes]]:
+    """Whether the events are erased, and the marks. Raises StoreError for bytes that are none."""
+    if len(record) % MARK_BYTES != 1:
+        raise StoreError("a record of marks with a part of one")
+    return record[0] != 0, [
+        record[at : at + MARK_BYTES] for at in range(1, len(record), MARK_BYTES)
+    ]
 
 
 def _row_type(dimensions: int) -> np.dtype[np.void]:

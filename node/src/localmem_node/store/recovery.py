@@ -5,6 +5,9 @@ header names. Blocks are synced before the slot that counts on them, so a whole 
 blocks that were lost in a crash. Recovery takes the newest whole slot. If a newer one was torn (or
 damaged later), blocks that its commit finished are still taken up, as long as they continue the
 chosen slot: same open id, same bytes so far, next ordinal.
+
+Where a checkpoint kept the directory, only what was written since is read and authenticated. The
+rest was, when it was written or last read in full; `Ring.verify` reads it again.
 """
 
 from __future__ import annotations
@@ -29,12 +32,13 @@ from localmem_node.store.blocks import (
     frames,
     parse_block,
 )
-from localmem_node.store.directory import EVENT, Directory
+from localmem_node.store.directory import EVENT, PINNED, Columns, Directory
 from localmem_node.store.keys import MODES, PassphraseStore, mode_of
 from localmem_node.store.layout import (
     BLOCK_HEADER_BYTES,
     HEADER_BYTES,
     MAGIC,
+    OLDEST_VERSION,
     TAGGED_BYTES,
     VERSION,
     Geometry,
@@ -45,7 +49,7 @@ from localmem_node.store.layout import (
     unpack_header,
 )
 from localmem_node.store.records import event_id
-from localmem_node.store.vault import Vault, unwrap
+from localmem_node.store.vault import Keys, Vault, unwrap
 
 _SLOT_OFFSETS: Final = (0, 1024, 8192)
 """Where a header may be: slot A, and slot B for either block size."""
@@ -90,6 +94,18 @@ class Recovered:
     directory: Directory
     openings: list[tuple[int, bytes]]
     taken_up: bool
+    verified: bool
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a checkpoint knows of the ring: the open block's number then, (first block, open id) of
+    each open of the file, and the directory.
+    """
+
+    head: int
+    openings: list[tuple[int, bytes]]
+    columns: Columns
 
 
 def read_slots(disk: Disk, name: str) -> list[Slot]:
@@ -105,10 +121,10 @@ def read_slots(disk: Disk, name: str) -> list[Slot]:
         version = header_version(raw)
         if version is None:
             continue
-        if version != VERSION:
+        if not OLDEST_VERSION <= version <= VERSION:
             raise WrongVersion(
-                f"{name} has format version {version}, this release reads {VERSION}; "
-                "use the release that wrote it"
+                f"{name} has format version {version}, this release reads {OLDEST_VERSION} to "
+                f"{VERSION}; use the release that wrote it"
             )
         slot = _parse_slot(disk, offset, raw)
         if slot is not None:
@@ -121,25 +137,19 @@ def read_slots(disk: Disk, name: str) -> list[Slot]:
 
 
 def unlock(slots: list[Slot], keystore: KeyStore, name: str) -> tuple[list[Slot], Vault]:
-    """The slots whose tag holds under the data key, and that key.
+    """The slots whose tag holds under the data key, and the store's keys.
 
     Raises WrongKey, DamagedStore, KeyUnavailable.
     """
     opened = False
     for identity in dict.fromkeys(slot.identity for slot in slots):
-        data_key = unwrap(identity, _wrapping_key(identity, keystore, name))
-        if data_key is None:
+        keys = unwrap(identity, _wrapping_key(identity, keystore, name))
+        if keys is None:
             continue
         opened = True
-        vault = Vault(data_key, identity.salt)
-        genuine = [
-            slot
-            for slot in slots
-            if slot.identity == identity
-            and vault.verify(slot.header[:TAGGED_BYTES], header_tag(slot.header))
-        ]
-        if genuine:
-            return genuine, vault
+        found = genuine(slots, identity, keys)
+        if found is not None:
+            return found
     if opened:
         raise DamagedStore(f"{name}: the headers were altered; restore a copy, or move it away")
     kept = MODES.get(slots[0].identity.key_mode, "another key")
@@ -149,8 +159,23 @@ def unlock(slots: list[Slot], keystore: KeyStore, name: str) -> tuple[list[Slot]
     )
 
 
-def recover(disk: Disk, slots: list[Slot], vault: Vault) -> Recovered:
-    """The state to go on from, every live record authenticated. `slots` newest first."""
+def genuine(slots: list[Slot], identity: Identity, keys: Keys) -> tuple[list[Slot], Vault] | None:
+    """The slots of an identity whose tag holds under these keys; None without any."""
+    vault = Vault(keys, identity)
+    found = [
+        slot
+        for slot in slots
+        if slot.identity == identity
+        and vault.verify(slot.header[:TAGGED_BYTES], header_tag(slot.header))
+    ]
+    return (found, vault) if found else None
+
+
+def recover(disk: Disk, slots: list[Slot], vault: Vault, saved: Saved | None = None) -> Recovered:
+    """The state to go on from. `slots` newest first; `saved` must be of this ring and not of later.
+
+    Every live record is authenticated, with `saved` those that it does not know.
+    """
     base, block = _choose(slots)
     identity, state = base.identity, base.state
     geometry = identity.geometry
@@ -161,9 +186,15 @@ def recover(disk: Disk, slots: list[Slot], vault: Vault) -> Recovered:
     else:
         opened, taken_up = _opened(disk, geometry, block, state.next_ordinal)
     tail, first_ordinal = _tail(disk, geometry, state, opened.number)
-    openings: list[tuple[int, bytes]] = []
-    blocks = _noted(_blocks(disk, geometry, tail, opened), openings)
-    directory = _enter(frames(blocks, size), first_ordinal, vault)
+    usable = saved is not None and _usable(saved, tail, opened)
+    if saved is not None and usable:
+        start, directory = saved.head, Directory.load(saved.columns)
+        directory.evict_before(tail * size)
+        openings = [opening for opening in saved.openings if opening[0] < start]
+    else:
+        start, directory, openings = tail, Directory(first_ordinal), []
+    blocks = _noted(_blocks(disk, geometry, start, opened), openings)
+    _enter(frames(blocks, size), directory, vault)
     directory.lose_until(opened.next_ordinal)
     if directory.lost:
         _log.warning("%d damaged records; the others are intact", directory.lost)
@@ -177,6 +208,17 @@ def recover(disk: Disk, slots: list[Slot], vault: Vault) -> Recovered:
         directory=directory,
         openings=openings,
         taken_up=taken_up,
+        verified=not usable,
+    )
+
+
+def _usable(saved: Saved, tail: int, opened: OpenBlock) -> bool:
+    """Whether a saved directory is of this ring, and not wholly behind its tail."""
+    columns = saved.columns
+    return (
+        columns.sound()
+        and tail <= saved.head <= opened.number
+        and columns.first + len(columns.kinds) <= opened.next_ordinal
     )
 
 
@@ -304,11 +346,10 @@ def _noted(
         yield number, block
 
 
-def _enter(records: Iterable[Frame], first_ordinal: int, vault: Vault) -> Directory:
-    """The directory of the records that authenticate; of a repeated event, the newest counts."""
-    directory = Directory(first_ordinal)
+def _enter(records: Iterable[Frame], directory: Directory, vault: Vault) -> None:
+    """Add the records that authenticate; of a repeated event, the newest counts."""
     ciphers: dict[bytes, AESGCM] = {}
-    newest: dict[bytes, int] = {}
+    newest: dict[bytes, int] | None = None
     for frame in records:
         if frame.ordinal < directory.next:
             continue
@@ -320,13 +361,17 @@ def _enter(records: Iterable[Frame], first_ordinal: int, vault: Vault) -> Direct
             plain = cipher.decrypt(frame.body[:NONCE_BYTES], frame.body[NONCE_BYTES:], bound)
         except InvalidTag:
             continue
-        directory.put(frame.ordinal, frame.position, frame.kind)
-        if frame.kind == EVENT:
-            earlier = newest.setdefault(event_id(plain), frame.ordinal)
-            if earlier != frame.ordinal:
-                directory.supersede(earlier)
-                newest[event_id(plain)] = frame.ordinal
-    return directory
+        if frame.kind & ~PINNED != EVENT:
+            directory.put(frame.ordinal, frame.position, frame.kind)
+            continue
+        if newest is None:
+            newest = directory.newest()
+        name = event_id(plain)
+        directory.put(frame.ordinal, frame.position, frame.kind, name)
+        earlier = newest.get(name)
+        if earlier is not None:
+            directory.supersede(earlier)
+        newest[name] = frame.ordinal
 
 
 def _read_block(disk: Disk, geometry: Geometry, number: int) -> Block | None:

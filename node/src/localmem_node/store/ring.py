@@ -4,21 +4,27 @@ A commit writes the blocks that were finished, syncs, then writes the header and
 the older of two slots and syncs. So nothing that was acknowledged is ever overwritten by a commit
 that may fail: finished blocks are written once, into space that no durable header counts on, and of
 the open block the last acknowledged copy stays in the other slot. No space is lost to padding.
+
+When the ring is full, the tail moves on block by block. A record there that `keep` speaks for is
+copied to the head before (the second chance of log-structured cleaning: Rosenblum, Ousterhout, "The
+Design and Implementation of a Log-Structured File System", 1992). The header that no longer counts
+on the original is written with the copy or after it, and before anything takes the original's place.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from base64 import b32encode
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from localmem_node.errors import StoreError, StoreFailed
+from localmem_node.errors import PinsFull, StoreError, StoreFailed
 from localmem_node.seams import Disk
 from localmem_node.store.blocks import (
     BODY_BYTES_MAX,
@@ -30,6 +36,7 @@ from localmem_node.store.blocks import (
     parse_block,
     read_record_header,
 )
+from localmem_node.store.directory import EVENT, FORGOTTEN, NO_ID, PINNED, VECTORS
 from localmem_node.store.layout import (
     BLOCK_HEADER_BYTES,
     Geometry,
@@ -38,7 +45,7 @@ from localmem_node.store.layout import (
     finish_header,
     pack_header,
 )
-from localmem_node.store.recovery import Recovered
+from localmem_node.store.recovery import Recovered, Saved
 from localmem_node.store.vault import Vault
 from localmem_protocol.seams import Random
 
@@ -47,30 +54,58 @@ PENDING_BLOCKS_MAX: Final = 1024
 
 _log = logging.getLogger(__name__)
 
+RECORD_OVERHEAD: Final = RECORD_HEADER_BYTES + BODY_BYTES_MIN
+"""Ring bytes of a record beside what is in it."""
+
 Reader = Callable[[int, int], bytes]
+
+Keep = Callable[[int, int], bool]
+"""Whether the event with this ordinal, a record of so many bytes, earns another round."""
+
+VERIFIED_BLOCKS: Final = 256
+"""Blocks checked at a time: 1 MiB, in a millisecond or two."""
+
+
+class Change(NamedTuple):
+    """What making room did: ordinals of events that left, and (old, new) of those copied forward."""
+
+    evicted: list[int]
+    moved: list[tuple[int, int]]
 
 
 class Ring:
-    """An open ring. One writer at a time (others wait), any number of readers."""
+    """An open ring. One writer at a time (others wait), any number of readers.
+
+    `keep` is asked about events at the tail, in the writer's thread, while no lock is held that a
+    reader waits for.
+    """
 
     def __init__(
         self, disk: Disk, read: Reader, vault: Vault, random: Random, found: Recovered, name: str
     ) -> None:
-        """`read(offset, size)` serves `read`; `name` is for messages."""
+        """`read(offset, size)` serves what was read from the disk before; `name` is for messages."""
         self.geometry: Geometry = found.identity.geometry
         self.directory = found.directory
         self.tail = found.tail
         self.sequence = found.state.sequence
         self.clock = found.state.clock
-        self._disk, self._pread, self._vault, self._random = disk, read, vault, random
+        self._disk, self._vault, self._random = disk, vault, random
+        self._mapped = read
+        # A map raises SIGBUS where the medium cannot be read; what was not read yet goes by `pread`.
+        self._pread: Reader = read if found.verified else self._from_disk
         self._identity: Identity = found.identity
-        capacity = self.geometry.live_blocks * found.opened.capacity - RECORD_HEADER_BYTES
-        self.record_bytes_max = min(capacity, BODY_BYTES_MAX) - BODY_BYTES_MIN
+        self.record_bytes_max = (
+            min(self.geometry.record_space - RECORD_HEADER_BYTES, BODY_BYTES_MAX) - BODY_BYTES_MIN
+        )
+        self.keep: Keep = lambda ordinal, size: False
+        self.copied_bytes = 0
+        self.pin_bytes_max = self.geometry.record_space // 16 * 15
         self._name = name
         self._open = found.opened
         self._pending: dict[int, bytes] = {}
         self._openings = [number for number, _ in found.openings]
-        self._ciphers = [vault.records(open_id) for _, open_id in found.openings]
+        self._open_ids = [open_id for _, open_id in found.openings]
+        self._ciphers = [vault.records(open_id) for open_id in self._open_ids]
         self._slot = found.slot
         self._generation = found.generation
         self._durable_open = self._open.packed()
@@ -81,6 +116,7 @@ class Ring:
         self._closed = False
         self.writing = threading.RLock()
         self._lock = threading.Lock()
+        self.pinned_bytes = sum(self.size_of(o, EVENT) for o in self.directory.pinned_ordinals())
 
     @property
     def next_ordinal(self) -> int:
@@ -107,8 +143,8 @@ class Ring:
             self._collect()
             self.directory.lose_until(self._open.next_ordinal)
 
-    def append(self, kind: int, plain: bytes) -> tuple[int, list[int]]:
-        """Add a record; durable after `commit`. Returns its ordinal and the events evicted.
+    def append(self, kind: int, plain: bytes, event_id: bytes = NO_ID) -> tuple[int, Change]:
+        """Add a record; durable after `commit`. Returns its ordinal and what made room for it.
 
         Raises StoreError for one that is too long, StoreFailed after a failure.
         """
@@ -119,19 +155,29 @@ class Ring:
                     f"a record of {len(plain)} bytes does not fit into {self._name}, which takes "
                     f"{self.record_bytes_max}; make the store larger"
                 )
-            cipher = self._own or self._begin()
-            with self._lock:
-                ordinal, position = self._open.next_ordinal, self._open.position()
-                nonce = self._random.token_bytes(NONCE_BYTES)
-                sealed = cipher.encrypt(nonce, plain, associated(kind, ordinal, position))
-                self._open.place(kind, nonce + sealed)
-                self.directory.put(ordinal, position, kind)
-                self._dirty = True
-                self._collect()
-                evicted = self._evict()
+            if kind == EVENT | PINNED:
+                self._check_pin(RECORD_OVERHEAD + len(plain))
+            if self._own is None:
+                self._begin()
+            change = self._make_room(len(plain))
+            ordinal = self._place(kind, plain, event_id)
             if len(self._pending) >= PENDING_BLOCKS_MAX:
                 self.commit()
-            return ordinal, evicted
+            return ordinal, change
+
+    def supersede(self, ordinal: int) -> None:
+        """A record that a newer one stands for, or that nobody is to see again."""
+        pinned = self.size_of(ordinal, EVENT) if self.directory.pinned(ordinal) else 0
+        with self._lock:
+            self.directory.supersede(ordinal)
+            self.pinned_bytes -= pinned
+
+    def size_of(self, ordinal: int, kind: int) -> int:
+        """Bytes that a live record takes in the ring; 0 for one that is gone."""
+        with self._lock:
+            position = self.directory.position(ordinal, kind)
+            header = None if position is None else self._header_at(position)
+        return 0 if header is None else RECORD_HEADER_BYTES + header[1]
 
     def commit(self) -> None:
         """Return once everything appended is durable. Raises StoreFailed, then for good."""
@@ -149,7 +195,7 @@ class Ring:
                 self._pending.clear()
             self._dirty = False
 
-    def close(self) -> None:
+    def close(self, *, commit: bool = True) -> None:
         """Commit, leave both slots alike if anything was written, and give the disk back.
 
         Raises StoreFailed when something appended could not be committed; after an earlier
@@ -159,7 +205,7 @@ class Ring:
             if self._closed:
                 return
             try:
-                if self._failed is None:
+                if commit and self._failed is None:
                     self.commit()
                     self._mirror()
             finally:
@@ -175,13 +221,14 @@ class Ring:
             position = self.directory.position(ordinal, kind)
             if position is None:
                 return None
-            body = self._gather(position, kind)
+            found = kind | PINNED if self.directory.pinned(ordinal) else kind
+            body = self._gather(position, found)
             cipher = self._ciphers[
                 bisect_right(self._openings, position // self.geometry.block_size) - 1
             ]
         try:
-            if body is not None:
-                bound = associated(kind, ordinal, position)
+            if body is not None and len(body) >= BODY_BYTES_MIN:
+                bound = associated(found, ordinal, position)
                 return cipher.decrypt(body[:NONCE_BYTES], body[NONCE_BYTES:], bound)
         except InvalidTag:
             pass
@@ -199,16 +246,59 @@ class Ring:
             self.directory.lose(ordinal)
         _log.warning("%s: record %d is damaged", self._name, ordinal)
 
-    def ordinals(self, kind: int) -> list[int]:
-        """The live records of a kind, oldest first."""
+    def ordinals(self, kind: int, start: int = 0) -> list[int]:
+        """The live records of a kind with ordinals from `start`, oldest first."""
         with self._lock:
-            return self.directory.ordinals(kind)
+            return self.directory.ordinals(kind, start)
+
+    def ids(self, ordinals: Iterable[int]) -> list[str]:
+        """The ids of live events."""
+        with self._lock:
+            names = [self.directory.event_id(ordinal) for ordinal in ordinals]
+        return [b32encode(name).decode().lower() for name in names]
+
+    def lost_ranges(self) -> list[tuple[int, int]]:
+        """Runs of lost ordinals, as (first, one past the last)."""
+        with self._lock:
+            return self.directory.lost_ranges()
 
     def live(self, ordinals: Iterable[int], kind: int) -> set[int]:
         """Which of these records are there."""
         with self._lock:
             position = self.directory.position
             return {ordinal for ordinal in ordinals if position(ordinal, kind) is not None}
+
+    def saved(self) -> Saved:
+        """What opening again starts from. Precondition: everything is committed."""
+        with self._lock:
+            return Saved(
+                head=self._open.number,
+                openings=list(zip(self._openings, self._open_ids, strict=True)),
+                columns=self.directory.save(),
+            )
+
+    def verify(self) -> int:
+        """Read every finished block from the medium; what is damaged is lost from here on.
+
+        Returns the damaged blocks. May run beside readers and the writer.
+        """
+        size, damaged = self.geometry.block_size, 0
+        number = self.tail
+        while number < (stop := self._durable.head):
+            number = max(number, self.tail)
+            place = number % self.geometry.blocks
+            run = min(VERIFIED_BLOCKS, stop - number, self.geometry.blocks - place)
+            try:
+                raw = memoryview(self._disk.pread(self.geometry.offset(number), run * size))
+            except OSError:
+                raw = memoryview(b"")
+            for index in range(run):
+                block = parse_block(raw[index * size : (index + 1) * size], size)
+                if block is None or block.number != number + index:
+                    damaged += self._check_block(number + index)
+            number += run
+        self._pread = self._mapped
+        return damaged
 
     def check(self) -> None:
         """Raises StoreFailed after a failure, StoreError when closed."""
@@ -235,7 +325,7 @@ class Ring:
         except OSError as error:
             _log.warning("%s: the second header was not written: %s", self._name, error)
 
-    def _begin(self) -> AESGCM:
+    def _begin(self) -> None:
         """Start writing under an open id of our own; what is in the open block is sealed anew.
 
         The acknowledged copy in the slot stays as it is until the next commit is whole.
@@ -260,35 +350,110 @@ class Ring:
                 )
             self._open.open_id = open_id
             if self._openings and self._openings[-1] == block.number:
-                self._ciphers[-1] = cipher
+                self._open_ids[-1], self._ciphers[-1] = open_id, cipher
             else:
                 self._openings.append(block.number)
+                self._open_ids.append(open_id)
                 self._ciphers.append(cipher)
         self._own = cipher
-        return cipher
+
+    def _make_room(self, length: int) -> Change:
+        """Move the tail on until a record of `length` plain bytes can be placed."""
+        change = Change([], [])
+        blocks, live_blocks = self.geometry.blocks, self.geometry.live_blocks
+        while True:
+            number = self._open.number_after(length + BODY_BYTES_MIN)
+            if number - live_blocks > self.tail:
+                self._advance(change)
+            elif number - blocks > self._durable.tail:
+                self.commit()  # what would be overwritten still counts for the durable header
+            else:
+                return change
+
+    def _advance(self, change: Change) -> None:
+        """Give up the oldest block, after copying forward what is to be kept."""
+        size = self.geometry.block_size
+        with self._lock:
+            here = self.directory.between(self.tail * size, (self.tail + 1) * size)
+        for ordinal, kind in here:
+            if kind in (FORGOTTEN, EVENT | PINNED) or (
+                kind == EVENT and self.keep(ordinal, self.size_of(ordinal, kind))
+            ):
+                copy = self._copy_forward(ordinal, kind)
+                if copy is not None and kind != FORGOTTEN:
+                    change.moved.append((ordinal, copy))
+        with self._lock:
+            self._pending.pop(self.tail, None)
+            self.tail += 1
+            self._dirty = True
+            change.evicted.extend(self.directory.evict_before(self.tail * size))
+
+    def _copy_forward(self, ordinal: int, kind: int) -> int | None:
+        """The ordinal of the copy; None for a record that is damaged, or finds no free space."""
+        plain = self.read(ordinal, kind & ~PINNED)
+        if plain is None:
+            return None
+        number = self._open.number_after(len(plain) + BODY_BYTES_MIN)
+        if number - self.geometry.blocks > self.tail:
+            _log.error("%s: no free space to keep record %d in", self._name, ordinal)
+            return None
+        if number - self.geometry.blocks > self._durable.tail:
+            self.commit()
+        copy = self._place(kind, plain, self.directory.event_id(ordinal))
+        self.supersede(ordinal)
+        self.copied_bytes += RECORD_OVERHEAD + len(plain)
+        return copy
+
+    def _place(self, kind: int, plain: bytes, event_id: bytes) -> int:
+        assert self._own is not None
+        with self._lock:
+            ordinal, position = self._open.next_ordinal, self._open.position()
+            nonce = self._random.token_bytes(NONCE_BYTES)
+            sealed = self._own.encrypt(nonce, plain, associated(kind, ordinal, position))
+            self._open.place(kind, nonce + sealed)
+            self.directory.put(ordinal, position, kind, event_id)
+            self.pinned_bytes += RECORD_OVERHEAD + len(plain) if kind == EVENT | PINNED else 0
+            self._dirty = True
+            self._collect()
+        return ordinal
+
+    def _check_pin(self, size: int) -> None:
+        most, longest = self.pin_bytes_max, self.geometry.copied_space
+        if size > longest:
+            raise PinsFull(
+                f"an event of {size} bytes cannot be pinned in a store of {self.geometry.size} "
+                f"bytes, only one of up to {longest}; make the store larger: localmem resize"
+            )
+        if self.pinned_bytes + size > most:
+            raise PinsFull(
+                f"pinned events take {self.pinned_bytes} of {most} bytes that may be pinned in "
+                "this store; unpin some, or make the store larger: localmem resize"
+            )
+
+    def _check_block(self, number: int) -> bool:
+        """Whether a block that did not read well is damaged, and still counts."""
+        size = self.geometry.block_size
+        with self._lock:
+            if number < self.tail:
+                return False
+            suspects = self.directory.between(number * size, (number + 1) * size)
+            before = self.directory.before(number * size)
+            if before is not None:  # it may run on into this block
+                suspects += [(before, kind) for kind in (EVENT, VECTORS, FORGOTTEN)]
+            suspects = [(o, kind) for o, kind in suspects if self.directory.position(o, kind)]
+        for ordinal, kind in suspects:
+            self.read(ordinal, kind)
+        return True
 
     def _collect(self) -> None:
         self._pending.update(self._open.finished)
         self._open.finished.clear()
 
-    def _evict(self) -> list[int]:
-        tail = self._open.number - self.geometry.live_blocks
-        if tail <= self.tail:
-            return []
-        for number in range(self.tail, tail):
-            self._pending.pop(number, None)
-        self.tail = tail
-        return self.directory.evict_before(tail * self.geometry.block_size)
-
     def _write_pending(self) -> None:
         if not self._pending:
             return
-        # The blocks about to be overwritten may still count for the durable header; then a header
-        # that no longer counts on them goes first.
-        needed = min(self._open.number - self.geometry.blocks, self._durable.head)
-        if self._durable.tail < needed:
-            self._write_slot(self._retreated(), self._durable_open)
         numbers = sorted(self._pending)
+        assert numbers[-1] - self.geometry.blocks < self._durable.tail
         start = 0
         for index in range(1, len(numbers) + 1):
             if index == len(numbers) or numbers[index] % self.geometry.blocks == 0:
@@ -297,16 +462,6 @@ class Ring:
                 self._disk.pwrite(self.geometry.offset(run[0]), data)
                 start = index
         self._disk.sync()
-
-    def _retreated(self) -> State:
-        """The durable state without the blocks that are no longer live."""
-        durable = self._durable
-        if self.tail <= durable.head:
-            first = min(self.directory.first, durable.next_ordinal)
-            return replace(durable, tail=self.tail, first_ordinal=first)
-        block = parse_block(self._durable_open, self.geometry.block_size)
-        assert block is not None
-        return replace(durable, tail=durable.head, first_ordinal=block.ordinal)
 
     def _write_slot(self, state: State, packed: bytes) -> None:
         """Write to the older slot and sync; then it is the newer. Raises OSError."""
@@ -333,16 +488,23 @@ class Ring:
             open_checksum=int.from_bytes(packed[:4], "little"),
         )
 
-    def _gather(self, position: int, kind: int) -> bytes | None:
-        """The body of the record at a position, or None where none can be."""
-        size = self.geometry.block_size
-        number, offset = divmod(position, size)
-        header = self._slice(number, offset, RECORD_HEADER_BYTES)
+    def _header_at(self, position: int) -> tuple[int, int] | None:
+        """(kind, body length) of the record at a position, or None where none can be."""
+        header = self._slice(*divmod(position, self.geometry.block_size), RECORD_HEADER_BYTES)
         if len(header) < RECORD_HEADER_BYTES:
             return None
-        found, missing = read_record_header(header)
-        if found != kind or not BODY_BYTES_MIN <= missing <= self.record_bytes_max + BODY_BYTES_MIN:
+        kind, length = read_record_header(header)
+        sound = BODY_BYTES_MIN <= length <= self.record_bytes_max + BODY_BYTES_MIN
+        return (kind, length) if sound else None
+
+    def _gather(self, position: int, kind: int) -> bytes | None:
+        """The body of the record at a position, or None where none can be."""
+        header = self._header_at(position)
+        if header is None or header[0] != kind:
             return None
+        missing = header[1]
+        size = self.geometry.block_size
+        number, offset = divmod(position, size)
         offset += RECORD_HEADER_BYTES
         if missing <= size - offset:
             return self._slice(number, offset, missing)
@@ -352,6 +514,13 @@ class Ring:
             missing -= min(missing, size - offset)
             number, offset = number + 1, BLOCK_HEADER_BYTES
         return b"".join(pieces)
+
+    def _from_disk(self, offset: int, size: int) -> bytes:
+        try:
+            return self._disk.pread(offset, size)
+        except OSError as error:
+            _log.warning("%s: cannot read %d bytes at %d: %s", self._name, size, offset, error)
+            return b""
 
     def _slice(self, number: int, offset: int, size: int) -> bytes:
         if number == self._open.number:

@@ -1,0 +1,235 @@
+"""A store in a new file: of another size, under new keys, without what was forgotten.
+
+The new file is made beside the old one, filled while the old one goes on being read and written,
+and takes its name in one step; a crash leaves either the old store or the new one, whole. The new
+file has a new data key, so that what remains of the old one on the medium stays sealed even to
+somebody who learns the new key; the old file is overwritten as well.
+
+Ordinals in the new file begin above those of the old one, so that none means two events.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from localmem_node.errors import PinsFull, StoreError
+from localmem_node.seams import KeyStore
+from localmem_node.store.creation import Origin
+from localmem_node.store.disk import reason, sync_directory, wipe_file
+from localmem_node.store.event_store import Appended, EventStore
+from localmem_node.store.layout import Geometry
+from localmem_node.store.open_file import create_at, open_path
+from localmem_protocol.seams import Random
+
+ORDINALS_APART: Final = 1_000_000
+"""More events than are recorded while a file is being rewritten."""
+
+CHUNK_EVENTS: Final = 256
+"""Events copied at a time: some 10 ms in which nothing else of this thread happens."""
+
+_log = logging.getLogger(__name__)
+
+
+class Rewrite:
+    """A new file in the making. Call `copy` until it returns False, then `finish`, or `abandon`.
+
+    `copy` may run beside the store's readers and writer; `finish` only in the writer's place. No
+    event may be forgotten in between. `copied` counts events.
+    """
+
+    def __init__(
+        self, store: EventStore, keystore: KeyStore, random: Random, *, size: int | None = None
+    ) -> None:
+        """Make the empty file, of `size` bytes or as large as the old one.
+
+        Raises ConfigError for a size that cannot work, KeyUnavailable, and StoreError: no room on
+        the disk for both files, for one.
+        """
+        self._store = store
+        self._path = rewrite_path(store.path)
+        self._first = store.next_ordinal + ORDINALS_APART
+        geometry = Geometry.of(store.geometry.size if size is None else size)
+        discard(store.path)
+        create_at(self._path, geometry, keystore, random, self._origin())
+        try:
+            self._target = EventStore(self._path, open_path(self._path, keystore, random), None)
+            self._target.mark(store.marks_of_forgotten(), erased=True)
+        except BaseException:
+            discard(store.path)
+            raise
+        self._events: deque[int] = deque()
+        self._vectors: deque[int] = deque()
+        self._events_until = self._vectors_until = 0
+        self._new: dict[int, int] = {}
+        self._old: dict[int, int] = {}
+        self._by_id: dict[str, int] = {}
+        self.copied = 0
+
+    def copy(self) -> bool:
+        """Copy some events, and the vectors that go with them; whether there may be more."""
+        if not self._events:
+            self._events.extend(self._store.ordinals(self._events_until))
+        for _ in range(min(CHUNK_EVENTS, len(self._events))):
+            self._events_until = self._events.popleft()
+            self._copy_event(self._events_until)
+        more = bool(self._events)
+        self._copy_vectors(self._events_until if more else self._store.next_ordinal)
+        return more
+
+    def finish(self, *, keep_as: Path | None = None) -> dict[int, int]:
+        """Copy what is left, let the new file take the old one's place, and hand it to the store.
+
+        Returns the new ordinal of every event that is in the new file, by its old one. The old file
+        stays under the name `keep_as`, if that is given. Raises StoreError, and then the store goes
+        on in the old file.
+        """
+        try:
+            for _ in range(2):  # what was not there when the last look was taken
+                while self.copy():
+                    pass
+            if self._store.next_ordinal > self._first:
+                raise StoreError("more was recorded than a rewriting foresees; try again")
+            live = set(self._store.ordinals())
+            for old in self._new.keys() - live:
+                self._target.supersede(self._new.pop(old))
+            self._target.note(*self._store.marks)
+            self._target.commit()
+            self._take_place(keep_as)
+        except BaseException:
+            self.abandon()
+            raise
+        return self._new
+
+    def abandon(self) -> None:
+        """Give up; the store goes on in the old file."""
+        with contextlib.suppress(StoreError):
+            self._target.close()
+        discard(self._store.path)
+
+    def _origin(self) -> Origin:
+        sequence, clock = self._store.marks
+        identity, keys = self._store.identity, self._store.keys
+        return Origin(
+            device=identity.device,
+            keys=keys if identity.version > 1 else None,
+            recovery_key=identity.recovery_key,
+            first_ordinal=self._first,
+            sequence=sequence,
+            clock=clock,
+        )
+
+    def _copy_event(self, ordinal: int) -> None:
+        event = self._store.get(ordinal)
+        if event is None:
+            return
+        try:
+            try:
+                appended = self._target.append([event])
+            except PinsFull:
+                appended = self._target.append([msgspec.structs.replace(event, pinned=False)])
+        except StoreError as error:
+            self._target.check()
+            _log.warning("an event does not fit into the new file: %s", error)
+            return
+        self._follow(appended)
+        new = appended.ordinals[0]
+        earlier = self._new.get(self._by_id.get(event.id, 0))
+        if earlier is not None:  # moved, or changed, since it was copied
+            self._drop(earlier)
+            self._target.supersede(earlier)
+        self._new[ordinal], self._old[new], self._by_id[event.id] = new, ordinal, ordinal
+        self.copied += 1
+
+    def _copy_vectors(self, until: int) -> None:
+        """Those up to an ordinal, so that vectors stay near their events and leave with them."""
+        if not self._vectors:
+            self._vectors.extend(self._store.vector_ordinals(self._vectors_until))
+        while self._vectors and self._vectors[0] <= until:
+            self._vectors_until = self._vectors.popleft()
+            found = self._store.vectors_at(self._vectors_until)
+            if found is not None:
+                made_by, ordinals, units = found
+                pairs = [
+                    (self._new[ordinal], unit)
+                    for ordinal, unit in zip(ordinals, units, strict=True)
+                    if ordinal in self._new
+                ]
+                self._follow(self._target.append_encoded(pairs, made_by))
+
+    def _follow(self, appended: Appended) -> None:
+        """What making room did in the new file."""
+        for before, after in appended.moved:
+            old = self._old.pop(before, None)
+            if old is not None:
+                self._new[old], self._old[after] = after, old
+        for new in appended.evicted:
+            self._drop(new)
+
+    def _drop(self, new: int) -> None:
+        old = self._old.pop(new, None)
+        if old is not None:
+            self._new.pop(old, None)
+
+    def _take_place(self, keep_as: Path | None) -> None:
+        path = self._store.path
+        replaced = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            if keep_as is not None:
+                os.link(path, keep_as)
+            os.rename(self._path, path)
+            sync_directory(path.parent)
+            self._store.adopt(self._target)
+            if keep_as is None:
+                wipe_file(replaced)
+        except OSError as error:
+            raise StoreError(f"cannot replace {path}: {reason(error)}") from None
+        finally:
+            os.close(replaced)
+
+
+def migrate(store: EventStore, keystore: KeyStore, random: Random) -> EventStore:
+    """The store in a file of this release's format; the older file stays beside it as a copy."""
+    copy = _free_name(store.path, store.version)
+    rewrite = Rewrite(store, keystore, random)
+    rewrite.finish(keep_as=copy)
+    _log.warning(
+        "%s was rewritten in the format of this release; the file as it was is kept as %s",
+        store.path,
+        copy.name,
+    )
+    return store
+
+
+def rewrite_path(path: Path) -> Path:
+    """Where the new file of a store is made."""
+    return path.with_name(f".{path.name}.rewrite")
+
+
+def discard(path: Path) -> None:
+    """Remove what a rewriting left that a crash cut off. The caller owns the store at `path`."""
+    rewrite_path(path).unlink(missing_ok=True)
+
+
+def copies(path: Path) -> Sequence[Path]:
+    """Copies of a store in older formats that migrations have left beside it."""
+    return sorted(path.parent.glob(f"{path.name}.v[0-9]*"))
+
+
+def _free_name(path: Path, version: int) -> Path:
+    number = 1
+    name = path.with_name(f"{path.name}.v{version}")
+    while name.exists():
+        if name.samefile(path):  # of a migration that a crash cut off
+            name.unlink()
+            break
+        number += 1
+        name = path.with_name(f"{path.name}.v{version}.{number}")
+    return name
