@@ -29,7 +29,7 @@ _rows = st.lists(_row, max_size=20, unique_by=(lambda row: row[0], lambda row: r
 def rows_of(found: Sequence[tuple[int, int, int, int, int, int]]) -> Rows:
     kinds = (np.int64, np.int64, np.uint64, np.uint64, np.uint64, np.int32)
     columns = [np.array([row[at] for row in found], kind) for at, kind in enumerate(kinds)]
-    return Rows(*columns, names=NAMES)  # type: ignore[misc, arg-type]
+    return Rows(*columns, names=NAMES)  # type: ignore[misc,arg-type]
 
 
 @given(_rows, st.binary(), st.binary())
@@ -38,7 +38,7 @@ def test_a_checkpoint_round_trips(
 ) -> None:
     checkpoint = read_checkpoint(make_checkpoint(rows_of(found), index, retention))
     rows = checkpoint.rows()
-    assert list(zip(*(column.tolist() for column in rows[:-1]), strict=True)) == found  # type: ignore[attr-defined]
+    assert list(zip(*(column.tolist() for column in rows[:-1]), strict=True)) == found
     assert (rows.names, checkpoint.index, checkpoint.retention) == (NAMES, index, retention)
 
 

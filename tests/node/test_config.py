@@ -23,7 +23,7 @@ def load(home: Path, text: str = "", **environment: str) -> Settings:
 
 def test_without_any_setting_defaults_hold(tmp_path: Path) -> None:
     settings = load_settings({"LOCALMEM_HOME": str(tmp_path / "home")})
-    assert settings.store_bytes == 64 * 1024 * 1024
+    assert settings.store_bytes == 96 * 1024 * 1024
     assert (settings.port, settings.passphrase, settings.key_file, settings.hub) == (
         0,
         None,

@@ -139,6 +139,14 @@ class Catalogue:
         self.position = max(self.position, new)
         return True
 
+    def renumber(self, ordinals: dict[int, int]) -> list[int]:
+        """Give every event its new ordinal; those without one are removed: their slots."""
+        gone = [ordinal for ordinal in self._by_ordinal if ordinal not in ordinals]
+        slots = [slot for ordinal in gone if (slot := self.remove(ordinal)) is not None]
+        for old in list(self._by_ordinal):
+            self.move(old, ordinals[old])
+        return slots
+
     def remove(self, ordinal: int) -> int | None:
         """Forget the event at an ordinal; its slot, free from now on. None if it is not known."""
         slot = self._by_ordinal.pop(ordinal, None)

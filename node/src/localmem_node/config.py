@@ -20,7 +20,7 @@ from localmem_node.files import read_private
 from localmem_node.secret_text import decode_key, secret_text
 
 APP: Final = "localmem"
-STORE_BYTES_DEFAULT: Final = 64 * 1024 * 1024
+STORE_BYTES_DEFAULT: Final = 96 * 1024 * 1024
 IDLE_EXIT_S_DEFAULT: Final = 8 * 3600
 IDLE_EXIT_S_MAX: Final = 30 * 24 * 3600
 GLOBS_MAX: Final = 256

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from contextlib import AbstractContextManager
+from functools import lru_cache, partial
 from threading import Lock
 from typing import Any, Final
 
@@ -24,16 +25,18 @@ from localmem_node.capture.admission import Admission
 from localmem_node.checkpoint import make_checkpoint
 from localmem_node.errors import NodeError, StoreError
 from localmem_node.group_commit import GroupCommit
+from localmem_node.maintenance import Maintenance
 from localmem_node.recovery import recover
 from localmem_node.results import Found, check_k, check_project, check_query
 from localmem_node.retrieval.index import text_for_encoding
-from localmem_node.seams import Encoder
-from localmem_node.store.event_store import EventStore
+from localmem_node.seams import Encoder, KeyStore
+from localmem_node.store.event_store import Appended, EventStore
+from localmem_node.system import SystemRandom
 from localmem_node.timings import Timings
 from localmem_node.writer import Outcome, Write, Writer, Written, final_ordinals
 from localmem_protocol.errors import EventError
 from localmem_protocol.events import Draft, Event
-from localmem_protocol.seams import Clock
+from localmem_protocol.seams import Clock, Random
 
 logger = logging.getLogger(__name__)
 
@@ -51,9 +54,18 @@ class Engine:
     """Owns an open store, and closes it. Implements `localmem_protocol.session.EventLog`."""
 
     def __init__(
-        self, store: EventStore, encoder: Encoder, clock: Clock, admission: Admission | None = None
+        self,
+        store: EventStore,
+        encoder: Encoder,
+        clock: Clock,
+        admission: Admission | None = None,
+        *,
+        keystore: KeyStore | None = None,
+        random: Random | None = None,
     ) -> None:
-        """Reads the store once; raises StoreError. Events without a vector are encoded later."""
+        """Reads what is needed of the store; raises StoreError. Events without a vector are encoded
+        later. Without `keystore` the store can be used, and not rewritten.
+        """
         self._store = store
         self._encoder = encoder
         self._admission = admission or Admission()
@@ -65,6 +77,7 @@ class Engine:
         self._commits = GroupCommit(self._apply)
         self._event = lru_cache(maxsize=CACHED_EVENTS)(store.get)
         self._timings = Timings(clock)
+        self.maintenance = Maintenance(store, keystore, random or SystemRandom(), self)
         self._subscribers: list[Callable[[], None]] = []
         self._closed = False
         self._background = BackgroundEncoder(encoder, self._text, self._keep_vectors)
@@ -133,9 +146,8 @@ class Engine:
                 vector = self._query_vector(query)
             wanted = k
             while True:
-                places = self._search(query, vector, wanted, project)
-                events = [(self._event(ordinal), score) for ordinal, score in places]
-                found = [Found(event, score) for event, score in events if event is not None]
+                search = partial(self._search, query, vector, wanted, project)
+                places, found = self._found(search)
                 if len(found) >= k or len(places) < wanted:
                     return found[:k]
                 # Some left the ring between the search and the reading.
@@ -144,17 +156,21 @@ class Engine:
     def recent(self, k: int, *, project: str | None = None) -> list[Found]:
         """The k newest events by `Event.order`, newest first. Raises QueryError."""
         k, project = check_k(k), check_project(project)
-        with self._state:
-            ordinals = self._catalogue.newest(k, project)
-        events = [self._event(ordinal) for ordinal in ordinals]
-        return [Found(event, 0.0) for event in events if event is not None]
+
+        def newest() -> list[tuple[int, float]]:
+            with self._state:
+                return [(ordinal, 0.0) for ordinal in self._catalogue.newest(k, project)]
+
+        return self._found(newest)[1]
 
     def own_events(self, after: int, limit: int) -> list[Event]:
         """This device's events with a sequence above `after`, ascending, at most `limit`."""
-        with self._state:
-            ordinals = self._catalogue.own_after(after, limit)
-        events = [self._store.get(ordinal) for ordinal in ordinals]
-        return [event for event in events if event is not None]
+
+        def own() -> list[tuple[int, float]]:
+            with self._state:
+                return [(ordinal, 0.0) for ordinal in self._catalogue.own_after(after, limit)]
+
+        return [found.event for found in self._found(own, self._store.get)[1]]
 
     def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back after new own events are durable, from any thread; returns how to stop that."""
@@ -188,6 +204,7 @@ class Engine:
                 "problem": self._background.problem,
             },
             "timings": self._timings.summary(),
+            "maintenance": self.maintenance.status(),
         }
 
     def warm(self) -> None:
@@ -197,6 +214,42 @@ class Engine:
     def drain(self) -> None:
         """Wait until every event has its vector. Raises NodeError if the encoder does not work."""
         self._background.drain()
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """The writer's place: nothing is recorded meanwhile."""
+        return self._commits.exclusive()
+
+    def ordinal_of(self, event_id: str) -> int | None:
+        """Where the event with an id is."""
+        with self._state:
+            return self._catalogue.ordinal_of(event_id)
+
+    def settle(self, appended: Appended) -> None:
+        """In the writer's place: make an append durable, and follow what it did."""
+        written = Written()
+        written.follow(appended)
+        self._settle(written)
+
+    def forgotten(self, ordinals: Sequence[int], appended: Appended) -> None:
+        """In the writer's place: the same, and these events are not found any more."""
+        moved = final_ordinals(appended.moved)
+        self.settle(appended)
+        self._follow(Written(evicted=[moved.get(ordinal, ordinal) for ordinal in ordinals]))
+        self._event.cache_clear()
+
+    def renumber(self, ordinals: dict[int, int]) -> None:
+        """In the writer's place: where each event is now, by where it was; others are gone."""
+        with self._state:
+            for slot in self._catalogue.renumber(ordinals):
+                self._index.remove(slot)
+            waiting = [
+                ordinal
+                for ordinal in self._catalogue.ordinals()
+                if not self._index.has_vector(self._catalogue.slot(ordinal))
+            ]
+        self._event.cache_clear()
+        self._background.push(waiting)
+        self._checkpoint()
 
     def derive_key(self, purpose: str) -> bytes:
         """32 bytes for one purpose, from the store's key."""
@@ -261,14 +314,33 @@ class Engine:
             for old, new in written.moved:
                 if self._catalogue.move(old, new):
                     slot = self._catalogue.slot(new)
-                    assert slot is not None
-                    if self._index.vector(slot) is None:
+                    if not self._index.has_vector(slot):
                         waiting.append(new)
             for ordinal in written.evicted:
                 slot = self._catalogue.remove(ordinal)
                 if slot is not None:
                     self._index.remove(slot)
         self._background.push(waiting)
+
+    def _found(
+        self,
+        find: Callable[[], list[tuple[int, float]]],
+        get: Callable[[int], Event | None] | None = None,
+    ) -> tuple[list[tuple[int, float]], list[Found]]:
+        """What `find` gave, ordinals with scores, and the events that could be read."""
+        places = find()
+        events = [(get or self._event)(ordinal) for ordinal, _ in places]
+        if None in events:
+            # A writer was copying some forward; once it is done, all is where it is said to be.
+            with self._commits.exclusive():
+                places = find()
+                events = [self._store.get(ordinal) for ordinal, _ in places]
+        found = [
+            Found(event, score)
+            for event, (_, score) in zip(events, places, strict=True)
+            if event is not None
+        ]
+        return places, found
 
     def _search(
         self, query: str, vector: npt.NDArray[np.float32] | None, k: int, project: str | None

@@ -26,11 +26,17 @@ def open_engine(
     """
     admission = Admission(settings.deny_paths, settings.deny_projects)
     keystore = choose_keystore(passphrase=settings.passphrase, key_file=settings.key_file)
-    store = EventStore.open(
-        settings.store_path, keystore, random or SystemRandom(), size=settings.store_bytes
-    )
+    random = random or SystemRandom()
+    store = EventStore.open(settings.store_path, keystore, random, size=settings.store_bytes)
     try:
-        return Engine(store, encoder or OnnxEncoder(), clock or SystemClock(), admission)
+        return Engine(
+            store,
+            encoder or OnnxEncoder(),
+            clock or SystemClock(),
+            admission,
+            keystore=keystore,
+            random=random,
+        )
     except BaseException:
         store.close()
         raise

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from localmem_node.catalogue import Catalogue
 from localmem_node.checkpoint import read_checkpoint
@@ -21,6 +23,9 @@ from localmem_node.store.records import encoder_id
 from localmem_node.writer import Writer
 
 logger = logging.getLogger(__name__)
+
+VECTORS_AT_ONCE: Final = 512
+"""Vectors entered together: 0.8 MB, which stays in the processor's cache."""
 
 
 @dataclass(slots=True)
@@ -40,26 +45,38 @@ def recover(store: EventStore, encoder: Encoder, writer: Writer) -> Recovered:
     """Rebuild what is kept in memory, and let `writer` go on from where the events are."""
     recovered = _from_checkpoint(store, encoder.dimensions, writer)
     catalogue, index = recovered.catalogue, recovered.index
-    for ordinal in store.ordinals():
-        if catalogue.slot(ordinal) is not None:
-            continue
+    known = catalogue.rows().ordinals
+    for ordinal in np.setdiff1d(np.array(store.ordinals(), np.int64), known).tolist():
         event = store.get(ordinal)
         if event is not None and event.id not in catalogue:
             writer.see(event)
             index.add(catalogue.add(ordinal, event), event)
             recovered.indexed += 1
-    encoded: set[int] = set()
-    made_by = encoder_id(encoder.fingerprint)
-    for found, ordinals, units in store.vector_records():
-        if found == made_by and units.shape[1] == encoder.dimensions:
-            slots = [catalogue.slot(ordinal) for ordinal in ordinals]
-            rows = [row for row, slot in enumerate(slots) if slot is not None]
-            index.put_vectors(np.array([slots[row] for row in rows], np.int64), units[rows])
-            encoded.update(ordinals)
+    _load_vectors(store, encoder, catalogue, index)
     recovered.without_vector = [
-        ordinal for ordinal in catalogue.ordinals() if ordinal not in encoded
+        ordinal for ordinal in catalogue.ordinals() if not index.has_vector(catalogue.slot(ordinal))
     ]
     return recovered
+
+
+def _load_vectors(
+    store: EventStore, encoder: Encoder, catalogue: Catalogue, index: SearchIndex
+) -> None:
+    made_by = encoder_id(encoder.fingerprint)
+    slots: list[int] = []
+    vectors: list[npt.NDArray[np.float32]] = []
+    for found, ordinals, units in store.vector_records():
+        if found != made_by or units.shape[1] != encoder.dimensions:
+            continue
+        places = [catalogue.slot(ordinal) for ordinal in ordinals]
+        rows = [row for row, slot in enumerate(places) if slot is not None]
+        slots += [slot for slot in places if slot is not None]
+        vectors.append(units if len(rows) == len(units) else units[rows])
+        if len(slots) >= VECTORS_AT_ONCE:
+            index.put_vectors(np.array(slots, np.int64), np.concatenate(vectors))
+            slots, vectors = [], []
+    if slots:
+        index.put_vectors(np.array(slots, np.int64), np.concatenate(vectors))
 
 
 def _from_checkpoint(store: EventStore, dimensions: int, writer: Writer) -> Recovered:

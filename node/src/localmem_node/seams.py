@@ -38,8 +38,12 @@ class VectorIndex(Protocol):
         """Add or replace the vector of a slot."""
         ...
 
+    def reserve(self, slots: int) -> None:
+        """Slots below this one are about to be used."""
+        ...
+
     def put_many(self, slots: npt.NDArray[np.int64], vectors: npt.NDArray[np.float32]) -> None:
-        """Add or replace the vectors of different slots, a row each."""
+        """Add or replace the vectors of slots, a row each, in this order."""
         ...
 
     def vector(self, slot: int) -> npt.NDArray[np.float32] | None:

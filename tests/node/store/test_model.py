@@ -156,7 +156,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert {o for o, _ in self.store.vectors()} <= self.vectors & set(self.model)
         if not self.generosity and not any(one.pinned for one in self.model.values()):
             assert {o for o, _ in self.store.vectors()} == self.vectors & set(self.model)
-        assert self.store.ids(self.model) == [one.id for one in self.model.values()]
+        assert self.store.ids(list(self.model)) == [one.id for one in self.model.values()]
         assert self.store.forgotten <= len(self.forgotten)
         assert not any(self.store.is_forgotten(one.id) for one in self.model.values())
         stats = self.store.stats()

@@ -37,14 +37,14 @@ class ExactIndex:
         if not 0 <= slot < SLOTS_MAX:
             raise ValueError(f"slot {slot} is not from 0 to {SLOTS_MAX - 1}")
         row = self._checked(vector)
-        self._reserve(slot + 1)
+        self.reserve(slot + 1)
         self._count += not self._present[slot]
         self._present[slot] = True
         self._matrix[slot] = row
         self._end = max(self._end, slot + 1)
 
     def put_many(self, slots: npt.NDArray[np.int64], vectors: npt.NDArray[np.float32]) -> None:
-        """Like `put` for each row of `vectors`. Raises ValueError, and then nothing is added."""
+        """Like `put` for each row of `vectors`, in this order. Raises ValueError, and then nothing is added."""
         if not len(slots):
             return
         if not 0 <= int(slots.min()) <= int(slots.max()) < SLOTS_MAX:
@@ -52,11 +52,11 @@ class ExactIndex:
         if vectors.shape != (len(slots), self.dimensions) or not np.isfinite(vectors).all():
             raise ValueError(f"vectors are {self.dimensions} finite numbers, not {vectors.shape}")
         end = int(slots.max()) + 1
-        self._reserve(end)
+        self.reserve(end)
         self._matrix[slots] = vectors
+        self._count += int(np.count_nonzero(~self._present[np.unique(slots)]))
         self._present[slots] = True
         self._end = max(self._end, end)
-        self._count = int(np.count_nonzero(self._present))
 
     def vector(self, slot: int) -> npt.NDArray[np.float32] | None:
         """The vector of a slot, if it has one."""
@@ -93,7 +93,8 @@ class ExactIndex:
         order = np.argsort(-products, kind="stable")[: max(k, 0)]
         return slots[order], products[order]
 
-    def _reserve(self, slots: int) -> None:
+    def reserve(self, slots: int) -> None:
+        """Make room for the slots below this one at once."""
         self._present = grown(self._present, slots)
         if len(self._matrix) < len(self._present):
             larger = np.zeros((len(self._present), self.dimensions), dtype=np.float32)

@@ -80,6 +80,10 @@ class SearchIndex:
         """The vector of an event, if it has one."""
         return self._vectors.vector(slot)
 
+    def has_vector(self, slot: int | None) -> bool:
+        """Whether an event has its vector."""
+        return slot is not None and slot < len(self._encoded) and bool(self._encoded[slot])
+
     def remove(self, slot: int) -> None:
         """Forget a slot; unknown slots are ignored."""
         if slot not in self._lexical:
@@ -146,6 +150,7 @@ class SearchIndex:
         width = int(slots.max(initial=-1)) + 1
         if newness.shape[1] < width:
             raise DamagedIndex("the saved index contradicts itself; it is rebuilt")
+        index._vectors.reserve(width)
         index._live = grown(index._live, width)
         index._encoded = grown(index._encoded, width)
         index._newness = grown(index._newness, width)

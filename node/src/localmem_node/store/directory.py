@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from localmem_protocol.events import ID_BYTES
 
@@ -119,7 +121,15 @@ class Directory:
 
     def pinned_ordinals(self) -> list[int]:
         """The live pinned events, oldest first."""
-        return [ordinal for ordinal in self.ordinals(EVENT) if self.pinned(ordinal)]
+        kinds = np.frombuffer(bytes(self._kinds[self._start :]), np.uint8)
+        found: list[int] = (np.flatnonzero(kinds == EVENT | PINNED) + self.first).tolist()
+        return found
+
+    def event_ids(self, ordinals: Sequence[int]) -> npt.NDArray[np.uint8]:
+        """The ids of the events at ordinals that have an entry, a row of bytes each."""
+        table = np.frombuffer(bytes(self._ids), np.uint8).reshape(-1, ID_BYTES)
+        rows: npt.NDArray[np.uint8] = table[np.array(ordinals, np.int64) - self._base]
+        return rows
 
     def event_id(self, ordinal: int) -> bytes:
         """The id of the event at an ordinal that has an entry."""

@@ -354,7 +354,7 @@ class EventStore:
         """The live events with ordinals above `after`, oldest first."""
         return self._file.ring.ordinals(EVENT, after + 1)
 
-    def ids(self, ordinals: Iterable[int]) -> list[str]:
+    def ids(self, ordinals: Sequence[int]) -> list[str]:
         """The ids of events, without reading them."""
         return self._file.ring.ids(ordinals)
 

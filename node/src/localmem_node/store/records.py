@@ -52,6 +52,7 @@ ENCODER_BYTES: Final = 8
 MARK_BYTES: Final = 16
 
 _VECTORS: Final = struct.Struct(f"<H{ENCODER_BYTES}s")
+_BASE32: Final = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz234567", np.uint8)
 _UNIT_TOLERANCE: Final = 0.01
 
 _Label = Annotated[str, Meta(max_length=LABEL_BYTES_MAX)] | None
@@ -145,6 +146,14 @@ def decode_event(record: bytes, device: str) -> Event:
 def event_id(record: bytes) -> bytes:
     """The 10 bytes of the id of an event's record."""
     return record[:ID_BYTES]
+
+
+def id_texts(ids: npt.NDArray[np.uint8]) -> list[str]:
+    """Rows of ten bytes as ids: base32 (RFC 4648, section 6) in lower case, all at once."""
+    bits = np.unpackbits(ids, axis=1).reshape(len(ids), ID_BYTES * 8 // 5, 5)
+    places = np.packbits(bits, axis=2)[..., 0] >> 3
+    texts: list[str] = _BASE32[places].view(f"S{places.shape[1]}").astype(str)[:, 0].tolist()
+    return texts
 
 
 def encoder_id(fingerprint: str) -> bytes:

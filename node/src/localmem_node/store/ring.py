@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from base64 import b32encode
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple, NoReturn
 
@@ -45,6 +44,7 @@ from localmem_node.store.layout import (
     finish_header,
     pack_header,
 )
+from localmem_node.store.records import id_texts
 from localmem_node.store.recovery import Recovered, Saved
 from localmem_node.store.vault import Vault
 from localmem_protocol.seams import Random
@@ -251,11 +251,11 @@ class Ring:
         with self._lock:
             return self.directory.ordinals(kind, start)
 
-    def ids(self, ordinals: Iterable[int]) -> list[str]:
+    def ids(self, ordinals: Sequence[int]) -> list[str]:
         """The ids of live events."""
         with self._lock:
-            names = [self.directory.event_id(ordinal) for ordinal in ordinals]
-        return [b32encode(name).decode().lower() for name in names]
+            names = self.directory.event_ids(ordinals)
+        return id_texts(names)
 
     def lost_ranges(self) -> list[tuple[int, int]]:
         """Runs of lost ordinals, as (first, one past the last)."""

@@ -1,0 +1,222 @@
+"""What is done to a store as a whole: pinning, forgetting, another size, other keys, a check.
+
+Everything that leaves the file without something, or in another shape, is one thing: the live events
+are written to a new file under a new data key, which then takes the old one's place
+(`store.rewrite`). One such work runs at a time; recording and searching go on beside it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from localmem_node.errors import ConfigError, NodeError, PinsFull, QueryError, StoreError
+from localmem_node.seams import KeyStore
+from localmem_node.store.event_store import Appended, EventStore
+from localmem_node.store.layout import Geometry
+from localmem_node.store.rewrite import Rewrite
+from localmem_protocol.errors import EventError
+from localmem_protocol.events import Event
+from localmem_protocol.seams import Random
+
+logger = logging.getLogger(__name__)
+
+IDS_MAX: Final = 10_000
+"""Ids of one call."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which events are meant: those that all the given conditions hold for. Times in ms."""
+
+    ids: Sequence[str] = ()
+    project: str | None = None
+    file: str | None = None
+    before_ms: int | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.ids or self.project or self.file or self.before_ms is not None):
+            raise QueryError("selection", "is empty; name ids, a project, a file or a time")
+        if len(self.ids) > IDS_MAX:
+            raise QueryError("ids", f"are {len(self.ids)}, over the limit of {IDS_MAX}")
+
+    def matches(self, event: Event) -> bool:
+        """Whether an event is meant."""
+        return (
+            (not self.ids or event.id in self.ids)
+            and (self.project is None or event.project == self.project)
+            and (self.file is None or _is_file(event.file_path, self.file))
+            and (self.before_ms is None or event.timestamp < self.before_ms)
+        )
+
+
+class Host(Protocol):
+    """What maintenance needs of the engine, in the writer's place where it says so."""
+
+    def ordinal_of(self, event_id: str) -> int | None:
+        """Where the event with an id is."""
+        ...
+
+    def settle(self, appended: Appended) -> None:
+        """In the writer's place: make an append durable, and follow what it did."""
+        ...
+
+    def forgotten(self, ordinals: Sequence[int], appended: Appended) -> None:
+        """In the writer's place: the same, and these events are not to be found any more."""
+        ...
+
+    def renumber(self, ordinals: dict[int, int]) -> None:
+        """In the writer's place: where each event is now, by where it was; others are gone."""
+        ...
+
+    def exclusive(self) -> Any:
+        """The writer's place, as a context manager."""
+        ...
+
+
+class Maintenance:
+    """Thread-safe; a second work of the kind that rewrites is refused while one runs."""
+
+    def __init__(
+        self, store: EventStore, keystore: KeyStore | None, random: Random, host: Host
+    ) -> None:
+        self._store, self._keystore, self._random, self._host = store, keystore, random, host
+        self._running = Lock()
+        self._work: str | None = None
+        self._done = self._total = 0
+
+    def status(self) -> dict[str, Any] | None:
+        """What runs, for people and for JSON; None while nothing does."""
+        work = self._work
+        return None if work is None else {"work": work, "done": self._done, "total": self._total}
+
+    def pin(self, event_id: str, *, pinned: bool) -> Event:
+        """Pin an event, or let it go; durable on return.
+
+        Raises QueryError for an id that is not here, EventError when no more can be pinned.
+        """
+        with self._host.exclusive():
+            ordinal = self._host.ordinal_of(event_id)
+            event = None if ordinal is None else self._store.get(ordinal)
+            if ordinal is None or event is None:
+                raise QueryError("id", f"{event_id[:40]!r} is not an event that is here")
+            if event.pinned == pinned:
+                return event
+            changed = msgspec.structs.replace(event, pinned=pinned)
+            try:
+                appended = self._store.replace(ordinal, changed)
+            except PinsFull as error:
+                raise EventError("pinned", str(error)) from None
+            self._host.settle(appended)
+            return changed
+
+    def select(self, selection: Selection) -> list[Event]:
+        """The events that are meant, oldest record first."""
+        if selection.ids:
+            found = [self._host.ordinal_of(event_id) for event_id in dict.fromkeys(selection.ids)]
+            ordinals = sorted(ordinal for ordinal in found if ordinal is not None)
+        else:
+            ordinals = self._store.ordinals()
+        events = (self._store.get(ordinal) for ordinal in ordinals)
+        return [event for event in events if event is not None and selection.matches(event)]
+
+    def forget(self, ids: Sequence[str]) -> int:
+        """Forget events for good: hidden and marked, durably, then erased from the file.
+
+        Ids of events that are not here are marked as well, so that none of them comes later.
+        Returns how many were here. Raises StoreError: the events are hidden all the same, and
+        erased by the next forgetting or start that can.
+        """
+        with self._work_named("forget"):
+            with self._host.exclusive():
+                found = [self._host.ordinal_of(event_id) for event_id in dict.fromkeys(ids)]
+                ordinals = [ordinal for ordinal in found if ordinal is not None]
+                self._host.forgotten(ordinals, self._store.forget(ids))
+            self._rewrite()
+        return len(ordinals)
+
+    def finish_erasing(self) -> bool:
+        """Erase what a crash left in the file; whether there was anything. Raises StoreError."""
+        if not self._store.erasing_due:
+            return False
+        with self._work_named("forget"):
+            self._rewrite()
+        return True
+
+    def resize(self, size: int) -> None:
+        """Give the store another size in bytes; the oldest unpinned events make room.
+
+        Raises ConfigError for a size that cannot work or is too small for what is pinned, and
+        StoreError; the store is then as it was.
+        """
+        pinnable = Geometry.of(size).record_space // 16 * 15
+        if self._store.pinned_bytes > pinnable:
+            raise ConfigError(
+                f"store size: {size} bytes keep {pinnable} bytes of pinned events, and "
+                f"{self._store.pinned_bytes} are pinned; unpin some, or choose a larger size"
+            )
+        with self._work_named("resize"):
+            self._rewrite(size=size)
+
+    def rotate(self, keystore: KeyStore | None = None) -> None:
+        """Seal everything under new keys, kept by `keystore` or by the one in use.
+
+        Raises KeyUnavailable and StoreError; the store is then as it was.
+        """
+        with self._work_named("rotate"):
+            self._rewrite(keystore=keystore)
+
+    def verify(self) -> dict[str, Any]:
+        """Read all of the store from the disk, and say what is damaged, for people and JSON."""
+        blocks = self._store.verify()
+        return {
+            "damaged_blocks": blocks,
+            "damaged": [
+                {"records": one.records, "after": one.after_ms, "before": one.before_ms}
+                for one in self._store.damage()
+            ],
+        }
+
+    def _rewrite(self, *, size: int | None = None, keystore: KeyStore | None = None) -> None:
+        if self._keystore is None:
+            raise NodeError("this store was opened without its key store, and cannot be rewritten")
+        replaced, salt = self._keystore, self._store.identity.salt
+        rewrite = Rewrite(self._store, keystore or self._keystore, self._random, size=size)
+        try:
+            self._total = len(self._store.ordinals())
+            while rewrite.copy():
+                self._done = rewrite.copied
+        except BaseException:
+            rewrite.abandon()
+            raise
+        with self._host.exclusive():
+            self._host.renumber(rewrite.finish())
+        self._keystore = keystore or self._keystore
+        replaced.discard(salt)
+
+    @contextmanager
+    def _work_named(self, work: str) -> Iterator[None]:
+        if not self._running.acquire(blocking=False):
+            raise StoreError(f"the store is being rewritten ({self._work}); try again afterwards")
+        self._work, self._done, self._total = work, 0, 0
+        try:
+            yield
+        finally:
+            self._work = None
+            self._running.release()
+
+
+def _is_file(path: str | None, wanted: str) -> bool:
+    """Whether a path is a file, or below a folder, by name; a relative name matches any end."""
+    if path is None:
+        return False
+    parts, names = path.strip("/").split("/"), wanted.strip("/").split("/")
+    if wanted.startswith("/") and path.startswith("/"):
+        return parts[: len(names)] == names
+    return parts[-len(names) :] == names
