@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from localmem_node.errors import StoreError
+from localmem_node.errors import StoreError, WrongVersion
 from localmem_node.seams import Disk, KeyStore
 from localmem_node.store.checkpoint import pack_payload, unpack_payload
 from localmem_node.store.directory import EVENT, FORGOTTEN, PINNED, VECTORS
@@ -131,7 +131,10 @@ class EventStore:
         if disk is not None:
             if disk.size() == 0:
                 create_on(disk, _geometry("the disk", size, create=create), keystore, random)
-            return cls(path, open_disk(disk, str(path), keystore, random), None)
+            store = cls(path, open_disk(disk, str(path), keystore, random), None)
+            if store.version < VERSION:
+                raise WrongVersion(f"{path} has format version {store.version}; open it as a file")
+            return store
         with ExitStack() as undo:
             if create:
                 make_directory(path.parent)
