@@ -20,7 +20,9 @@ from localmem_node.errors import ConfigError, NodeError, PinsFull, QueryError, S
 from localmem_node.seams import KeyStore
 from localmem_node.store.event_store import Appended, EventStore
 from localmem_node.store.layout import Geometry
-from localmem_node.store.rewrite import Rewrite
+from localmem_node.store.recovery_code import encode_recovery
+from localmem_node.store.rewrite import Rewrite, copies
+from localmem_node.store.vault import recovery_pair
 from localmem_protocol.errors import EventError
 from localmem_protocol.events import Event
 from localmem_protocol.seams import Random
@@ -172,6 +174,17 @@ class Maintenance:
         with self._work_named("rotate"):
             self._rewrite(keystore=keystore)
 
+    def export_recovery(self) -> str:
+        """A new recovery code; the one before it is void. Raises KeyUnavailable and StoreError."""
+        private, public = recovery_pair(self._random)
+        with self._work_named("export-recovery"):
+            self._rewrite(recovery_key=public)
+        return encode_recovery(private)
+
+    def copies(self) -> list[str]:
+        """Files beside the store that hold it as an older release left it."""
+        return [str(path) for path in copies(self._store.path)]
+
     def verify(self) -> dict[str, Any]:
         """Read all of the store from the disk, and say what is damaged, for people and JSON."""
         blocks = self._store.verify()
@@ -183,11 +196,23 @@ class Maintenance:
             ],
         }
 
-    def _rewrite(self, *, size: int | None = None, keystore: KeyStore | None = None) -> None:
+    def _rewrite(
+        self,
+        *,
+        size: int | None = None,
+        keystore: KeyStore | None = None,
+        recovery_key: bytes | None = None,
+    ) -> None:
         if self._keystore is None:
             raise NodeError("this store was opened without its key store, and cannot be rewritten")
         replaced, salt = self._keystore, self._store.identity.salt
-        rewrite = Rewrite(self._store, keystore or self._keystore, self._random, size=size)
+        rewrite = Rewrite(
+            self._store,
+            keystore or self._keystore,
+            self._random,
+            size=size,
+            recovery_key=recovery_key,
+        )
         try:
             self._total = len(self._store.ordinals())
             while rewrite.copy():

@@ -25,7 +25,14 @@ from localmem_node.store.directory import EVENT, FORGOTTEN, PINNED, VECTORS
 from localmem_node.store.disk import make_directory, reason
 from localmem_node.store.layout import DEFAULT_BYTES, VERSION, Geometry, Identity
 from localmem_node.store.lock import OwnerLock
-from localmem_node.store.open_file import OpenFile, create_at, create_on, open_disk, open_path
+from localmem_node.store.open_file import (
+    OpenFile,
+    create_at,
+    create_on,
+    open_disk,
+    open_path,
+    open_with_recovery,
+)
 from localmem_node.store.records import (
     MARK_BYTES,
     decode_event,
@@ -38,6 +45,7 @@ from localmem_node.store.records import (
     event_id,
     mark_of,
 )
+from localmem_node.store.recovery_code import decode_recovery
 from localmem_node.store.ring import RECORD_OVERHEAD, Keep
 from localmem_node.store.vault import Keys
 from localmem_protocol.events import Event
@@ -148,6 +156,26 @@ class EventStore:
                 from localmem_node.store.rewrite import migrate  # stands on this module
 
                 store = migrate(store, keystore, random)
+            undo.pop_all()
+        return store
+
+    @classmethod
+    def recover(cls, path: Path, code: str, keystore: KeyStore, random: Random) -> EventStore:
+        """Open the store at `path` by its recovery code, and keep its keys by `keystore` from now on.
+
+        Raises ConfigError for text that is no code, WrongKey, and what `open` raises.
+        """
+        from localmem_node.store.rewrite import Rewrite  # stands on this module
+
+        private = decode_recovery(code)
+        path = Path(os.path.realpath(path))
+        with ExitStack() as undo:
+            lock = OwnerLock(path)
+            undo.callback(lock.release)
+            if not _is_there(path):
+                raise StoreError(f"no store at {path}")
+            store = cls(path, open_with_recovery(path, private, random), lock)
+            Rewrite(store, keystore, random).finish()
             undo.pop_all()
         return store
 

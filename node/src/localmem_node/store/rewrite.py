@@ -46,9 +46,17 @@ class Rewrite:
     """
 
     def __init__(
-        self, store: EventStore, keystore: KeyStore, random: Random, *, size: int | None = None
+        self,
+        store: EventStore,
+        keystore: KeyStore,
+        random: Random,
+        *,
+        size: int | None = None,
+        recovery_key: bytes | None = None,
     ) -> None:
         """Make the empty file, of `size` bytes or as large as the old one.
+
+        `recovery_key` is a public key that takes the place of the one in use.
 
         Raises ConfigError for a size that cannot work, KeyUnavailable, and StoreError: no room on
         the disk for both files, for one.
@@ -58,7 +66,7 @@ class Rewrite:
         self._first = store.next_ordinal + ORDINALS_APART
         geometry = Geometry.of(store.geometry.size if size is None else size)
         discard(store.path)
-        create_at(self._path, geometry, keystore, random, self._origin())
+        create_at(self._path, geometry, keystore, random, self._origin(recovery_key))
         try:
             self._target = EventStore(self._path, open_path(self._path, keystore, random), None)
             self._target.mark(store.marks_of_forgotten(), erased=True)
@@ -114,13 +122,13 @@ class Rewrite:
             self._target.close()
         discard(self._store.path)
 
-    def _origin(self) -> Origin:
+    def _origin(self, recovery_key: bytes | None) -> Origin:
         sequence, clock = self._store.marks
         identity, keys = self._store.identity, self._store.keys
         return Origin(
             device=identity.device,
             keys=keys if identity.version > 1 else None,
-            recovery_key=identity.recovery_key,
+            recovery_key=recovery_key or identity.recovery_key,
             first_ordinal=self._first,
             sequence=sequence,
             clock=clock,
