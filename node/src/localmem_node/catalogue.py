@@ -15,13 +15,11 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from localmem_protocol.events import Event
+from localmem_protocol.events import Event, Order
 
 _GROWTH: Final = 1024
+_LAST: Final = "\U0010ffff"  # sorts after every id
 _Key = TypeVar("_Key", bound=tuple[Any, str])
-
-
-Order = tuple[int, str, int, str]
 
 
 @dataclass(slots=True)
@@ -130,9 +128,19 @@ class Catalogue:
                     break
         return found
 
+    def after(self, order: Order | None, limit: int) -> list[tuple[Order, int]]:
+        """At most `limit` events after a place in the order: theirs and their ordinals, ascending."""
+        first = 0 if order is None else bisect_right(self._ordered, (order, _LAST))
+        chosen = self._ordered[first : first + limit]
+        return [(order, self._by_id[event_id].ordinal) for order, event_id in chosen]
+
+    def next_to_leave(self) -> Order | None:
+        """The place in the order of the event with the lowest ordinal; None if there is none."""
+        return next((entry.order for entry in self._by_ordinal.values()), None)
+
     def own_after(self, sequence: int, limit: int) -> list[int]:
         """Ordinals of at most `limit` events of this device above a sequence, ascending."""
-        first = bisect_right(self._own, (sequence, "\U0010ffff"))
+        first = bisect_right(self._own, (sequence, _LAST))
         return [self._by_id[event_id].ordinal for _, event_id in self._own[first : first + limit]]
 
     def own_count(self) -> int:

@@ -32,7 +32,7 @@ from localmem_node.store.event_store import EventStore
 from localmem_node.timings import Timings
 from localmem_node.writer import Outcome, Write, Writer, Written
 from localmem_protocol.errors import EventError
-from localmem_protocol.events import Draft, Event
+from localmem_protocol.events import Draft, Event, Order
 from localmem_protocol.seams import Clock
 
 logger = logging.getLogger(__name__)
@@ -63,6 +63,7 @@ class Engine:
         self._event = lru_cache(maxsize=CACHED_EVENTS)(store.get)
         self._timings = Timings(clock)
         self._subscribers: list[Callable[[], None]] = []
+        self._evicted = 0
         self._closed = False
         self._background = BackgroundEncoder(encoder, self._text, self._keep_vectors)
         self._background.start(recovered.without_vector)
@@ -77,6 +78,11 @@ class Engine:
         """The ordinal of the newest event; lower than before only in an older copy of the store."""
         with self._state:
             return self._catalogue.position
+
+    @property
+    def evicted(self) -> int:
+        """How many events have left the ring since it was opened."""
+        return self._evicted
 
     def __len__(self) -> int:
         return len(self._catalogue)
@@ -107,18 +113,27 @@ class Engine:
         self._notify()
         return [outcome for outcome in outcomes if outcome is not None]
 
-    def insert(self, events: Sequence[Event]) -> list[Event]:
-        """Keep events of other devices, durably; returns those that were new here.
+    def insert(
+        self,
+        events: Sequence[Event],
+        *,
+        refused: Callable[[Event, EventError], None] | None = None,
+    ) -> list[Event]:
+        """Keep events from elsewhere, durably; returns those that were new here.
 
-        Raises StoreError. One that is too large for this ring is left out, and logged.
+        `refused` is told of each that cannot be kept (too large for this ring, out of all bounds);
+        by default that is logged. Raises StoreError.
         """
         if not events:
             return []
         outcomes = self._commits.submit(Write(events=events))
-        for outcome in outcomes:
+        for event, outcome in zip(events, outcomes, strict=True):
             if isinstance(outcome, EventError):
-                logger.warning("an event of another device does not fit in the ring: %s", outcome)
-        return [outcome for outcome in outcomes if isinstance(outcome, Event)]
+                (refused or _log_refused)(event, outcome)
+        new = [outcome for outcome in outcomes if isinstance(outcome, Event)]
+        if any(event.device == self.device for event in new):
+            self._notify()
+        return new
 
     def query_recent(self, k: int, query: str, *, project: str | None = None) -> list[Found]:
         """The k events that answer a query best, best first. Raises QueryError."""
@@ -145,6 +160,27 @@ class Engine:
             ordinals = self._catalogue.newest(k, project)
         events = [self._event(ordinal) for ordinal in ordinals]
         return [Found(event, 0.0) for event in events if event is not None]
+
+    def page(self, after: Order | None, limit: int) -> tuple[list[Event], Order | None]:
+        """The live events that follow `after` in the order, at most `limit`, and where to go on.
+
+        None begins, and says that there is no more. A page may lack events that left meanwhile.
+        """
+        with self._state:
+            places = self._catalogue.after(after, limit)
+        events = [self._store.get(ordinal) for _, ordinal in places]
+        end = places[-1][0] if len(places) == limit else None
+        return [event for event in events if event is not None], end
+
+    def holds(self, event_id: str) -> bool:
+        """Whether an event is here, so that it need not be inserted."""
+        with self._state:
+            return event_id in self._catalogue
+
+    def next_to_leave(self) -> Order | None:
+        """The event that makes room for the next ones; None while there is room."""
+        with self._state:
+            return self._catalogue.next_to_leave() if self._store.full else None
 
     def own_events(self, after: int, limit: int) -> list[Event]:
         """This device's events with a sequence above `after`, ascending, at most `limit`."""
@@ -238,6 +274,7 @@ class Engine:
                 slot = self._catalogue.remove(ordinal)
                 if slot is not None:
                     self._index.remove(slot)
+                    self._evicted += 1
 
     def _search(
         self, query: str, vector: npt.NDArray[np.float32] | None, k: int, project: str | None
@@ -304,3 +341,7 @@ class Engine:
                 callback()
             except Exception:
                 logger.exception("a subscriber failed")
+
+
+def _log_refused(event: Event, error: EventError) -> None:
+    logger.warning("event %s from elsewhere is left out: %s", event.id, error)

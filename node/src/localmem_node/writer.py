@@ -8,18 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from localmem_node.errors import StoreError, StoreFailed
 from localmem_node.store.event_store import EventStore
-from localmem_protocol.clock import HybridClock
+from localmem_protocol.clock import HybridClock, reading_ms
 from localmem_protocol.errors import EventError
 from localmem_protocol.events import Draft, Event, stamp
+from localmem_protocol.limits import DRIFT_MS_MAX, MARK_MAX
 from localmem_protocol.seams import Clock
+
+OWN_SEQUENCE_MAX: Final = MARK_MAX // 2
+"""How far an event that comes from elsewhere in this device's name may move its sequence: as many
+numbers are left to count on with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One request: own drafts to be stamped, or events of other devices."""
+    """One request: own drafts to be stamped, or events from elsewhere."""
 
     drafts: Sequence[Draft] = ()
     events: Sequence[Event] = ()
@@ -35,7 +41,7 @@ class Written:
 
 
 Outcome = Event | EventError | None
-"""What became of a draft or event: recorded, too large for the ring, or already there."""
+"""What became of a draft or event: recorded, impossible to keep, or already there."""
 
 
 class Writer:
@@ -63,8 +69,20 @@ class Writer:
         outcomes: list[Outcome] = [self._record(draft, written) for draft in request.drafts]
         for event in request.events:
             known = event.id in live or event.id in written.ids
-            outcomes.append(None if known else self._append(event, written))
+            outcomes.append(None if known else self._take(event, written))
         return outcomes
+
+    def _take(self, event: Event, written: Written) -> Outcome:
+        """An event from elsewhere. One of this device's own, out of a file or back from the hub
+        after a restore, moves its marks; but not to where nothing sensible could follow.
+        """
+        if event.device == self._store.device:
+            latest_ms = max(reading_ms(self._hybrid.last), self._clock.now_ms() + DRIFT_MS_MAX)
+            if reading_ms(event.clock) > latest_ms:
+                return EventError("clock", "is ahead of this device's own by more than a day")
+            if event.sequence > max(self.last_sequence, OWN_SEQUENCE_MAX):
+                return EventError("sequence", "leaves this device no numbers to go on with")
+        return self._append(event, written)
 
     def _record(self, draft: Draft, written: Written) -> Outcome:
         reading = self._hybrid.tick(self._clock.now_ms())

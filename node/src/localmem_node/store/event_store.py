@@ -172,6 +172,11 @@ class EventStore:
         return self._geometry.index_bytes > 0
 
     @property
+    def full(self) -> bool:
+        """Whether the oldest block has to go before the next one can be filled."""
+        return self._ring.used_bytes >= self._geometry.live_blocks * self._geometry.block_size
+
+    @property
     def marks(self) -> Marks:
         """Where sequence and clock go on from."""
         return Marks(self._ring.sequence, self._ring.clock)
