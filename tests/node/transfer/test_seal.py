@@ -26,9 +26,8 @@ from localmem_node.transfer.seal import (
     Sealer,
     Unsealer,
     open_key,
-    seal_under,
 )
-from support.exports import CHEAP, PASSPHRASE, chunks, sealed
+from support.exports import PASSPHRASE, chunks, sealed
 from support.seeded import SeededRandom
 
 TEXT = SeededRandom(5).token_bytes(3 * CHUNK_BYTES + 100)

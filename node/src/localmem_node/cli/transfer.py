@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import click
 
@@ -63,7 +63,7 @@ def export_(file: str, seal: bool, force: bool, as_json: bool, **narrowed: str |
     )
     environment = dict(os.environ)
     passphrase = _passphrase(environment, confirm=True)
-    with _interruptible(), DaemonClient(environment) as client, _Progress("exported") as progress:
+    with _interruptible(), DaemonClient(environment) as client, Progress("exported") as progress:
         write = partial(
             write_export,
             fetch=client.export_page,
@@ -99,7 +99,7 @@ def import_(file: str, as_json: bool) -> int:
     with _open(file) as descriptor, open_source(descriptor, passphrase, SystemRandom()) as source:
         with _named(name, "nothing was imported"):
             check(source)
-        with DaemonClient(environment) as client, _Progress("imported") as progress:
+        with DaemonClient(environment) as client, Progress("imported") as progress:
             report = send(source.read(), client.import_events, progress)
     if as_json:
         print_json(asdict(report))
@@ -198,7 +198,7 @@ def _interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-class _Progress:
+class Progress:
     """A line on a terminal that counts; nothing where nobody looks."""
 
     def __init__(self, verb: str) -> None:
@@ -208,12 +208,13 @@ class _Progress:
         self._shown = False
 
     def __call__(self, count: int) -> None:
+        """So many are done; shown now and then."""
         now_s = self._clock.monotonic_s()
         if now_s - self._shown_s >= PROGRESS_S and sys.stderr.isatty():
             self._shown_s, self._shown = now_s, True
             click.echo(f"\r{self._verb} {count} events", err=True, nl=False)
 
-    def __enter__(self) -> _Progress:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: Any) -> None:
