@@ -60,6 +60,10 @@ def test_it_says_what_the_list_says(
     for project in (*PROJECTS, "c"):
         matching = [ordinal for ordinal in newest if project in (None, live[ordinal].project)]
         assert catalogue.newest(limit, project) == matching[:limit]
+    for place in (None, *(live[ordinal].order for ordinal in newest[:3])):
+        following = [o for o in newest[::-1] if place is None or live[o].order > place]
+        assert [ordinal for _, ordinal in catalogue.after(place, limit)] == following[:limit]
+    assert catalogue.next_to_leave() == (live[min(live)].order if live else None)
     own = sorted(
         (ordinal for ordinal in live if live[ordinal].device == OWN),
         key=lambda ordinal: (live[ordinal].sequence, live[ordinal].id),

@@ -167,6 +167,14 @@ def test_the_same_is_served_on_loopback(shared: DaemonClient) -> None:
         ("POST", "/v1/record", {}, {}, 400, "event", "events"),
         ("POST", "/v1/record", {"events": []}, {}, 400, "event", "events"),
         ("POST", "/v1/record", {"events": [{}] * 257}, {}, 400, "event", "events"),
+        ("POST", "/v1/export", {"kind": "thought"}, {}, 400, "query", "kind"),
+        ("POST", "/v1/export", {"k": 3}, {}, 400, "query", "k"),
+        ("POST", "/v1/export", {"cursor": "x"}, {}, 400, "query", "cursor"),
+        ("POST", "/v1/export", {}, {"Authorization": "Bearer x"}, 401, "unauthorized", None),
+        ("POST", "/v1/import", {"events": []}, {}, 400, "event", "events"),
+        ("POST", "/v1/import", {"events": [{}] * 257}, {}, 400, "event", "events"),
+        ("POST", "/v1/import", {"events": [{}]}, {"Authorization": "Bearer x"}, 401, "unauthorized", None),
+        ("GET", "/v1/export", None, {}, 405, "method_not_allowed", None),
         ("GET", "/v1/query", None, {}, 405, "method_not_allowed", None),
         ("GET", "/v2/query", None, {}, 404, "not_found", None),
     ],
@@ -184,6 +192,26 @@ def test_what_is_wrong_is_answered_with_a_status_a_code_and_a_field(
     got, answer = loopback(shared, method, path, body, **headers)
     assert (got, answer["error"]["code"], answer["error"]["field"]) == (status, code, field)
     assert "\n" not in answer["error"]["message"]
+
+
+def test_everything_is_exported_over_http_page_by_page(shared: DaemonClient) -> None:
+    shared.record([fields(snippet=f"page {number}") for number in range(200)])
+    asked: dict[str, Any] = {"kind": "edit"}
+    pages: list[list[dict[str, Any]]] = []
+    while True:
+        status, answer = loopback(shared, "POST", "/v1/export", asked)
+        assert (status, set(answer)) == (200, {"device", "events", "cursor"})
+        pages.append(answer["events"])
+        if answer["cursor"] is None:
+            break
+        asked["cursor"] = answer["cursor"]
+    events = [event for page in pages for event in page]
+    assert len(pages) > 1
+    assert len(events) == shared.status()["events"]
+    status, answer = loopback(shared, "POST", "/v1/import", {"events": events[:200]})
+    assert (status, answer) == (
+        200, {"new": 0, "known": 200, "too_old": 0, "refused": [], "evicted": 0}
+    )  # fmt: skip
 
 
 def test_the_client_raises_what_the_daemon_means(shared: DaemonClient) -> None:

@@ -17,8 +17,8 @@ from localmem_node.errors import NodeError, QueryError, StoreFailed
 from localmem_node.results import Found
 from localmem_protocol.clock import reading_ms
 from localmem_protocol.errors import EventError
-from localmem_protocol.events import Event
-from localmem_protocol.limits import DRIFT_MS_MAX
+from localmem_protocol.events import Event, Order, stamp
+from localmem_protocol.limits import DRIFT_MS_MAX, MARK_MAX
 from support.events import draft, event
 from support.fault_disk import Fault, FaultDisk, PowerCutError
 from support.hashing_encoder import HashingEncoder
@@ -183,6 +183,79 @@ def test_own_events_that_come_back_from_elsewhere_move_the_sequence(node: Engine
     assert node.record([draft(snippet="next")])[0].sequence == 42
 
 
+def test_an_own_event_out_of_all_bounds_does_not_move_the_marks(node: Engine) -> None:
+    first = node.record([draft(snippet="first")])[0]
+    ahead = event((DRIFT_MS_MAX + 3_600_000) // 1000, node.device)
+    endless = stamp(draft(), device=node.device, clock=first.clock + 1, sequence=MARK_MAX)
+    refused: list[tuple[Event, str]] = []
+    assert (
+        node.insert([ahead, endless], refused=lambda *one: refused.append((one[0], one[1].field)))
+        == []
+    )
+    assert refused == [(ahead, "clock"), (endless, "sequence")]
+    second = node.record([draft(snippet="second")])[0]
+    assert second.sequence == 2
+    assert second.order < ahead.order
+    assert newest(node) == [second, first]
+
+
+def test_own_events_that_a_clock_once_made_far_ahead_can_come_back(path: Path) -> None:
+    engine = open_node(path, clock=StandingClock(NOW_MS + 10 * DRIFT_MS_MAX))
+    made = engine.record([draft(snippet=f"made {n} " * 300) for n in range(2)])
+    engine.close()
+    again = open_node(path)
+    assert again.insert(made) == []
+    earlier = stamp(draft(), device=again.device, clock=made[0].clock - 1, sequence=1)
+    assert again.insert([earlier]) == [earlier]
+    again.close()
+
+
+def test_what_is_refused_is_told_with_its_reason_and_the_others_are_kept(path: Path) -> None:
+    engine = open_node(path, size=10 * 1024)
+    large = event(2, OTHER, snippet=SeededRandom(1).token_bytes(30_000).hex())
+    refused: list[Event] = []
+    batch = [event(1, OTHER), large, event(3, OTHER)]
+    assert engine.insert(batch, refused=lambda one, _: refused.append(one)) == [batch[0], batch[2]]
+    assert refused == [large]
+    engine.close()
+
+
+def test_pages_go_through_everything_once_in_the_order_of_events(node: Engine) -> None:
+    node.insert([event(number, OTHER) for number in (7, 3, 9, 1, 5)])
+    seen: list[Event] = []
+    after: Order | None = None
+    sizes: list[int] = []
+    while True:
+        events, after = node.page(after, 2)
+        seen += events
+        sizes.append(len(events))
+        if after is None:
+            break
+    assert seen == newest(node)[::-1]
+    assert sizes == [2, 2, 1]
+    assert node.page(None, 1000) == (seen, None)
+
+
+def test_only_a_full_ring_has_a_next_to_leave_and_it_does_leave(path: Path) -> None:
+    engine = open_node(path, size=10 * 1024)
+    first = engine.record([draft(snippet="first")])[0]
+    assert (engine.next_to_leave(), engine.evicted) == (None, 0)
+    recorded = [first]
+    while (leaving := engine.next_to_leave()) is None:
+        recorded += engine.record(
+            [draft(snippet=SeededRandom(len(recorded)).token_bytes(200).hex())]
+        )
+    while engine.next_to_leave() == leaving:
+        recorded += engine.record(
+            [draft(snippet=SeededRandom(len(recorded)).token_bytes(200).hex())]
+        )
+    gone = [one for one in recorded if not engine.holds(one.id)]
+    assert gone
+    assert leaving in [one.order for one in gone]
+    assert engine.evicted == len(gone)
+    engine.close()
+
+
 def test_own_events_are_ascending_after_a_sequence_and_of_this_device_only(node: Engine) -> None:
     own = node.record([draft(snippet=f"own {n}") for n in range(5)])
     node.insert([event(9, OTHER)])
@@ -289,9 +362,10 @@ def test_subscribers_hear_of_own_events_once_they_are_durable(node: Engine) -> N
     node.record([draft(snippet="one")])
     node.insert([event(1, OTHER)])
     node.record([draft(snippet="two")])
+    node.insert([event(40, node.device)])
     unsubscribe()
     node.record([draft(snippet="three")])
-    assert heard == [1, 2]
+    assert heard == [1, 2, 3]
 
 
 def test_a_subscriber_that_fails_harms_nobody(node: Engine) -> None:

@@ -106,3 +106,25 @@ def test_two_keys_at_once_are_refused(tmp_path: Path) -> None:
             key_file=tmp_path / "k",
             environment=environment(tmp_path / "home"),
         )
+
+
+def test_what_was_exported_can_be_imported_elsewhere(memory: Memory, tmp_path: Path) -> None:
+    recorded = [
+        memory.record_event(fields(snippet=f"to go {number}", project="q", kind="edit"))
+        for number in range(3)
+    ]
+    exported = list(memory.export_events(project="q"))
+    assert exported == recorded
+    assert list(memory.export_events(kind="command")) == []
+    since = recorded[0].timestamp
+    assert set(recorded) <= set(memory.export_events(since=since))
+    assert list(memory.export_events(before=since)) == []
+    with pytest.raises(QueryError, match="kind"):
+        list(memory.export_events(kind="thought"))
+    elsewhere = environment(tmp_path / "elsewhere")
+    with Memory.embedded(environment=elsewhere) as other:
+        for new in (3, 0):
+            report = other.import_events(iter(exported))
+            assert (report.read, report.new, report.known) == (3, new, 3 - new)
+        assert list(other.export_events()) == exported
+    assert memory.import_events(exported).known == 3

@@ -1,10 +1,21 @@
 import msgspec
 import pytest
+from hypothesis import given
 
 from localmem_protocol.errors import EventError
-from localmem_protocol.events import decode_draft, is_device_id, parse_draft, with_id
+from localmem_protocol.events import (
+    Draft,
+    Event,
+    decode_draft,
+    draft_of,
+    is_device_id,
+    parse_draft,
+    parse_recorded,
+    stamp,
+    with_id,
+)
 from localmem_protocol.limits import SNIPPET_BYTES_MAX
-from support.events import event, fields
+from support.events import drafts, event, events, fields
 
 
 def test_the_five_fields_suffice_and_the_rest_gets_defaults() -> None:
@@ -87,3 +98,45 @@ def test_json_names_are_camel_case() -> None:
 def test_a_device_id_is_sixteen_hex_digits() -> None:
     assert is_device_id("00112233445566aa")
     assert not any(map(is_device_id, ["", "00112233445566AA", "0011", "zz112233445566aa"]))
+
+
+@given(drafts())
+def test_a_draft_can_be_had_back_from_its_event(draft: Draft) -> None:
+    assert draft_of(stamp(draft, device="ab" * 8, clock=7, sequence=3)) == draft
+
+
+@given(events())
+def test_a_recorded_event_parses_from_its_own_json(recorded: Event) -> None:
+    fields = msgspec.json.decode(msgspec.json.encode(recorded))
+    assert parse_recorded(fields) == recorded
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"id": None}, "id"),
+        ({"id": "aaaaaaaaaaaaaaaa"}, "id"),
+        ({"id": 7}, "id"),
+        ({"snippet": "altered"}, "id"),
+        ({"timestamp": 5}, "id"),
+        ({"device": None}, "device"),
+        ({"device": "00112233445566AA"}, "device"),
+        ({"device": 7}, "device"),
+        ({"clock": None}, "clock"),
+        ({"clock": -1}, "clock"),
+        ({"clock": 2**63}, "clock"),
+        ({"clock": True}, "clock"),
+        ({"sequence": 0}, "sequence"),
+        ({"sequence": 1.0}, "sequence"),
+        ({"sequence": 2**63}, "sequence"),
+        ({"snippet": ""}, "snippet"),
+        ({"kind": "thought"}, "kind"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_a_recorded_event_with_a_wrong_field_is_refused_by_its_name(
+    changes: dict[str, object], field: str
+) -> None:
+    with pytest.raises(EventError) as caught:
+        parse_recorded(msgspec.to_builtins(event(1)) | changes)
+    assert caught.value.field == field

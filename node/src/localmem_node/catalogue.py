@@ -15,13 +15,14 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from localmem_protocol.events import Event
+from localmem_protocol.events import Event, Order
 
 _FREE: Final = -1
 _NO_PROJECT: Final = -1
 _GROWTH: Final = 1024
+_LAST: Final = "\U0010ffff"  # sorts after every id
 
-Order = tuple[int, int, int, str]
+_Key = tuple[int, int, int, str]
 
 
 class Rows(NamedTuple):
@@ -191,9 +192,23 @@ class Catalogue:
                     break
         return found
 
+    def after(self, order: Order | None, limit: int) -> list[tuple[Order, int]]:
+        """At most `limit` events after a place in the order: theirs and their ordinals, ascending."""
+        first = 0
+        if order is not None:
+            key = (order[0], int(order[1], 16), *order[2:])
+            first = bisect_right(self._ordered, key, key=self._order)
+        chosen = self._ordered[first : first + limit]
+        return [(self._public(slot), self._ordinals[slot]) for slot in chosen]
+
+    def next_to_leave(self) -> Order | None:
+        """The place in the order of the event with the lowest ordinal; None if there is none."""
+        # Ordinals enter ascending, also those of what is copied forward.
+        return next((self._public(slot) for slot in self._by_ordinal.values()), None)
+
     def own_after(self, sequence: int, limit: int) -> list[int]:
         """Ordinals of at most `limit` events of this device above a sequence, ascending."""
-        first = bisect_right(self._own, (sequence, "\U0010ffff"), key=self._own_order)
+        first = bisect_right(self._own, (sequence, _LAST), key=self._own_order)
         return [self._ordinals[slot] for slot in self._own[first : first + limit]]
 
     def own_count(self) -> int:
@@ -235,7 +250,12 @@ class Catalogue:
             self._project_of = wider
         return slot
 
-    def _order(self, slot: int) -> Order:
+    def _public(self, slot: int) -> Order:
+        """`Event.order`."""
+        clock, device, sequence, event_id = self._order(slot)
+        return clock, f"{device:016x}", sequence, event_id
+
+    def _order(self, slot: int) -> _Key:
         """`Event.order`; device ids of one length sort as their numbers do."""
         return self._clocks[slot], self._devices[slot], self._sequences[slot], self._ids[slot]
 

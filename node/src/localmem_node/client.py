@@ -71,6 +71,19 @@ class DaemonClient:
         """{"events": […], "took_ms"}: what is newest."""
         return self._call("POST", "/v1/recent", {"k": k, "project": project})
 
+    def export_page(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """{"device", "events": […], "cursor"}: the next part of everything, in order.
+
+        `fields` are those of a `Selection`, and the cursor of the answer before.
+        """
+        return self._call("POST", "/v1/export", fields)
+
+    def import_events(self, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """{"new", "known", "too_old", "refused": [{"index", "field", "message"}], "evicted"} for at
+        most 256 events of an export; may be repeated.
+        """
+        return self._call("POST", "/v1/import", {"events": events})
+
     def status(self) -> dict[str, Any]:
         """What the daemon says of itself."""
         return self._call("GET", "/v1/status", None)

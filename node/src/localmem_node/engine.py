@@ -35,7 +35,7 @@ from localmem_node.system import SystemRandom
 from localmem_node.timings import Timings
 from localmem_node.writer import Outcome, Write, Writer, Written, final_ordinals
 from localmem_protocol.errors import EventError
-from localmem_protocol.events import Draft, Event
+from localmem_protocol.events import Draft, Event, Order
 from localmem_protocol.seams import Clock, Random
 
 logger = logging.getLogger(__name__)
@@ -79,6 +79,7 @@ class Engine:
         self._timings = Timings(clock)
         self.maintenance = Maintenance(store, keystore, random or SystemRandom(), self)
         self._subscribers: list[Callable[[], None]] = []
+        self._evicted = 0
         self._closed = False
         self._background = BackgroundEncoder(encoder, self._text, self._keep_vectors)
         self._background.start(recovered.without_vector)
@@ -93,6 +94,11 @@ class Engine:
         """The ordinal of the newest event; lower than before only in an older copy of the store."""
         with self._state:
             return self._catalogue.position
+
+    @property
+    def evicted(self) -> int:
+        """How many events have left the ring since it was opened."""
+        return self._evicted
 
     def __len__(self) -> int:
         return len(self._catalogue)
@@ -123,18 +129,27 @@ class Engine:
         self._notify()
         return [outcome for outcome in outcomes if outcome is not None]
 
-    def insert(self, events: Sequence[Event]) -> list[Event]:
-        """Keep events of other devices, durably; returns those that were new here.
+    def insert(
+        self,
+        events: Sequence[Event],
+        *,
+        refused: Callable[[Event, EventError], None] | None = None,
+    ) -> list[Event]:
+        """Keep events from elsewhere, durably; returns those that were new here.
 
-        Raises StoreError. One that is too large for this ring is left out, and logged.
+        `refused` is told of each that cannot be kept (too large for this ring, out of all bounds);
+        by default that is logged. Raises StoreError.
         """
         if not events:
             return []
         outcomes = self._commits.submit(Write(events=events))
-        for outcome in outcomes:
+        for event, outcome in zip(events, outcomes, strict=True):
             if isinstance(outcome, EventError):
-                logger.warning("an event of another device does not fit in the ring: %s", outcome)
-        return [outcome for outcome in outcomes if isinstance(outcome, Event)]
+                (refused or _log_refused)(event, outcome)
+        new = [outcome for outcome in outcomes if isinstance(outcome, Event)]
+        if any(event.device == self.device for event in new):
+            self._notify()
+        return new
 
     def query_recent(self, k: int, query: str, *, project: str | None = None) -> list[Found]:
         """The k events that answer a query best, best first. Raises QueryError."""
@@ -162,6 +177,33 @@ class Engine:
                 return [(ordinal, 0.0) for ordinal in self._catalogue.newest(k, project)]
 
         return self._found(newest)[1]
+
+    def page(self, after: Order | None, limit: int) -> tuple[list[Event], Order | None]:
+        """The live events that follow `after` in the order, at most `limit`, and where to go on.
+
+        None begins, and says that there is no more. A page may lack events that left meanwhile.
+        """
+        ends: list[Order] = []
+
+        def following() -> list[tuple[int, float]]:
+            with self._state:
+                places = self._catalogue.after(after, limit)
+            ends[:] = [order for order, _ in places]
+            return [(ordinal, 0.0) for _, ordinal in places]
+
+        found = self._found(following, self._store.get)[1]
+        end = ends[-1] if len(ends) == limit else None
+        return [one.event for one in found], end
+
+    def holds(self, event_id: str) -> bool:
+        """Whether an event is here, so that it need not be inserted."""
+        with self._state:
+            return event_id in self._catalogue
+
+    def next_to_leave(self) -> Order | None:
+        """The event that makes room for the next ones; None while there is room."""
+        with self._state:
+            return self._catalogue.next_to_leave() if self._store.full else None
 
     def own_events(self, after: int, limit: int) -> list[Event]:
         """This device's events with a sequence above `after`, ascending, at most `limit`."""
@@ -320,6 +362,7 @@ class Engine:
                 slot = self._catalogue.remove(ordinal)
                 if slot is not None:
                     self._index.remove(slot)
+                    self._evicted += 1
         self._background.push(waiting)
 
     def _found(
@@ -411,3 +454,7 @@ class Engine:
                 callback()
             except Exception:
                 logger.exception("a subscriber failed")
+
+
+def _log_refused(event: Event, error: EventError) -> None:
+    logger.warning("event %s from elsewhere is left out: %s", event.id, error)

@@ -15,6 +15,11 @@ NodeError
 ├── KeyUnavailable          no key, or no place to keep one
 ├── EncoderUnavailable      the model or its tokenizer is missing or does not load
 ├── DaemonError             the daemon did not start or does not answer
+├── TransferError           an export or import that cannot be made
+│   ├── ForeignExport       not a file that localmem exported
+│   ├── WrongExportVersion  an export of another version of the format
+│   ├── WrongPassphrase     the passphrase does not open a sealed export
+│   └── DamagedExport       an export that was cut off or altered (names the line)
 ├── SyncError               the hub refused, or is not set up
 └── HistoryError            the history of a git repository cannot be read
     ├── GitMissing          git is not installed
@@ -90,6 +95,26 @@ class EncoderUnavailable(NodeError):
 
 class DaemonError(NodeError):
     """The daemon did not start, or does not answer."""
+
+
+class TransferError(NodeError):
+    """An export or import that cannot be made."""
+
+
+class ForeignExport(TransferError):
+    """Not a file that localmem exported."""
+
+
+class WrongExportVersion(TransferError):
+    """An export of another version of the format."""
+
+
+class WrongPassphrase(TransferError):
+    """The passphrase does not open a sealed export."""
+
+
+class DamagedExport(TransferError):
+    """An export that was cut off or altered; the message names the line or the chunk."""
 
 
 class SyncError(NodeError):

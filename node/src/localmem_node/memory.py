@@ -9,7 +9,7 @@ with Memory() as memory:
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -20,11 +20,13 @@ import msgspec
 from localmem_node.client import DaemonClient
 from localmem_node.config import load_settings
 from localmem_node.results import Found, parse_event, parse_found
+from localmem_node.selection import Selection
 from localmem_protocol.errors import EventError
 from localmem_protocol.events import Draft, Event, parse_draft
 
 if TYPE_CHECKING:
     from localmem_node.engine import Engine
+    from localmem_node.transfer.importing import Imported
 
 
 class Backend(Protocol):
@@ -40,6 +42,14 @@ class Backend(Protocol):
 
     def recent(self, k: int, project: str | None) -> Sequence[Found]:
         """What is newest."""
+        ...
+
+    def export_page(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """The next part of everything, as JSON."""
+        ...
+
+    def import_events(self, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Keep events that were exported, as JSON."""
         ...
 
     def close(self) -> None:
@@ -103,6 +113,32 @@ class Memory:
         """The k newest events, newest first; their score is 0."""
         return list(self._backend.recent(k, project))
 
+    def export_events(
+        self,
+        *,
+        project: str | None = None,
+        kind: str | None = None,
+        since: int | None = None,
+        before: int | None = None,
+    ) -> Iterator[Event]:
+        """Every event that is there now, in `Event.order`; within a project, of a kind, or from
+        `since` to just `before` (ms since 1970), if that is said. Raises QueryError.
+        """
+        from localmem_node.transfer.exporting import fetch_events
+
+        selection = Selection(project=project, kind=kind, since=since, before=before)
+        for _, events in fetch_events(self._backend.export_page, selection):
+            yield from map(parse_event, events)
+
+    def import_events(self, events: Iterable[Event]) -> Imported:
+        """Keep events of another memory as they are, each at most once. Durable on return.
+
+        Those that are refused are reported by their number, from 1. Raises StoreError.
+        """
+        from localmem_node.transfer.importing import send
+
+        return send(enumerate(events, 1), self._backend.import_events)
+
     def close(self) -> None:
         """Give everything back. A daemon goes on."""
         self._backend.close()
@@ -140,6 +176,14 @@ class DaemonBackend:
         """What is newest."""
         return [parse_found(one) for one in self._client.recent(k, project)["events"]]
 
+    def export_page(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """The next part of everything."""
+        return self._client.export_page(fields)
+
+    def import_events(self, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Keep events that were exported."""
+        return self._client.import_events(events)
+
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
@@ -162,6 +206,19 @@ class EngineBackend:
     def recent(self, k: int, project: str | None) -> Sequence[Found]:
         """What is newest."""
         return self._engine.recent(k, project=project)
+
+    def export_page(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """The next part of everything."""
+        from localmem_node import service
+
+        answer: dict[str, Any] = msgspec.to_builtins(service.export_page(self._engine, fields))
+        return answer
+
+    def import_events(self, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Keep events that were exported."""
+        from localmem_node import service
+
+        return service.import_events(self._engine, events)
 
     def close(self) -> None:
         """Close the store."""

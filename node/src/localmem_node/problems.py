@@ -24,6 +24,11 @@ _CODES: Final[tuple[tuple[type[errors.NodeError], str, int], ...]] = (
     (errors.StoreError, "store", 500),
     (errors.KeyUnavailable, "key_unavailable", 500),
     (errors.DaemonError, "daemon", 502),
+    (errors.ForeignExport, "foreign_export", 400),
+    (errors.WrongExportVersion, "wrong_export_version", 400),
+    (errors.WrongPassphrase, "wrong_passphrase", 400),
+    (errors.DamagedExport, "damaged_export", 400),
+    (errors.TransferError, "transfer", 500),
     (errors.SyncError, "sync", 502),
     (errors.NodeError, "node", 500),
 )

@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
+
 from localmem_node.engine import Engine
+from localmem_node.errors import QueryError
 from localmem_node.results import event_json, found_json
+from localmem_node.selection import SELECTION_FIELDS, parse_selection
 from localmem_protocol.errors import EventError
-from localmem_protocol.events import Draft, parse_draft
+from localmem_protocol.events import (
+    Draft,
+    Event,
+    Order,
+    draft_of,
+    parse_draft,
+    parse_recorded,
+    stamp,
+)
 
 RECORD_EVENTS_MAX: Final = 256
 """Events of one call: one sync, and a bound on what a call holds in memory."""
+
+PAGE_EVENTS: Final = 128
+"""Events looked at for one page of an export: some 10 ms, which a query may have to wait."""
+
+EXPORT_FIELDS: Final = ("cursor", *SELECTION_FIELDS)
+"""What a call for a page may have."""
+
+
+class Cursor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How far an export has come, and where it ends: with what was the newest when it began."""
+
+    after: Order
+    until: Order
 
 
 def record(engine: Engine, events: object) -> dict[str, Any]:
@@ -53,6 +79,47 @@ def recent(engine: Engine, k: Any, project: Any) -> dict[str, Any]:
     return {"events": [found_json(one) for one in engine.recent(k, project=project)]}
 
 
+def export_page(engine: Engine, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The next events of an export, in `Event.order`; the first without a cursor.
+
+    `cursor` in the answer is for the next call, and None at the end; a page may be empty before.
+    Raises QueryError.
+    """
+    selection = parse_selection(fields)
+    cursor = _cursor(fields.get("cursor"))
+    until = cursor.until if cursor else next((f.event.order for f in engine.recent(1)), None)
+    events, after = engine.page(cursor.after if cursor else None, PAGE_EVENTS)
+    answer: dict[str, Any] = {"device": engine.device, "events": [], "cursor": None}
+    if until is not None:
+        answer["events"] = [
+            event_json(event) for event in events if event.order <= until and selection.takes(event)
+        ]
+        if after is not None and after < until:
+            answer["cursor"] = Cursor(after, until)
+    return answer
+
+
+def import_events(engine: Engine, events: object) -> dict[str, Any]:
+    """Keep events of an export, whole and durable, each at most once, however often it is sent.
+
+    Answers how many were `new`, `known`, or `too_old` (older than what a full ring would give up
+    for them), which were `refused`, by index, and how many events were `evicted` meanwhile. Raises
+    EventError if `events` is no list or too long, and StoreError.
+    """
+    if not isinstance(events, list) or not 1 <= len(events) <= RECORD_EVENTS_MAX:
+        raise EventError("events", f"must be a list of 1 to {RECORD_EVENTS_MAX} events")
+    evicted = engine.evicted
+    chosen = _choose(engine, events)
+    new = len(engine.insert([event for _, event in chosen.fresh.values()], refused=chosen.refuse))
+    return {
+        "new": new,
+        "known": len(events) - new - chosen.too_old - len(chosen.refused),
+        "too_old": chosen.too_old,
+        "refused": sorted(chosen.refused, key=lambda one: int(one["index"])),
+        "evicted": engine.evicted - evicted,
+    }
+
+
 def failure(index: int, error: EventError) -> dict[str, Any]:
     """Why an event was not recorded."""
     return {"index": index, "field": error.field, "message": error.problem}
@@ -61,3 +128,57 @@ def failure(index: int, error: EventError) -> dict[str, Any]:
 def unknown_field(fields: dict[str, Any], known: Sequence[str]) -> str | None:
     """The first field that a call does not have."""
     return next((name for name in fields if name not in known), None)
+
+
+def _cursor(value: object) -> Cursor | None:
+    if value is None:
+        return None
+    try:
+        return msgspec.convert(value, Cursor)
+    except msgspec.ValidationError as error:
+        raise QueryError("cursor", f"is not one that an answer had: {error}") from None
+
+
+@dataclass(slots=True)
+class _Choice:
+    """What is to become of the events of a call; `fresh` are those to insert, by id."""
+
+    fresh: dict[str, tuple[int, Event]] = field(default_factory=dict)
+    too_old: int = 0
+    refused: list[dict[str, Any]] = field(default_factory=list)
+
+    def refuse(self, event: Event, error: EventError) -> None:
+        self.refused.append(failure(self.fresh[event.id][0], error))
+
+
+def _choose(engine: Engine, events: list[Any]) -> _Choice:
+    chosen = _Choice()
+    next_to_leave = engine.next_to_leave()
+    for index, fields in enumerate(events):
+        try:
+            event = _admitted(engine, fields)
+        except EventError as error:
+            chosen.refused.append(failure(index, error))
+            continue
+        if event is None or event.id in chosen.fresh or engine.holds(event.id):
+            continue
+        if next_to_leave is not None and event.order < next_to_leave and not event.pinned:
+            chosen.too_old += 1
+        else:
+            chosen.fresh[event.id] = index, event
+    return chosen
+
+
+def _admitted(engine: Engine, fields: object) -> Event | None:
+    """An event of an export as it may be stored, or None if it is here as it is.
+
+    What is redacted gets the id that follows from what is left, so that it is known next time.
+    Raises EventError.
+    """
+    if not isinstance(fields, dict):
+        raise EventError("", "not a JSON object")
+    event = parse_recorded(fields)
+    if engine.holds(event.id):
+        return None
+    draft = engine.admit(draft_of(event))
+    return stamp(draft, device=event.device, clock=event.clock, sequence=event.sequence)

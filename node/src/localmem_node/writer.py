@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -15,15 +16,20 @@ import numpy as np
 from localmem_node.catalogue import Rows
 from localmem_node.errors import PinsFull, StoreError, StoreFailed
 from localmem_node.store.event_store import Appended, EventStore
-from localmem_protocol.clock import HybridClock, latest_reading
+from localmem_protocol.clock import HybridClock, latest_reading, reading_ms
 from localmem_protocol.errors import EventError
 from localmem_protocol.events import Draft, Event, stamp
+from localmem_protocol.limits import DRIFT_MS_MAX, MARK_MAX
 from localmem_protocol.seams import Clock
+
+OWN_SEQUENCE_MAX: Final = MARK_MAX // 2
+"""How far an event that comes from elsewhere in this device's name may move its sequence: as many
+numbers are left to count on with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One request: own drafts to be stamped, or events of other devices."""
+    """One request: own drafts to be stamped, or events from elsewhere."""
 
     drafts: Sequence[Draft] = ()
     events: Sequence[Event] = ()
@@ -53,7 +59,9 @@ def final_ordinals(moved: Sequence[tuple[int, int]]) -> dict[int, int]:
 
 
 Outcome = Event | EventError | None
-"""What became of a draft or event: recorded, refused, or not needed (there, or forgotten)."""
+"""What became of a draft or event: recorded, impossible to keep, or not needed (there already, or
+forgotten).
+"""
 
 
 class Writer:
@@ -91,13 +99,21 @@ class Writer:
         for event in request.events:
             known = event.id in live or event.id in written.ids
             unwanted = known or self._store.is_forgotten(event.id)
-            outcomes.append(None if unwanted else self._receive(event, written))
+            outcomes.append(None if unwanted else self._take(event, written))
         return outcomes
 
-    def _receive(self, event: Event, written: Written) -> Outcome:
-        """An event of another device; kept without its pin where no more can be pinned."""
+    def _take(self, event: Event, written: Written) -> Outcome:
+        """An event from elsewhere. One of this device's own, out of a file or back from the hub
+        after a restore, moves its marks; but not to where nothing sensible could follow.
+        """
+        if event.device == self._store.device:
+            latest_ms = max(reading_ms(self._hybrid.last), self._clock.now_ms() + DRIFT_MS_MAX)
+            if reading_ms(event.clock) > latest_ms:
+                return EventError("clock", "is ahead of this device's own by more than a day")
+            if event.sequence > max(self.last_sequence, OWN_SEQUENCE_MAX):
+                return EventError("sequence", "leaves this device no numbers to go on with")
         outcome = self._append(event, written)
-        if isinstance(outcome, EventError) and outcome.field == "pinned":
+        if isinstance(outcome, EventError) and outcome.field == "pinned":  # then without its pin
             outcome = self._append(msgspec.structs.replace(event, pinned=False), written)
         return outcome
 

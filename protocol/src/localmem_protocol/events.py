@@ -18,6 +18,7 @@ from localmem_protocol.errors import EventError
 from localmem_protocol.limits import (
     LABEL_BYTES_MAX,
     LINE_MAX,
+    MARK_MAX,
     PATH_BYTES_MAX,
     SNIPPET_BYTES_MAX,
     TIMESTAMP_MS_MAX,
@@ -48,6 +49,10 @@ class Draft(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=T
     pinned: bool = False
 
 
+Order = tuple[int, str, int, str]
+"""A place in the total order of events: clock, device, sequence, id."""
+
+
 class Event(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """An event as recorded: immutable, the same on every device.
 
@@ -72,7 +77,7 @@ class Event(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     sequence: int
 
     @property
-    def order(self) -> tuple[int, str, int, str]:
+    def order(self) -> Order:
         """The sort key that is the same on every device.
 
         The id decides only between two machines that were cloned from one.
@@ -90,6 +95,7 @@ _OPTIONAL_TEXT: Final = ("tool", "session", "project")
 _FIELDS: Final = frozenset(
     {"timestamp", "filePath", "selectionRange", "snippet", "modelResponseHash", "kind", "pinned"}
 ) | frozenset(_OPTIONAL_TEXT)
+_STAMPED: Final = ("id", "device", "clock", "sequence")
 
 
 def parse_draft(fields: Mapping[str, Any]) -> Draft:
@@ -156,6 +162,35 @@ def stamp(draft: Draft, *, device: str, clock: int, sequence: int) -> Event:
     )
 
 
+def draft_of(event: Event) -> Draft:
+    """What an event was recorded from: the inverse of `stamp`."""
+    return Draft(**{name: getattr(event, name) for name in Draft.__struct_fields__})
+
+
+def parse_recorded(fields: Mapping[str, Any]) -> Event:
+    """An event from a JSON object with every field, valid like any that a user offers.
+
+    Raises EventError naming the field that is missing, unknown or wrong; `id` is wrong unless it
+    follows from the others.
+    """
+    for name in _STAMPED:
+        if fields.get(name) is None:
+            raise EventError(name, "missing")
+    draft = parse_draft({name: fields[name] for name in fields if name not in _STAMPED})
+    device = fields["device"]
+    if not isinstance(device, str) or not is_device_id(device):
+        raise EventError("device", f"must be {2 * DEVICE_ID_BYTES} lower-case hex digits")
+    event = stamp(
+        draft,
+        device=device,
+        clock=_mark("clock", fields["clock"], 0),
+        sequence=_mark("sequence", fields["sequence"], 1),
+    )
+    if fields["id"] != event.id:
+        raise EventError("id", "does not follow from the other fields; one of them was altered")
+    return event
+
+
 def with_id(event: Event) -> Event:
     """`event` with the id that follows from its other fields (pinned aside: it can change)."""
     canonical = msgspec.msgpack.encode(
@@ -183,6 +218,12 @@ def _timestamp(value: object) -> int:
         raise EventError("timestamp", "must be integer milliseconds since 1970")
     if not 0 <= value <= TIMESTAMP_MS_MAX:
         raise EventError("timestamp", f"must be from 0 to {TIMESTAMP_MS_MAX} ms")
+    return value
+
+
+def _mark(name: str, value: object, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MARK_MAX:
+        raise EventError(name, f"must be a whole number from {least} to {MARK_MAX}")
     return value
 
 

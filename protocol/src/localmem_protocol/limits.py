@@ -20,6 +20,9 @@ TIMESTAMP_MS_MAX: Final = 2**47 - 1
 DRIFT_MS_MAX: Final = 24 * 3600 * 1000
 """How far ahead of ours a peer's clock may pull our hybrid clock; a broken clock must not."""
 
+MARK_MAX: Final = 2**63 - 1
+"""Highest clock reading or sequence; a signed 64-bit integer holds it."""
+
 BATCH_EVENTS_MAX: Final = 256
 """Events in one batch."""
 

@@ -23,6 +23,8 @@ COMMANDS: Final = {
     "record": ("localmem_node.cli.record:record", "Remember one event, or one per line of stdin."),
     "query": ("localmem_node.cli.search:query", "Find events that answer a question."),
     "recent": ("localmem_node.cli.search:recent", "Show the newest events."),
+    "export": ("localmem_node.cli.transfer:export_", "Write everything to a file."),
+    "import": ("localmem_node.cli.transfer:import_", "Take in what was exported."),
     "sync": ("localmem_node.cli.sync:sync", "Synchronise with the hub."),
 }
 

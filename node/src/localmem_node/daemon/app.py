@@ -3,6 +3,9 @@
     POST /v1/record {"events": […]}                    {"recorded": […], "failed": […]}
     POST /v1/query  {"query", "k"?, "project"?}        {"events": […], "took_ms"}
     POST /v1/recent {"k"?, "project"?}                 {"events": […], "took_ms"}
+    POST /v1/export {"cursor"?, "project"?, "kind"?, "since"?, "before"?}
+                                                       {"device", "events": […], "cursor"}
+    POST /v1/import {"events": […]}                    {"new", "known", "too_old", "refused", …}
     GET  /v1/status                                    what there is
     POST /v1/stop                                      {"stopping": true}
     GET  /healthz                                      {"ok": true}, without a token
@@ -95,6 +98,8 @@ class Handlers:
             Route("/v1/query", self.query, methods=["POST"]),
             Route("/v1/record", self.record, methods=["POST"]),
             Route("/v1/recent", self.recent, methods=["POST"]),
+            Route("/v1/export", self.export, methods=["POST"]),
+            Route("/v1/import", self.import_events, methods=["POST"]),
             Route("/v1/status", self.status, methods=["GET"]),
             Route("/v1/stop", self.stop, methods=["POST"]),
             Route("/healthz", self.health, methods=["GET"]),
@@ -130,6 +135,22 @@ class Handlers:
         k = fields.get("k", K_DEFAULT)
         return await self._timed(
             self._queries, lambda: service.recent(self._engine, k, fields.get("project"))
+        )
+
+    async def export(self, request: Request) -> Response:
+        """POST /v1/export."""
+        fields = await _body(request, service.EXPORT_FIELDS)
+        return await self._run(  # not in the thread of the queries, which go first
+            next(self._turns),
+            lambda: msgspec.json.encode(service.export_page(self._engine, fields)),
+        )
+
+    async def import_events(self, request: Request) -> Response:
+        """POST /v1/import."""
+        fields = await _body(request, ("events",))
+        return await self._run(
+            next(self._turns),
+            lambda: msgspec.json.encode(service.import_events(self._engine, fields.get("events"))),
         )
 
     async def status(self, request: Request) -> Response:

@@ -231,6 +231,12 @@ class EventStore:
         return self.geometry.index_bytes > 0
 
     @property
+    def full(self) -> bool:
+        """Whether the oldest block has to go before the next one can be filled."""
+        geometry = self.geometry
+        return self._file.ring.used_bytes >= geometry.live_blocks * geometry.block_size
+
+    @property
     def marks(self) -> Marks:
         """Where sequence and clock go on from."""
         return Marks(self._file.ring.sequence, self._file.ring.clock)

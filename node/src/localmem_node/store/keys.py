@@ -123,7 +123,7 @@ class PassphraseStore:
             and 1 <= cost.lanes <= COST_MAX.lanes
         )
         if not within:
-            raise KeyUnavailable(f"the store asks for an impossible Argon2id cost: {cost}")
+            raise KeyUnavailable(f"its header asks for an impossible Argon2id cost: {cost}")
         try:
             stretch = Argon2id(
                 salt=salt,

@@ -1,0 +1,222 @@
+"""`localmem export` and `localmem import`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import stat
+import sys
+from collections.abc import Callable, Iterator, MutableMapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Self
+
+import click
+
+from localmem_node.cli.output import escape, json_option, print_json
+from localmem_node.cli.search import resolve_project
+from localmem_node.cli.times import parse_time
+from localmem_node.client import DaemonClient
+from localmem_node.errors import ConfigError, TransferError
+from localmem_node.secret_text import secret_text
+from localmem_node.selection import Selection
+from localmem_node.system import SystemClock, SystemRandom
+from localmem_node.transfer.exporting import Exported, new_file, write_export
+from localmem_node.transfer.importing import Imported, check, open_source, send
+from localmem_node.transfer.seal import seal_under
+from localmem_protocol.events import KINDS
+
+VARIABLE: Final = "LOCALMEM_EXPORT_PASSPHRASE"
+PROGRESS_S: Final = 0.2
+REFUSED_SHOWN_MAX: Final = 20
+"""Refused lines shown to people; `--json` lists more."""
+
+
+@click.command("export")
+@click.argument("file", default="-", metavar="[FILE|-]")
+@click.option("--project", help="Only this project: an id, or a folder of it such as '.'.")
+@click.option("--since", metavar="TIME", help="Only from then on: 2026-11-25, or 7d for a week.")
+@click.option("--before", metavar="TIME", help="Only what is older.")
+@click.option("--kind", type=click.Choice(KINDS), help="Only this kind.")
+@click.option("--seal", is_flag=True, help="Encrypt it under a passphrase.")
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@json_option
+def export_(file: str, seal: bool, force: bool, as_json: bool, **narrowed: str | None) -> None:
+    """Write everything remembered to FILE, or to standard output.
+
+    JSON Lines, in order, with a checksum; `localmem import` takes it. With --seal it is encrypted
+    under a passphrase, from LOCALMEM_EXPORT_PASSPHRASE or LOCALMEM_EXPORT_PASSPHRASE_FILE, or asked
+    for.
+    """
+    if file == "-" and as_json:
+        raise click.UsageError("--json needs a FILE: standard output would be the export itself")
+    if file == "-" and seal and sys.stdout.isatty():
+        raise click.UsageError("a sealed export is no text for a terminal; name a FILE")
+    clock, random = SystemClock(), SystemRandom()
+    selection = Selection(
+        project=resolve_project(narrowed["project"]),
+        kind=narrowed["kind"],
+        since=parse_time("--since", narrowed["since"], clock.now_ms()),
+        before=parse_time("--before", narrowed["before"], clock.now_ms()),
+    )
+    environment = dict(os.environ)
+    passphrase = _passphrase(environment, confirm=True)
+    with _interruptible(), DaemonClient(environment) as client, Progress("exported") as progress:
+        write = partial(
+            write_export,
+            fetch=client.export_page,
+            selection=selection,
+            created=clock.now_ms(),
+            seal=(lambda to: seal_under(passphrase(), to, random)) if seal else None,
+            progress=progress,
+        )
+        if file == "-":
+            exported = write(sys.stdout.buffer.write)
+            sys.stdout.buffer.flush()
+        else:
+            with new_file(Path(file), random, force=force) as stream:
+                exported = write(stream.write)
+    if file != "-":
+        _tell_exported(Path(file), exported, seal, as_json)
+    if not seal:
+        click.echo("localmem: the export holds everything in the clear; --seal encrypts", err=True)
+
+
+@click.command("import")
+@click.argument("file", metavar="FILE|-")
+@json_option
+def import_(file: str, as_json: bool) -> int:
+    """Take in what `localmem export` wrote; what is there already stays as it is.
+
+    The file is checked to its end before anything is kept. Exit code 1 if it is damaged, and then
+    nothing was kept, or if events in it were refused.
+    """
+    environment = dict(os.environ)
+    passphrase = _passphrase(environment, confirm=False)
+    name = "standard input" if file == "-" else file
+    with _open(file) as descriptor, open_source(descriptor, passphrase, SystemRandom()) as source:
+        with _named(name, "nothing was imported"):
+            check(source)
+        with DaemonClient(environment) as client, Progress("imported") as progress:
+            report = send(source.read(), client.import_events, progress)
+    if as_json:
+        print_json(asdict(report))
+    else:
+        _tell_imported(report)
+    return 1 if report.refused_count else 0
+
+
+def _tell_exported(path: Path, exported: Exported, sealed: bool, as_json: bool) -> None:
+    size = path.stat().st_size
+    if as_json:
+        print_json(
+            {"path": str(path), "events": exported.events, "bytes": size, "sealed": sealed,
+             "sha256": exported.sha256}
+        )  # fmt: skip
+    else:
+        how = "sealed" if sealed else "in the clear"
+        click.echo(escape(f"exported {exported.events} events to {path}, {how}: {size} bytes"))
+
+
+def _tell_imported(report: Imported) -> None:
+    for one in report.refused[:REFUSED_SHOWN_MAX]:
+        click.echo(escape(f"localmem: line {one['line']}: {one['reason']}"), err=True)
+    if report.refused_count > REFUSED_SHOWN_MAX:
+        more = report.refused_count - REFUSED_SHOWN_MAX
+        click.echo(f"localmem: and {more} more lines; --json lists them", err=True)
+    refused = f", {report.refused_count} refused" if report.refused_count else ""
+    click.echo(f"imported {report.new} events, {report.known} were known{refused}")
+    if report.too_old:
+        click.echo(f"{report.too_old} were left out: the ring is full of newer ones")
+    if report.evicted:
+        click.echo(f"{report.evicted} older events left the full ring to make room")
+
+
+@contextlib.contextmanager
+def _open(file: str) -> Iterator[int]:
+    if file == "-":
+        if sys.stdin is None or sys.stdin.isatty():
+            raise click.UsageError("name a FILE, or pipe an export to standard input")
+        yield sys.stdin.fileno()
+        return
+    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise TransferError(f"{file} is a folder; name a file in it")
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _named(name: str, outcome: str) -> Iterator[None]:
+    """Errors say which file is meant, and what became of it."""
+    try:
+        yield
+    except TransferError as error:
+        raise type(error)(f"{name}: {error}; {outcome}") from None
+
+
+def _passphrase(environment: MutableMapping[str, str], *, confirm: bool) -> Callable[[], str]:
+    """How to get the passphrase once it is needed. Takes its variables out of `environment`, which
+    a daemon may be started with. Raises ConfigError.
+    """
+    given = secret_text(environment, VARIABLE, f"{VARIABLE}_FILE")
+    for name in (VARIABLE, f"{VARIABLE}_FILE"):
+        environment.pop(name, None)
+    return lambda: given if given is not None else _ask(confirm=confirm)
+
+
+def _ask(*, confirm: bool) -> str:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        raise ConfigError(
+            f"no terminal to ask for the passphrase; set {VARIABLE} or {VARIABLE}_FILE"
+        ) from None
+    passphrase: str = click.prompt(
+        "Passphrase of the export", hide_input=True, confirmation_prompt=confirm, err=True
+    )
+    return passphrase
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """A request to end is an interruption, like Ctrl-C, so that no half file is left."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = {
+        number: signal.signal(number, signal.default_int_handler)
+        for number in numbers
+        if signal.getsignal(number) is signal.SIG_DFL  # nohup ignores one
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Progress:
+    """A line on a terminal that counts; nothing where nobody looks."""
+
+    def __init__(self, verb: str) -> None:
+        self._verb = verb
+        self._clock = SystemClock()
+        self._shown_s = self._clock.monotonic_s()
+        self._shown = False
+
+    def __call__(self, count: int) -> None:
+        """So many are done; shown now and then."""
+        now_s = self._clock.monotonic_s()
+        if now_s - self._shown_s >= PROGRESS_S and sys.stderr.isatty():
+            self._shown_s, self._shown = now_s, True
+            click.echo(f"\r{self._verb} {count} events", err=True, nl=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._shown:
+            click.echo("\r\x1b[K", err=True, nl=False)
