@@ -49,11 +49,13 @@ class DaemonClient:
         environment: Mapping[str, str] | None = None,
         *,
         start: bool = True,
-        answer_s: float = ANSWER_S,
+        answer_s: float | None = ANSWER_S,
     ) -> None:
-        """`environment` replaces os.environ, for the daemon as well. Raises ConfigError."""
-        self._environment = dict(os.environ if environment is None else environment)
-        self.settings: Settings = load_settings(self._environment)
+        """`environment` replaces os.environ, for the daemon as well; `answer_s` is how long an
+        answer may take, or None for as long as it does. Raises ConfigError.
+        """
+        self.environment = dict(os.environ if environment is None else environment)
+        self.settings: Settings = load_settings(self.environment)
         self._start = start
         self._answer_s = answer_s
         self._lock = Lock()
@@ -83,6 +85,17 @@ class DaemonClient:
         most 256 events of an export; may be repeated.
         """
         return self._call("POST", "/v1/import", {"events": events})
+
+    def pin(self, event_id: str, *, pinned: bool = True) -> dict[str, Any]:
+        """{"event"}: an event, pinned or let go."""
+        return self._call("POST", "/v1/pin", {"id": event_id, "pinned": pinned})
+
+    def forget(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """{"count", "events", "forgotten", "copies"}: what was forgotten, or would be.
+
+        `fields` are those of a `Selection`, "query" and "k", and "dry_run".
+        """
+        return self._call("POST", "/v1/forget", fields)
 
     def status(self) -> dict[str, Any]:
         """What the daemon says of itself."""
@@ -192,7 +205,7 @@ class DaemonClient:
         if self._connection is None:
             if not (self._start if start is None else start):
                 raise DaemonError("no daemon is running; start one with: localmem up")
-            launch(self.settings, self._environment, self._try_connect)
+            launch(self.settings, self.environment, self._try_connect)
             if self._connection is None:
                 self._try_connect()
         if self._connection is None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import platform
 import stat
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -18,6 +19,9 @@ from localmem_node.errors import NodeError
 from localmem_node.system import SystemClock
 
 _CLOCK: Final = SystemClock()
+
+DAMAGE_SHOWN_MAX: Final = 5
+"""Places of damage that are told one by one."""
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -56,7 +60,7 @@ def _daemon(client: DaemonClient, settings: Settings) -> Iterator[Check]:
     if state is None or status is None:
         yield Check("versions", True, python)
         yield Check("daemon", True, "not running; the first record or query starts it")
-        yield _guarded("store", lambda: _closed_store(settings), "see the message")
+        yield _closed_store(settings)
         return
     same = state.version == __version__
     advice = "" if same else "run: localmem down; the next call starts the installed version"
@@ -64,13 +68,8 @@ def _daemon(client: DaemonClient, settings: Settings) -> Iterator[Check]:
     yield Check("daemon", True, f"answers: pid {state.pid}, port {state.port}")
     yield _permissions(Path(state.socket), settings)
     store, encoder = status["store"], status["encoder"]
-    lost = store["damaged"]
-    yield Check(
-        "store",
-        not lost,
-        f"{store['path']}: {status['events']} events, {lost} damaged records",
-        "check the disk; what was lost is counted, the rest is intact" if lost else "",
-    )
+    damaged = client.call("POST", "/v1/verify", {})["damaged"]
+    yield _store(f"{store['path']}: {status['events']} events", damaged)
     yield Check("key", True, store["key"])
     if encoder["problem"]:
         yield Check("daemon encoder", False, encoder["problem"], "run: localmem down, then up")
@@ -87,22 +86,57 @@ def _permissions(socket: Path, settings: Settings) -> Check:
     return Check("socket", True, f"{socket}: only this user")
 
 
-def _closed_store(settings: Settings) -> str:
+def _closed_store(settings: Settings) -> Check:
     from localmem_node.store.event_store import EventStore
     from localmem_node.store.keys import choose_keystore
     from localmem_node.system import SystemRandom
 
-    keystore = choose_keystore(passphrase=settings.passphrase, key_file=settings.key_file)
-    if not settings.store_path.exists():
-        return f"none yet; the first event makes {settings.store_path}; key: {keystore.location}"
-    store = EventStore.open(settings.store_path, keystore, SystemRandom(), create=False)
     try:
-        stats = store.stats()
-    finally:
-        store.close()
-    if stats.damaged:
-        raise NodeError(f"{stats.path}: {stats.damaged} damaged records; the rest is intact")
-    return f"{stats.path}: {stats.events} events; key: {stats.key_location}"
+        keystore = choose_keystore(passphrase=settings.passphrase, key_file=settings.key_file)
+        if not settings.store_path.exists():
+            path = settings.store_path
+            none = f"none yet; the first event makes {path}; key: {keystore.location}"
+            return Check("store", True, none)
+        store = EventStore.open(settings.store_path, keystore, SystemRandom(), create=False)
+        try:
+            store.verify()
+            stats, lost = store.stats(), [one._asdict() for one in store.damage()]
+        finally:
+            store.close()
+    except NodeError as error:
+        return Check("store", False, str(error), "see the message")
+    damaged = [
+        {"records": one["records"], "after": one["after_ms"], "before": one["before_ms"]}
+        for one in lost
+    ]
+    return _store(f"{stats.path}: {stats.events} events; key: {stats.key_location}", damaged)
+
+
+def _store(found: str, damaged: Sequence[Mapping[str, Any]]) -> Check:
+    """`damaged` are counts of records between two moments in ms, as `Maintenance.verify` says."""
+    if not damaged:
+        return Check("store", True, f"{found}; all of it was read, nothing is damaged")
+    where = "; ".join(
+        f"{one['records']} records between {_moment(one['after'], 'the beginning')} "
+        f"and {_moment(one['before'], 'now')}"
+        for one in damaged[:DAMAGE_SHOWN_MAX]
+    )
+    more = len(damaged) - DAMAGE_SHOWN_MAX
+    if more > 0:
+        where += f"; {more} more places"
+    lost = sum(one["records"] for one in damaged)
+    return Check(
+        "store",
+        False,
+        f"{found}; {lost} damaged records: {where}",
+        "check the disk; these records cannot be read, all others can",
+    )
+
+
+def _moment(ms: int | None, otherwise: str) -> str:
+    if ms is None:
+        return otherwise
+    return datetime.fromtimestamp(ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def _encoder() -> str:

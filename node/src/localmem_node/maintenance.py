@@ -10,14 +10,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from threading import Lock
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from localmem_node.errors import ConfigError, NodeError, PinsFull, QueryError, StoreError
 from localmem_node.seams import KeyStore
+from localmem_node.selection import Selection
 from localmem_node.store.event_store import Appended, EventStore
 from localmem_node.store.layout import Geometry
 from localmem_node.store.recovery_code import encode_recovery
@@ -28,34 +28,6 @@ from localmem_protocol.events import Event
 from localmem_protocol.seams import Random
 
 logger = logging.getLogger(__name__)
-
-IDS_MAX: Final = 10_000
-"""Ids of one call."""
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which events are meant: those that all the given conditions hold for. Times in ms."""
-
-    ids: Sequence[str] = ()
-    project: str | None = None
-    file: str | None = None
-    before_ms: int | None = None
-
-    def __post_init__(self) -> None:
-        if not (self.ids or self.project or self.file or self.before_ms is not None):
-            raise QueryError("selection", "is empty; name ids, a project, a file or a time")
-        if len(self.ids) > IDS_MAX:
-            raise QueryError("ids", f"are {len(self.ids)}, over the limit of {IDS_MAX}")
-
-    def matches(self, event: Event) -> bool:
-        """Whether an event is meant."""
-        return (
-            (not self.ids or event.id in self.ids)
-            and (self.project is None or event.project == self.project)
-            and (self.file is None or _is_file(event.file_path, self.file))
-            and (self.before_ms is None or event.timestamp < self.before_ms)
-        )
 
 
 class Host(Protocol):
@@ -119,14 +91,16 @@ class Maintenance:
             return changed
 
     def select(self, selection: Selection) -> list[Event]:
-        """The events that are meant, oldest record first."""
-        if selection.ids:
-            found = [self._host.ordinal_of(event_id) for event_id in dict.fromkeys(selection.ids)]
+        """The events that are meant, oldest record first. Raises QueryError if all are."""
+        if selection == Selection():
+            raise QueryError("selection", "is empty; name ids, a project, a file, a kind or a time")
+        if selection.ids:  # no need to look at any other
+            found = [self._host.ordinal_of(event_id) for event_id in selection.ids]
             ordinals = sorted(ordinal for ordinal in found if ordinal is not None)
         else:
             ordinals = self._store.ordinals()
         events = (self._store.get(ordinal) for ordinal in ordinals)
-        return [event for event in events if event is not None and selection.matches(event)]
+        return [event for event in events if event is not None and selection.takes(event)]
 
     def forget(self, ids: Sequence[str]) -> int:
         """Forget events for good: hidden and marked, durably, then erased from the file.
@@ -235,13 +209,3 @@ class Maintenance:
         finally:
             self._work = None
             self._running.release()
-
-
-def _is_file(path: str | None, wanted: str) -> bool:
-    """Whether a path is a file, or below a folder, by name; a relative name matches any end."""
-    if path is None:
-        return False
-    parts, names = path.strip("/").split("/"), wanted.strip("/").split("/")
-    if wanted.startswith("/") and path.startswith("/"):
-        return parts[: len(names)] == names
-    return parts[-len(names) :] == names

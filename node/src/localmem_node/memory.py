@@ -20,7 +20,7 @@ import msgspec
 from localmem_node.client import DaemonClient
 from localmem_node.config import load_settings
 from localmem_node.results import Found, parse_event, parse_found
-from localmem_node.selection import Selection
+from localmem_node.selection import Selection, check_ids
 from localmem_protocol.errors import EventError
 from localmem_protocol.events import Draft, Event, parse_draft
 
@@ -42,6 +42,14 @@ class Backend(Protocol):
 
     def recent(self, k: int, project: str | None) -> Sequence[Found]:
         """What is newest."""
+        ...
+
+    def pin(self, event_id: str, pinned: bool) -> Event:
+        """Pin an event, or let it go."""
+        ...
+
+    def forget(self, ids: Sequence[str]) -> int:
+        """Forget events; how many were there."""
         ...
 
     def export_page(self, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,6 +121,17 @@ class Memory:
         """The k newest events, newest first; their score is 0."""
         return list(self._backend.recent(k, project))
 
+    def pin(self, event_id: str, *, pinned: bool = True) -> Event:
+        """Keep an event whatever else is evicted, or let it go again; durable on return.
+
+        Raises QueryError for an id that is not here, EventError when no more can be pinned.
+        """
+        return self._backend.pin(event_id, pinned)
+
+    def forget(self, ids: Sequence[str]) -> int:
+        """Forget events for good; how many were here. Raises QueryError, StoreError."""
+        return self._backend.forget(ids)
+
     def export_events(
         self,
         *,
@@ -176,6 +195,14 @@ class DaemonBackend:
         """What is newest."""
         return [parse_found(one) for one in self._client.recent(k, project)["events"]]
 
+    def pin(self, event_id: str, pinned: bool) -> Event:
+        """Pin an event, or let it go."""
+        return parse_event(self._client.pin(event_id, pinned=pinned)["event"])
+
+    def forget(self, ids: Sequence[str]) -> int:
+        """Forget events."""
+        return int(self._client.forget({"ids": list(ids)})["count"])
+
     def export_page(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """The next part of everything."""
         return self._client.export_page(fields)
@@ -206,6 +233,14 @@ class EngineBackend:
     def recent(self, k: int, project: str | None) -> Sequence[Found]:
         """What is newest."""
         return self._engine.recent(k, project=project)
+
+    def pin(self, event_id: str, pinned: bool) -> Event:
+        """Pin an event, or let it go."""
+        return self._engine.maintenance.pin(event_id, pinned=pinned)
+
+    def forget(self, ids: Sequence[str]) -> int:
+        """Forget events."""
+        return self._engine.maintenance.forget(check_ids(list(ids)))
 
     def export_page(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """The next part of everything."""

@@ -89,16 +89,8 @@ class StoreMachine(RuleBasedStateMachine):
         except PinsFull:
             assert pinned
             return
-        # It may have been copied forward, or left, to make room for its successor.
-        moved = {old: new for old, new in appended.moved if old != ordinal}
-        evicted = [gone for gone in appended.evicted if gone != ordinal]
-        for old, new in moved.items():
-            self.model[new] = self.model.pop(old)
-        for gone in evicted:
-            assert not self.model.pop(gone).pinned
-        del self.model[ordinal]
-        self.model[appended.ordinals[0]] = other
-        self.last = max([self.last, *self.model])
+        self.follow(appended)
+        self.model[appended.moved[-1][1]] = other
 
     @rule(data=st.data(), stranger=st.booleans())
     def forget(self, data: st.DataObject, stranger: bool) -> None:

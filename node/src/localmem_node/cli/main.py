@@ -25,6 +25,10 @@ COMMANDS: Final = {
     "recent": ("localmem_node.cli.search:recent", "Show the newest events."),
     "export": ("localmem_node.cli.transfer:export_", "Write everything to a file."),
     "import": ("localmem_node.cli.transfer:import_", "Take in what was exported."),
+    "pin": ("localmem_node.cli.upkeep:pin", "Keep an event whatever else is evicted."),
+    "forget": ("localmem_node.cli.upkeep:forget", "Forget events for good."),
+    "resize": ("localmem_node.cli.upkeep:resize", "Make the store larger or smaller."),
+    "key": ("localmem_node.cli.key:key", "Where the key is; a new one; a recovery code."),
     "sync": ("localmem_node.cli.sync:sync", "Synchronise with the hub."),
 }
 

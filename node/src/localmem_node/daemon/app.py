@@ -112,7 +112,7 @@ class Handlers:
 
     async def query(self, request: Request) -> Response:
         """POST /v1/query."""
-        fields = await _body(request, ("query", "k", "project"))
+        fields = await read_body(request, ("query", "k", "project"))
         k, text = fields.get("k", K_DEFAULT), fields.get("query", "")
         short = isinstance(text, str) and len(text) <= INLINE_CHARACTERS_MAX
         inline = short and not self._under_way and len(self._engine) <= INLINE_EVENTS_MAX
@@ -123,7 +123,7 @@ class Handlers:
 
     async def record(self, request: Request) -> Response:
         """POST /v1/record."""
-        fields = await _body(request, ("events",))
+        fields = await read_body(request, ("events",))
         return await self._run(
             next(self._turns),
             lambda: msgspec.json.encode(service.record(self._engine, fields.get("events"))),
@@ -131,7 +131,7 @@ class Handlers:
 
     async def recent(self, request: Request) -> Response:
         """POST /v1/recent."""
-        fields = await _body(request, ("k", "project"))
+        fields = await read_body(request, ("k", "project"))
         k = fields.get("k", K_DEFAULT)
         return await self._timed(
             self._queries, lambda: service.recent(self._engine, k, fields.get("project"))
@@ -139,7 +139,7 @@ class Handlers:
 
     async def export(self, request: Request) -> Response:
         """POST /v1/export."""
-        fields = await _body(request, service.EXPORT_FIELDS)
+        fields = await read_body(request, service.EXPORT_FIELDS)
         return await self._run(  # not in the thread of the queries, which go first
             next(self._turns),
             lambda: msgspec.json.encode(service.export_page(self._engine, fields)),
@@ -147,7 +147,7 @@ class Handlers:
 
     async def import_events(self, request: Request) -> Response:
         """POST /v1/import."""
-        fields = await _body(request, ("events",))
+        fields = await read_body(request, ("events",))
         return await self._run(
             next(self._turns),
             lambda: msgspec.json.encode(service.import_events(self._engine, fields.get("events"))),
@@ -236,7 +236,7 @@ def json_response(value: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, media_type="application/json")
 
 
-async def _body(request: Request, known: Sequence[str]) -> dict[str, Any]:
+async def read_body(request: Request, known: Sequence[str]) -> dict[str, Any]:
     """The JSON object of a request. Raises EventError naming what is wrong."""
     try:
         fields = msgspec.json.decode(await request.body())

@@ -8,7 +8,10 @@ from typing import Final
 
 from localmem_node.daemon.server import Extension
 
-EXTENSIONS: Final[Sequence[str]] = ("localmem_node.sync.extension:extend",)
+EXTENSIONS: Final[Sequence[str]] = (
+    "localmem_node.daemon.upkeep:extend",
+    "localmem_node.sync.extension:extend",
+)
 """`module:function`, each an `Extension`; imported when a daemon starts."""
 
 

@@ -204,8 +204,7 @@ async def _serve(
 async def _watch(
     server: DaemonServer, engine: Engine, idleness: Idleness, idle_exit_s: float
 ) -> None:
-    """Load the encoder while nobody waits for it, then stop the server after long idleness."""
-    await asyncio.get_running_loop().run_in_executor(None, engine.warm)
+    """Stop the server after long idleness."""
     while idle_exit_s:
         left = idleness.remaining_s(idle_exit_s)
         encoder = engine.status()["encoder"]

@@ -317,12 +317,19 @@ class EventStore:
         return appended
 
     def replace(self, ordinal: int, event: Event) -> Appended:
-        """Append another version of a live event (its id is the same); durable after `commit`."""
+        """Append another version of a live event (its id is the same); durable after `commit`.
+
+        The event moves to where that is. Raises PinsFull, and what `append` raises.
+        """
         ring = self._file.ring
         with ring.writing:
             appended = self.append([event])
-            ring.supersede(dict(appended.moved).get(ordinal, ordinal))
-        return appended
+            replaced = ordinal
+            for old, new in appended.moved:
+                replaced = new if old == replaced else replaced
+            ring.supersede(replaced)
+        evicted = [gone for gone in appended.evicted if gone != replaced]
+        return Appended([], evicted, [*appended.moved, (replaced, appended.ordinals[0])])
 
     def forget(self, ids: Sequence[str]) -> Appended:
         """Mark events as forgotten, whether they are here or not; durable after `commit`.

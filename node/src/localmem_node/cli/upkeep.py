@@ -1,0 +1,116 @@
+"""`localmem pin`, `forget` and `resize`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from localmem_node.cli.output import escape, json_option, print_events, print_json
+from localmem_node.cli.progress import with_progress
+from localmem_node.cli.search import resolve_project
+from localmem_node.cli.times import parse_time
+from localmem_node.client import DaemonClient
+from localmem_node.config import parse_size
+from localmem_node.system import SystemClock
+from localmem_protocol.events import KINDS
+
+
+@click.command()
+@click.argument("event_id", metavar="ID")
+@click.option("--off", is_flag=True, help="Let it go again.")
+@json_option
+def pin(event_id: str, off: bool, as_json: bool) -> None:
+    """Keep an event whatever else is evicted. IDs are in the output of query and recent --json."""
+    with DaemonClient() as client:
+        answer = client.pin(event_id, pinned=not off)
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo("let go" if off else "pinned")
+
+
+@click.command()
+@click.argument("ids", nargs=-1, metavar="[ID]…")
+@click.option("--project", help="All of this project: an id, or a folder of it such as '.'.")
+@click.option(
+    "--file", "path", help="All of this file or folder; a relative one is the path's end."
+)
+@click.option("--kind", type=click.Choice(KINDS), help="All of this kind.")
+@click.option("--since", metavar="TIME", help="From then on: 2026-11-25, or 7d for a week.")
+@click.option("--before", metavar="TIME", help="What is older.")
+@click.option("--query", "text", metavar="TEXT", help="What this question finds.")
+@click.option("-k", "k", type=int, default=10, show_default=True, help="With --query: how many.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be forgotten.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+def forget(ids: tuple[str, ...], dry_run: bool, yes: bool, as_json: bool, **narrowed: Any) -> None:
+    """Forget events for good: they leave the file, and no import or sync brings them back.
+
+    Conditions narrow each other down. Without --yes it shows what is meant, and asks.
+    """
+    fields = _fields(ids, narrowed)
+    with DaemonClient(answer_s=None) as client:
+        shown = client.forget({**fields, "dry_run": True})
+        if not as_json:
+            print_events(shown["events"], scores=False)
+            click.echo(f"{shown['count']} events" + (" would be forgotten" if dry_run else ""))
+        if dry_run:
+            answer = shown
+        else:
+            if not yes and shown["count"]:
+                click.confirm("Forget them for good?", abort=True, err=True)
+            found = [event["id"] for event in shown["events"]]
+            if text_is_given(fields) and found:
+                fields = {"ids": found}  # what was shown, not what the same question finds now
+            answer = with_progress(client, "forgetting", lambda: client.forget(fields))
+    if as_json:
+        print_json(answer)
+    elif not dry_run:
+        click.echo(f"{answer['count']} forgotten")
+        for copy in answer["copies"]:
+            click.echo(f"{escape(copy)} is from an older release and still has them; remove it")
+
+
+@click.command()
+@click.argument("size", metavar="SIZE")
+@json_option
+def resize(size: str, as_json: bool) -> None:
+    """Make the store larger or smaller: SIZE is bytes, or such as "128 MiB".
+
+    In a smaller one the newest and the pinned events stay.
+    """
+    try:
+        wanted = parse_size(size)
+    except ValueError as error:
+        raise click.UsageError(f"SIZE: {error}") from None
+    with DaemonClient(answer_s=None) as client:
+        body = {"size": wanted}
+        answer = with_progress(client, "resizing", lambda: client.call("POST", "/v1/resize", body))
+    if as_json:
+        print_json(answer)
+    else:
+        left = f", {answer['evicted']} had no room" if answer["evicted"] else ""
+        click.echo(f"{answer['size_bytes']} bytes, {answer['events']} events{left}")
+
+
+def text_is_given(fields: dict[str, Any]) -> bool:
+    """Whether the events are those that a question finds."""
+    return "query" in fields
+
+
+def _fields(ids: tuple[str, ...], narrowed: dict[str, Any]) -> dict[str, Any]:
+    now_ms = SystemClock().now_ms()
+    given = {
+        "ids": list(ids) or None,
+        "project": resolve_project(narrowed["project"]),
+        "file": narrowed["path"],
+        "kind": narrowed["kind"],
+        "since": parse_time("--since", narrowed["since"], now_ms),
+        "before": parse_time("--before", narrowed["before"], now_ms),
+        "query": narrowed["text"],
+    }
+    fields = {name: value for name, value in given.items() if value is not None}
+    if not fields:
+        raise click.UsageError("give an ID, --project, --file, --kind, --before or --query")
+    return fields | ({"k": narrowed["k"]} if "query" in fields else {})
