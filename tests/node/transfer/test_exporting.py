@@ -25,6 +25,7 @@ from localmem_node.transfer.lines import read_export
 from localmem_protocol.events import Event
 from support.events import MOMENT, draft, event
 from support.node import MIB, open_node
+from support.seeded import SeededRandom
 
 OTHER = "ffeeddccbbaa9988"
 RANDOM = SystemRandom()
@@ -125,14 +126,15 @@ def test_what_leaves_the_ring_while_it_runs_is_left_out_and_the_rest_is_there(
     tmp_path: Path,
 ) -> None:
     engine = open_node(tmp_path / "small", size=64 * 1024)
-    engine.record([draft(snippet=os.urandom(30).hex()) for _ in range(400)])
+    random = SeededRandom(1)
+    engine.record([draft(snippet=random.token_bytes(30).hex()) for _ in range(400)])
     fetch = pages_of(engine)
     evicted: list[int] = []
 
     def busy(fields: Mapping[str, Any]) -> dict[str, Any]:
         page = fetch(fields)
         if not evicted:
-            engine.record([draft(snippet=os.urandom(2000).hex()) for _ in range(6)])
+            engine.record([draft(snippet=random.token_bytes(2000).hex()) for _ in range(6)])
             evicted.append(engine.evicted)
         return page
 
