@@ -196,9 +196,10 @@ class Engine:
         return [one.event for one in found], end
 
     def holds(self, event_id: str) -> bool:
-        """Whether an event is here, so that it need not be inserted."""
+        """Whether an event is here, or was forgotten, so that it is not to be inserted."""
         with self._state:
-            return event_id in self._catalogue
+            here = event_id in self._catalogue
+        return here or self._store.is_forgotten(event_id)
 
     def next_to_leave(self) -> Order | None:
         """The event that makes room for the next ones; None while there is room."""
@@ -239,6 +240,9 @@ class Engine:
                 "used_bytes": stats.used_bytes,
                 "damaged": stats.damaged,
                 "key": stats.key_location,
+                "pinned_bytes": self._store.pinned_bytes,
+                "copied_bytes": stats.copied_bytes,
+                "forgotten": self._store.forgotten,
             },
             "encoder": {
                 "model": self._encoder.fingerprint,

@@ -315,3 +315,21 @@ def test_a_rewriting_that_is_given_up_leaves_nothing_beside_the_store(tmp_path: 
         rewrite.abandon()
         assert sorted(os.listdir(tmp_path)) == ["ring", "ring.lock"]
         assert len(events(store)) == 30
+
+
+def test_the_vectors_of_an_event_that_came_after_the_last_look_are_not_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_store(tmp_path / "ring") as store:
+        fill(store, 30)
+        rewrite = Rewrite(store, KEYS, SystemRandom())
+        real = store.vector_ordinals
+
+        def meanwhile(after: int = 0) -> list[int]:
+            if len(events(store)) == 30:
+                fill(store, 1, first=31)
+            return real(after)
+
+        monkeypatch.setattr(store, "vector_ordinals", meanwhile)
+        whole(rewrite)
+        assert len(events(store)) == len(vectors(store)) == 31

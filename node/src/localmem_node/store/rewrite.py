@@ -88,9 +88,9 @@ class Rewrite:
         for _ in range(min(CHUNK_EVENTS, len(self._events))):
             self._events_until = self._events.popleft()
             self._copy_event(self._events_until)
-        more = bool(self._events)
-        self._copy_vectors(self._events_until if more else self._store.next_ordinal)
-        return more
+        # Not those behind it: they may be of events that are not copied yet.
+        self._copy_vectors(self._events_until)
+        return bool(self._events)
 
     def finish(self, *, keep_as: Path | None = None) -> dict[int, int]:
         """Copy what is left, let the new file take the old one's place, and hand it to the store.
@@ -103,6 +103,8 @@ class Rewrite:
             for _ in range(2):  # what was not there when the last look was taken
                 while self.copy():
                     pass
+            for _ in range(2):
+                self._copy_vectors(self._store.next_ordinal)
             if self._store.next_ordinal > self._first:
                 raise StoreError("more was recorded than a rewriting foresees; try again")
             live = set(self._store.ordinals())
