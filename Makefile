@@ -21,6 +21,7 @@ test: $(VENV)/.install
 	$(BIN)/python -m pytest
 
 test-full: $(VENV)/.install
+	@$(PIP) install --group fuzz
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -m "full or not full"
 
 check: lint types contracts

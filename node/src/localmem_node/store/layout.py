@@ -31,6 +31,9 @@ SMALL_BYTES: Final = 1024 * 1024
 
 HEADER_BYTES: Final = 512
 BLOCK_HEADER_BYTES: Final = 32
+RECORD_BYTES_MIN: Final = 32
+"""Of a record with nothing in it: its header, nonce and tag."""
+
 WRAPPED_BYTES: Final = 12 + 64 + 16
 """The store's two keys, sealed: nonce, ciphertext, tag. Version 1 had one key."""
 
@@ -111,6 +114,11 @@ class Geometry:
     def live_blocks(self) -> int:
         """Finished blocks that may be live at once."""
         return self.blocks - self.slack
+
+    @cached_property
+    def records_max(self) -> int:
+        """More records than the ring can hold."""
+        return (self.blocks + 1) * self.block_size // RECORD_BYTES_MIN
 
     @cached_property
     def record_space(self) -> int:
@@ -268,7 +276,7 @@ def unpack_header(raw: bytes) -> tuple[Identity, State] | None:
     plausible = (
         0 <= used <= block_size - BLOCK_HEADER_BYTES
         and 0 <= head - tail <= geometry.blocks
-        and first_ordinal <= next_ordinal
+        and 0 <= next_ordinal - first_ordinal <= 2 * geometry.records_max
     )
     if not plausible:
         return None

@@ -69,7 +69,7 @@ def open_file(
     payload = None if checkpoint is None else unpack_payload(checkpoint.payload)
     found = recover(disk, slots, vault, None if payload is None else payload[0])
     ring = Ring(disk, read, vault, random, found, name)
-    if found.taken_up:
+    if found.taken_up and identity.version == VERSION:  # an older file is only read
         ring.settle()
     # A checkpoint that knows more than the ring outlived damage to it: those ordinals are used.
     if checkpoint is not None and checkpoint.ordinal >= ring.next_ordinal:

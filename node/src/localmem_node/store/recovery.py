@@ -71,10 +71,14 @@ class Slot:
 
     def open_block(self) -> Block | None:
         """The open block, if it is the one that the header names."""
-        block = parse_block(self.open_raw, self.identity.geometry.block_size)
+        size = self.identity.geometry.block_size
+        block = parse_block(self.open_raw, size)
         if block is None or block.checksum != self.state.open_checksum:
             return None
-        return block if block.number == self.state.head else None
+        records = sum(1 for _ in block.starts(size - BLOCK_HEADER_BYTES))
+        named = (block.number, block.ordinal + records, len(block.payload))
+        agreed = (self.state.head, self.state.next_ordinal, self.state.used)
+        return block if named == agreed else None
 
 
 @dataclass
@@ -174,7 +178,8 @@ def genuine(slots: list[Slot], identity: Identity, keys: Keys) -> tuple[list[Slo
 def recover(disk: Disk, slots: list[Slot], vault: Vault, saved: Saved | None = None) -> Recovered:
     """The state to go on from. `slots` newest first; `saved` must be of this ring and not of later.
 
-    Every live record is authenticated, with `saved` those that it does not know.
+    Every live record is authenticated, with `saved` those that it does not know. Raises
+    DamagedStore.
     """
     base, block = _choose(slots)
     identity, state = base.identity, base.state
@@ -195,6 +200,8 @@ def recover(disk: Disk, slots: list[Slot], vault: Vault, saved: Saved | None = N
         start, directory, openings = tail, Directory(first_ordinal), []
     blocks = _noted(_blocks(disk, geometry, start, opened), openings)
     _enter(frames(blocks, size), directory, vault)
+    if directory.next > opened.next_ordinal:
+        raise DamagedStore("the header contradicts the ring; restore a copy, or move it away")
     directory.lose_until(opened.next_ordinal)
     if directory.lost:
         _log.warning("%d damaged records; the others are intact", directory.lost)
