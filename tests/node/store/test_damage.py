@@ -144,7 +144,7 @@ def test_a_checkpoint_that_outlived_lost_records_keeps_their_ordinals_from_being
     store.append([event(3)])
     assert store.write_checkpoint(b"knows 3")
     damaged = bytearray(disk.medium)
-    damaged[80 if store._file.ring._slot == 0 else 8192 + 80] ^= 1
+    damaged[80 if store._file.ring._slots._newest == 0 else 8192 + 80] ^= 1
     again = opened(bytes(damaged))
     assert dict(again.scan()) == {1: event(1), 2: event(2)}
     assert again.append([event(4)]).ordinals == [4]

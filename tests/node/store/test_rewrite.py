@@ -174,7 +174,7 @@ def test_what_is_forgotten_is_in_no_byte_of_the_file_and_cannot_come_back(tmp_pa
         for ordinal, one in places.items():
             position = ring.directory.position(ordinal, 1)
             assert position is not None
-            body = ring._gather(position, 1)
+            body = ring._bodies.at(position, 1)
             assert body is not None
             sealed[one.id] = body
         before = path.read_bytes()

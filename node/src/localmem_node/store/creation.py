@@ -9,7 +9,7 @@ from localmem_node.seams import KeyStore
 from localmem_node.store.blocks import NO_OPEN_ID, pack_block
 from localmem_node.store.keys import PassphraseStore, mode_of
 from localmem_node.store.layout import Cost, Geometry, Identity, State
-from localmem_node.store.ring import pack_slot
+from localmem_node.store.slots import pack_slot
 from localmem_node.store.vault import NO_RECOVERY, Keys, Vault, wrap
 from localmem_protocol.events import DEVICE_ID_BYTES
 from localmem_protocol.seams import Random

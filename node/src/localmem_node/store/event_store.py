@@ -21,8 +21,9 @@ import numpy.typing as npt
 from localmem_node.errors import StoreError, WrongVersion
 from localmem_node.seams import Disk, KeyStore
 from localmem_node.store.checkpoint import pack_payload, unpack_payload
-from localmem_node.store.directory import EVENT, FORGOTTEN, PINNED, VECTORS
+from localmem_node.store.directory import EVENT, PINNED, VECTORS
 from localmem_node.store.disk import make_directory, reason
+from localmem_node.store.forgotten import Forgotten
 from localmem_node.store.layout import DEFAULT_BYTES, VERSION, Geometry, Identity
 from localmem_node.store.lock import OwnerLock
 from localmem_node.store.open_file import (
@@ -34,30 +35,21 @@ from localmem_node.store.open_file import (
     open_with_recovery,
 )
 from localmem_node.store.records import (
-    MARK_BYTES,
     decode_event,
-    decode_marks,
     decode_vectors,
     encode_event,
-    encode_marks,
     encode_vectors,
     encoder_id,
     event_id,
-    mark_of,
 )
 from localmem_node.store.recovery_code import decode_recovery
-from localmem_node.store.ring import RECORD_OVERHEAD, Keep
+from localmem_node.store.ring import Change, Keep
 from localmem_node.store.vault import Keys
 from localmem_protocol.events import Event
 from localmem_protocol.seams import Random
 
 VECTORS_PER_RECORD: Final = 10
 """As many as fill about one block: a damaged block costs no more vectors than it held."""
-
-
-MARKS_PER_RECORD: Final = 128
-MARKS_SHARE: Final = 16
-"""Marks of forgotten events take at most this part of what may be kept for good; the oldest go."""
 
 
 class Appended(NamedTuple):
@@ -111,10 +103,7 @@ class EventStore:
         self._file = file
         self._lock = lock
         self._keep: Keep = file.ring.keep
-        self._mark_key = file.vault.derive_key("forgotten")
-        self._marks: dict[bytes, None] = {}
-        self.erasing_due = False
-        self._read_marks()
+        self._forgotten = Forgotten(file.ring, file.vault)
 
     @classmethod
     def open(
@@ -244,7 +233,12 @@ class EventStore:
     @property
     def forgotten(self) -> int:
         """How many events are marked as forgotten."""
-        return len(self._marks)
+        return len(self._forgotten)
+
+    @property
+    def erasing_due(self) -> bool:
+        """Whether the file may still hold events that were forgotten."""
+        return self._forgotten.erasing_due
 
     @property
     def pinned_bytes(self) -> int:
@@ -300,21 +294,17 @@ class EventStore:
         self, vectors: Sequence[tuple[int, npt.NDArray[np.float32]]], made_by: bytes
     ) -> Appended:
         """Like `append_vectors`, for the encoder that `encoder_id` stands for."""
-        appended = Appended([], [], [])
-        if not self.keeps_vectors:
-            return appended
+        changes: list[Change] = []
         ring = self._file.ring
         with ring.writing:
-            for start in range(0, len(vectors), VECTORS_PER_RECORD):
+            for start in range(0, len(vectors) * self.keeps_vectors, VECTORS_PER_RECORD):
                 some = vectors[start : start + VECTORS_PER_RECORD]
                 live = ring.live((ordinal for ordinal, _ in some), EVENT)
                 kept = [(ordinal, vector) for ordinal, vector in some if ordinal in live]
                 if kept:
                     record = encode_vectors(ring.next_ordinal, made_by, kept)
-                    change = ring.append(VECTORS, record)[1]
-                    appended.evicted.extend(change.evicted)
-                    appended.moved.extend(change.moved)
-        return appended
+                    changes.append(ring.append(VECTORS, record)[1])
+        return _appended(changes)
 
     def replace(self, ordinal: int, event: Event) -> Appended:
         """Append another version of a live event (its id is the same); durable after `commit`.
@@ -337,38 +327,21 @@ class EventStore:
         They are not read any more and cannot come back. Their ciphertext is gone once the file has
         been rewritten (`rewrite.Rewrite`).
         """
-        ring = self._file.ring
-        with ring.writing:
-            appended = self.mark(map(self._mark, ids), erased=False)
-            self._hide()
-        return appended
+        with self._file.ring.writing:
+            return _appended(self._forgotten.forget(ids))
 
-    def mark(self, marks: Iterable[bytes], *, erased: bool) -> Appended:
-        """Add marks of forgotten events; beyond a bound, the oldest go. Durable after `commit`.
-
-        `erased`: the file does not hold the events themselves.
-        """
-        ring = self._file.ring
-        added = [mark for mark in dict.fromkeys(marks) if mark not in self._marks]
-        appended = Appended([], [], [])
-        with ring.writing:
-            for start in range(0, len(added), self._marks_per_record):
-                record = encode_marks(added[start : start + self._marks_per_record], erased=erased)
-                change = ring.append(FORGOTTEN, record)[1]
-                appended.evicted.extend(change.evicted)
-                appended.moved.extend(change.moved)
-            self._marks.update(dict.fromkeys(added))
-            while len(self._marks) * MARK_BYTES > self._marks_bytes_max:
-                self._drop_oldest_marks()
-        return appended
+    def mark(self, marks: Iterable[bytes]) -> Appended:
+        """Add marks of events that are forgotten and erased. Durable after `commit`."""
+        with self._file.ring.writing:
+            return _appended(self._forgotten.add(marks, erased=True))
 
     def marks_of_forgotten(self) -> list[bytes]:
         """What `mark` takes, oldest first."""
-        return list(self._marks)
+        return self._forgotten.marks()
 
     def is_forgotten(self, event_id: str) -> bool:
         """Whether an event was forgotten here."""
-        return bool(self._marks) and self._mark(event_id) in self._marks
+        return event_id in self._forgotten
 
     def commit(self) -> None:
         """Return once everything appended is durable.
@@ -531,8 +504,7 @@ class EventStore:
     def adopt(self, other: EventStore) -> None:
         """Go on in the file of another store, which has this one's place on the disk already."""
         replaced, self._file = self._file, other._file
-        self._marks, self._mark_key = other._marks, other._mark_key
-        self.erasing_due = other.erasing_due
+        self._forgotten = other._forgotten
         self._file.ring.keep = self._keep
         replaced.ring.close(commit=False)
         replaced.vault.keys.wipe()
@@ -550,49 +522,17 @@ class EventStore:
                 self._lock.release()
                 self._lock = None
 
-    @property
-    def _marks_bytes_max(self) -> int:
-        return self.geometry.record_space // MARKS_SHARE
-
-    @property
-    def _marks_per_record(self) -> int:
-        room = self.geometry.copied_space - RECORD_OVERHEAD - 1
-        return max(1, min(MARKS_PER_RECORD, room // MARK_BYTES))
-
-    def _mark(self, event_id: str) -> bytes:
-        return mark_of(event_id, self._mark_key)
-
-    def _hide(self) -> None:
-        """Marked events are not read any more; they are in the file until it is rewritten."""
-        self.erasing_due = True
-        ordinals = self.ordinals()
-        for ordinal, name in zip(ordinals, self.ids(ordinals), strict=True):
-            if self.is_forgotten(name):
-                self._file.ring.supersede(ordinal)
-
-    def _drop_oldest_marks(self) -> None:
-        ring = self._file.ring
-        oldest = ring.ordinals(FORGOTTEN)[0]
-        record = ring.read(oldest, FORGOTTEN)
-        for mark in decode_marks(record)[1] if record is not None else ():
-            self._marks.pop(mark, None)
-        ring.supersede(oldest)
-
-    def _read_marks(self) -> None:
-        ring = self._file.ring
-        complete = True
-        for ordinal in ring.ordinals(FORGOTTEN):
-            record = ring.read(ordinal, FORGOTTEN)
-            if record is not None:
-                erased, marks = decode_marks(record)
-                self._marks.update(dict.fromkeys(marks))
-                complete = complete and erased
-        if not complete:
-            self._hide()
-
     def _timestamp(self, ordinal: int) -> int | None:
         event = self.get(ordinal)
         return None if event is None else event.timestamp
+
+
+def _appended(changes: Iterable[Change]) -> Appended:
+    appended = Appended([], [], [])
+    for change in changes:
+        appended.evicted.extend(change.evicted)
+        appended.moved.extend(change.moved)
+    return appended
 
 
 def _is_there(path: Path) -> bool:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from localmem_node.errors import StoreError, WrongKey
 from localmem_node.seams import Disk, KeyStore
+from localmem_node.store.bodies import Reader
 from localmem_node.store.checkpoint import IndexSection, unpack_payload
 from localmem_node.store.creation import Origin, new_slots
 from localmem_node.store.disk import FileDisk, create_file, reason, write_all
 from localmem_node.store.layout import VERSION, Geometry, Identity
 from localmem_node.store.recovery import Slot, genuine, read_slots, recover, unlock
-from localmem_node.store.ring import Reader, Ring
+from localmem_node.store.ring import Ring
 from localmem_node.store.vault import Vault, unwrap_with_recovery
 from localmem_protocol.seams import Random
 

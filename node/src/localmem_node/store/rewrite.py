@@ -69,7 +69,7 @@ class Rewrite:
         create_at(self._path, geometry, keystore, random, self._origin(recovery_key))
         try:
             self._target = EventStore(self._path, open_path(self._path, keystore, random), None)
-            self._target.mark(store.marks_of_forgotten(), erased=True)
+            self._target.mark(store.marks_of_forgotten())
         except BaseException:
             discard(store.path)
             raise

@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Final, NamedTuple, NoReturn
 
 from cryptography.exceptions import InvalidTag
@@ -33,19 +31,14 @@ from localmem_node.store.blocks import (
     RECORD_HEADER_BYTES,
     associated,
     parse_block,
-    read_record_header,
 )
+from localmem_node.store.bodies import Bodies, Reader
+from localmem_node.store.ciphers import Ciphers
 from localmem_node.store.directory import EVENT, FORGOTTEN, NO_ID, PINNED, VECTORS
-from localmem_node.store.layout import (
-    BLOCK_HEADER_BYTES,
-    Geometry,
-    Identity,
-    State,
-    finish_header,
-    pack_header,
-)
+from localmem_node.store.layout import BLOCK_HEADER_BYTES, Geometry, State
 from localmem_node.store.records import id_texts
 from localmem_node.store.recovery import Recovered, Saved
+from localmem_node.store.slots import Slots
 from localmem_node.store.vault import Vault
 from localmem_protocol.seams import Random
 
@@ -56,8 +49,6 @@ _log = logging.getLogger(__name__)
 
 RECORD_OVERHEAD: Final = RECORD_HEADER_BYTES + BODY_BYTES_MIN
 """Ring bytes of a record beside what is in it."""
-
-Reader = Callable[[int, int], bytes]
 
 Keep = Callable[[int, int], bool]
 """Whether the event with this ordinal, a record of so many bytes, earns another round."""
@@ -90,10 +81,6 @@ class Ring:
         self.sequence = found.state.sequence
         self.clock = found.state.clock
         self._disk, self._vault, self._random = disk, vault, random
-        self._mapped = read
-        # A map raises SIGBUS where the medium cannot be read; what was not read yet goes by `pread`.
-        self._pread: Reader = read if found.verified else self._from_disk
-        self._identity: Identity = found.identity
         self.record_bytes_max = (
             min(self.geometry.record_space - RECORD_HEADER_BYTES, BODY_BYTES_MAX) - BODY_BYTES_MIN
         )
@@ -102,14 +89,22 @@ class Ring:
         self.pin_bytes_max = self.geometry.record_space // 16 * 15
         self._name = name
         self._open = found.opened
-        self._pending: dict[int, bytes] = {}
-        self._openings = [number for number, _ in found.openings]
-        self._open_ids = [open_id for _, open_id in found.openings]
-        self._ciphers = [vault.records(open_id) for open_id in self._open_ids]
-        self._slot = found.slot
-        self._generation = found.generation
-        self._durable_open = self._open.packed()
-        self._durable = self._state(self._durable_open)
+        longest = self.record_bytes_max + BODY_BYTES_MIN
+        self._bodies = Bodies(self.geometry, disk, read, found.opened, longest)
+        self._pending = self._bodies.pending
+        if found.verified:
+            self._bodies.trust_map()
+        self._ciphers = Ciphers(vault, found.openings)
+        packed = self._open.packed()
+        self._slots = Slots(
+            disk,
+            found.identity,
+            vault,
+            newest=found.slot,
+            generation=found.generation,
+            durable=self._state(packed),
+            durable_open=packed,
+        )
         self._own: AESGCM | None = None
         self._dirty = False
         self._failed: str | None = None
@@ -132,7 +127,7 @@ class Ring:
         """Make durable what recovery found beyond the slots. Raises StoreFailed."""
         with self.writing:
             try:
-                self._write_slot(self._durable, self._durable_open)
+                self._slots.repeat()
             except OSError as error:
                 self.fail(error)
 
@@ -176,7 +171,7 @@ class Ring:
         """Bytes that a live record takes in the ring; 0 for one that is gone."""
         with self._lock:
             position = self.directory.position(ordinal, kind)
-            header = None if position is None else self._header_at(position)
+            header = None if position is None else self._bodies.header_at(position)
         return 0 if header is None else RECORD_HEADER_BYTES + header[1]
 
     def commit(self) -> None:
@@ -188,7 +183,7 @@ class Ring:
             packed = self._open.packed()
             try:
                 self._write_pending()
-                self._write_slot(self._state(packed), packed)
+                self._slots.write(self._state(packed), packed)
             except OSError as error:
                 self.fail(error)
             with self._lock:
@@ -222,12 +217,10 @@ class Ring:
             if position is None:
                 return None
             found = kind | PINNED if self.directory.pinned(ordinal) else kind
-            body = self._gather(position, found)
-            cipher = self._ciphers[
-                bisect_right(self._openings, position // self.geometry.block_size) - 1
-            ]
+            body = self._bodies.at(position, found)
+            cipher = self._ciphers.of(position // self.geometry.block_size)
         try:
-            if body is not None and len(body) >= BODY_BYTES_MIN:
+            if body is not None:
                 bound = associated(found, ordinal, position)
                 return cipher.decrypt(body[:NONCE_BYTES], body[NONCE_BYTES:], bound)
         except InvalidTag:
@@ -273,7 +266,7 @@ class Ring:
         with self._lock:
             return Saved(
                 head=self._open.number,
-                openings=list(zip(self._openings, self._open_ids, strict=True)),
+                openings=self._ciphers.openings(),
                 columns=self.directory.save(),
             )
 
@@ -284,7 +277,7 @@ class Ring:
         """
         size, damaged = self.geometry.block_size, 0
         number = self.tail
-        while number < (stop := self._durable.head):
+        while number < (stop := self._slots.durable.head):
             number = max(number, self.tail)
             place = number % self.geometry.blocks
             run = min(VERIFIED_BLOCKS, stop - number, self.geometry.blocks - place)
@@ -297,7 +290,7 @@ class Ring:
                 if block is None or block.number != number + index:
                     damaged += self._check_block(number + index)
             number += run
-        self._pread = self._mapped
+        self._bodies.trust_map()
         return damaged
 
     def check(self) -> None:
@@ -321,7 +314,7 @@ class Ring:
         if self._own is None:
             return
         try:
-            self._write_slot(self._durable, self._durable_open)
+            self._slots.repeat()
         except OSError as error:
             _log.warning("%s: the second header was not written: %s", self._name, error)
 
@@ -331,17 +324,19 @@ class Ring:
         The acknowledged copy in the slot stays as it is until the next commit is whole.
         """
         open_id = self._random.token_bytes(OPEN_ID_BYTES)
-        cipher = self._vault.records(open_id)
         with self._lock:
             block = self._open.block()
+            before = self._ciphers.of(block.number) if self._ciphers.openings() else None
+            self._own = cipher = self._ciphers.begin(block.number, open_id)
             base = block.number * self.geometry.block_size + BLOCK_HEADER_BYTES
             starts = list(block.starts(self._open.capacity))
             for ordinal, (offset, kind, length) in enumerate(starts, block.ordinal):
                 start = offset + RECORD_HEADER_BYTES
                 bound = associated(kind, ordinal, base + offset)
                 body = block.payload[start : start + length]
+                assert before is not None
                 try:
-                    plain = self._ciphers[-1].decrypt(body[:NONCE_BYTES], body[NONCE_BYTES:], bound)
+                    plain = before.decrypt(body[:NONCE_BYTES], body[NONCE_BYTES:], bound)
                 except InvalidTag:
                     continue
                 nonce = self._random.token_bytes(NONCE_BYTES)
@@ -349,13 +344,6 @@ class Ring:
                     nonce, plain, bound
                 )
             self._open.open_id = open_id
-            if self._openings and self._openings[-1] == block.number:
-                self._open_ids[-1], self._ciphers[-1] = open_id, cipher
-            else:
-                self._openings.append(block.number)
-                self._open_ids.append(open_id)
-                self._ciphers.append(cipher)
-        self._own = cipher
 
     def _make_room(self, length: int) -> Change:
         """Move the tail on until a record of `length` plain bytes can be placed."""
@@ -365,7 +353,7 @@ class Ring:
             number = self._open.number_after(length + BODY_BYTES_MIN)
             if number - live_blocks > self.tail:
                 self._advance(change)
-            elif number - blocks > self._durable.tail:
+            elif number - blocks > self._slots.durable.tail:
                 self.commit()  # what would be overwritten still counts for the durable header
             else:
                 return change
@@ -395,9 +383,10 @@ class Ring:
             return None
         number = self._open.number_after(len(plain) + BODY_BYTES_MIN)
         if number - self.geometry.blocks > self.tail:
-            _log.error("%s: no free space to keep record %d in", self._name, ordinal)
+            if kind != EVENT:  # what must stay was refused when it was too long for that
+                _log.error("%s: no free space to keep record %d in", self._name, ordinal)
             return None
-        if number - self.geometry.blocks > self._durable.tail:
+        if number - self.geometry.blocks > self._slots.durable.tail:
             self.commit()
         copy = self._place(kind, plain, self.directory.event_id(ordinal))
         self.supersede(ordinal)
@@ -440,7 +429,8 @@ class Ring:
             before = self.directory.before(number * size)
             if before is not None:  # it may run on into this block
                 suspects += [(before, kind) for kind in (EVENT, VECTORS, FORGOTTEN)]
-            suspects = [(o, kind) for o, kind in suspects if self.directory.position(o, kind)]
+            plain = [(ordinal, kind & ~PINNED) for ordinal, kind in suspects]
+            suspects = [(o, kind) for o, kind in plain if self.directory.position(o, kind)]
         for ordinal, kind in suspects:
             self.read(ordinal, kind)
         return True
@@ -453,7 +443,7 @@ class Ring:
         if not self._pending:
             return
         numbers = sorted(self._pending)
-        assert numbers[-1] - self.geometry.blocks < self._durable.tail
+        assert numbers[-1] - self.geometry.blocks < self._slots.durable.tail
         start = 0
         for index in range(1, len(numbers) + 1):
             if index == len(numbers) or numbers[index] % self.geometry.blocks == 0:
@@ -463,21 +453,9 @@ class Ring:
                 start = index
         self._disk.sync()
 
-    def _write_slot(self, state: State, packed: bytes) -> None:
-        """Write to the older slot and sync; then it is the newer. Raises OSError."""
-        state = replace(state, generation=self._generation + 1)
-        target = 1 - self._slot
-        self._disk.pwrite(
-            target * self.geometry.slot_bytes,
-            pack_slot(self._identity, state, packed, self._vault),
-        )
-        self._disk.sync()
-        self._generation, self._slot = state.generation, target
-        self._durable, self._durable_open = state, packed
-
     def _state(self, packed: bytes) -> State:
         return State(
-            generation=self._generation,
+            generation=0,  # given when it is written
             head=self._open.number,
             tail=self.tail,
             first_ordinal=self.directory.first,
@@ -487,53 +465,3 @@ class Ring:
             used=len(self._open.payload),
             open_checksum=int.from_bytes(packed[:4], "little"),
         )
-
-    def _header_at(self, position: int) -> tuple[int, int] | None:
-        """(kind, body length) of the record at a position, or None where none can be."""
-        header = self._slice(*divmod(position, self.geometry.block_size), RECORD_HEADER_BYTES)
-        if len(header) < RECORD_HEADER_BYTES:
-            return None
-        kind, length = read_record_header(header)
-        sound = BODY_BYTES_MIN <= length <= self.record_bytes_max + BODY_BYTES_MIN
-        return (kind, length) if sound else None
-
-    def _gather(self, position: int, kind: int) -> bytes | None:
-        """The body of the record at a position, or None where none can be."""
-        header = self._header_at(position)
-        if header is None or header[0] != kind:
-            return None
-        missing = header[1]
-        size = self.geometry.block_size
-        number, offset = divmod(position, size)
-        offset += RECORD_HEADER_BYTES
-        if missing <= size - offset:
-            return self._slice(number, offset, missing)
-        pieces: list[bytes] = []
-        while missing and number <= self._open.number:
-            pieces.append(self._slice(number, offset, min(missing, size - offset)))
-            missing -= min(missing, size - offset)
-            number, offset = number + 1, BLOCK_HEADER_BYTES
-        return b"".join(pieces)
-
-    def _from_disk(self, offset: int, size: int) -> bytes:
-        try:
-            return self._disk.pread(offset, size)
-        except OSError as error:
-            _log.warning("%s: cannot read %d bytes at %d: %s", self._name, size, offset, error)
-            return b""
-
-    def _slice(self, number: int, offset: int, size: int) -> bytes:
-        if number == self._open.number:
-            start = offset - BLOCK_HEADER_BYTES
-            return bytes(self._open.payload[start : start + size])
-        pending = self._pending.get(number)
-        if pending is not None:
-            return pending[offset : offset + size]
-        return self._pread(self.geometry.offset(number) + offset, size)
-
-
-def pack_slot(identity: Identity, state: State, packed: bytes, vault: Vault) -> bytes:
-    """The bytes of a slot: the header, zeros to the end of its block, the open block."""
-    tagged = pack_header(identity, state)
-    header = finish_header(tagged, vault.tag(tagged))
-    return header.ljust(identity.geometry.block_size, b"\0") + packed

@@ -1,0 +1,90 @@
+"""What was forgotten, and is not to come back: marks in records of their own in the ring.
+
+A mark is a keyed hash of an event's id, under a key that outlives every file of the store; sealed as
+every record is, so it tells nobody which event it stands for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from localmem_node.store.directory import EVENT, FORGOTTEN
+from localmem_node.store.records import MARK_BYTES, decode_marks, encode_marks, mark_of
+from localmem_node.store.ring import RECORD_OVERHEAD, Change, Ring
+from localmem_node.store.vault import Vault
+
+MARKS_PER_RECORD: Final = 128
+MARKS_SHARE: Final = 16
+"""Marks take at most this part of what may be kept for good; beyond that the oldest go."""
+
+
+class Forgotten:
+    """The marks in a ring. Writing only in the writer's place.
+
+    `erasing_due`: the ring may still hold the events themselves, which are not read any more.
+    """
+
+    def __init__(self, ring: Ring, vault: Vault) -> None:
+        """Reads the marks, and hides what a crash kept from being erased."""
+        self._ring = ring
+        self._key = vault.derive_key("forgotten")
+        self._marks: dict[bytes, None] = {}
+        self.erasing_due = False
+        for ordinal in ring.ordinals(FORGOTTEN):
+            record = ring.read(ordinal, FORGOTTEN)
+            if record is not None:
+                erased, marks = decode_marks(record)
+                self._marks.update(dict.fromkeys(marks))
+                self.erasing_due = self.erasing_due or not erased
+        if self.erasing_due:
+            self._hide()
+
+    def __len__(self) -> int:
+        return len(self._marks)
+
+    def __contains__(self, event_id: object) -> bool:
+        if not self._marks or not isinstance(event_id, str):
+            return False
+        return mark_of(event_id, self._key) in self._marks
+
+    def marks(self) -> list[bytes]:
+        """For `add`, oldest first."""
+        return list(self._marks)
+
+    def forget(self, ids: Sequence[str]) -> list[Change]:
+        """Mark events, and hide those that are here. Raises StoreFailed."""
+        changes = self.add([mark_of(one, self._key) for one in ids], erased=False)
+        self.erasing_due = True
+        self._hide()
+        return changes
+
+    def add(self, marks: Iterable[bytes], *, erased: bool) -> list[Change]:
+        """Append marks; what that did to make room. Raises StoreFailed.
+
+        `erased`: the ring does not hold the events themselves.
+        """
+        added = [mark for mark in dict.fromkeys(marks) if mark not in self._marks]
+        space = self._ring.geometry.copied_space - RECORD_OVERHEAD - 1
+        count = max(1, min(MARKS_PER_RECORD, space // MARK_BYTES))
+        changes: list[Change] = []
+        for start in range(0, len(added), count):
+            record = encode_marks(added[start : start + count], erased=erased)
+            changes.append(self._ring.append(FORGOTTEN, record)[1])
+        self._marks.update(dict.fromkeys(added))
+        while len(self._marks) * MARK_BYTES > self._ring.geometry.record_space // MARKS_SHARE:
+            self._drop_oldest()
+        return changes
+
+    def _hide(self) -> None:
+        ordinals = self._ring.ordinals(EVENT)
+        for ordinal, name in zip(ordinals, self._ring.ids(ordinals), strict=True):
+            if name in self:
+                self._ring.supersede(ordinal)
+
+    def _drop_oldest(self) -> None:
+        oldest = self._ring.ordinals(FORGOTTEN)[0]
+        record = self._ring.read(oldest, FORGOTTEN)
+        for mark in decode_marks(record)[1] if record is not None else ():
+            self._marks.pop(mark, None)
+        self._ring.supersede(oldest)
