@@ -29,7 +29,7 @@ from enum import Enum
 from typing import Final, Protocol
 
 from localmem_protocol.envelope import PoolKey
-from localmem_protocol.errors import FrameError, RefusedError
+from localmem_protocol.errors import FrameError, MergeError, RefusedError, UpdateError
 from localmem_protocol.events import Event
 from localmem_protocol.frames import (
     CAPABILITIES,
@@ -153,15 +153,14 @@ class Session:
         self._journal = journal
         self._array_bytes_max = array_bytes_max
         saved = journal.load()
-        if (
-            saved.position > log.position
-        ):  # an older event log lacks what this journal took for kept
+        replica = self._load(saved)
+        if replica is None:
             journal.reset(0)
-            saved = Saved()
+            saved, replica = Saved(), Replica(pool, log.device)
         self._watermark = saved.watermark
         self._acknowledged = saved.acknowledged
         self._present: set[str] = set()  # own events above the watermark that the document has
-        self.replica = Replica(pool, log.device, saved.client, saved.updates)
+        self.replica = replica
         self._journalled = len(saved.updates)
         self._keep(self.replica.loaded)
 
@@ -240,6 +239,19 @@ class Session:
             self._save(evicted)
             updates.append(evicted)
         return [encode_frame(Update(update)) for update in updates]
+
+    def _load(self, saved: Saved) -> Replica | None:
+        """The replica of what was saved; None if a new incarnation must take its place.
+
+        So it is when the event log is older than the journal and lacks what that took for kept, and
+        when the journal holds what is no document.
+        """
+        if saved.position > self._log.position:
+            return None
+        try:
+            return Replica(self.pool, self._log.device, saved.client, saved.updates)
+        except (UpdateError, MergeError):
+            return None
 
     def _hello(self) -> bytes:
         return encode_frame(Hello(PROTOCOL, CAPABILITIES, self.replica.device, self.replica.client))
