@@ -21,7 +21,7 @@ test: $(VENV)/.install
 	$(BIN)/python -m pytest
 
 test-full: $(VENV)/.install
-	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -m "full or not full"
+	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -m "full or not full" --timeout 3600
 
 check: lint types contracts
 
