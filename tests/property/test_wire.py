@@ -42,7 +42,7 @@ frames = st.one_of(
     st.builds(Step2, st.binary(max_size=50)),
     st.builds(Update, st.binary(max_size=50)),
     st.builds(Hello, text, names, text, numbers),
-    st.builds(Welcome, names, numbers, numbers, st.binary(max_size=16)),
+    st.builds(Welcome, names, numbers, numbers, st.binary(max_size=16), st.booleans()),
     st.builds(Ack, numbers, numbers),
     st.builds(Refusal, numbers, st.booleans(), text),
 )

@@ -25,6 +25,7 @@ FRAMES: list[Frame] = [
     Update(b"\x01" * 200),
     Hello(PROTOCOL, CAPABILITIES, "00" * 8, 3),
     Welcome((), 3, 7, b"\x05" * 16),
+    Welcome((), 3, 7, b"\x05" * 16, writer=False),
     Ack(3, 7),
     Refusal(Close.GAP, permanent=False, reason="ask again"),
 ]

@@ -264,8 +264,12 @@ def test_a_room_is_mended_when_it_is_broken_and_all_is_stored(unchecked: Structs
     assert bench.room.to_mend
 
 
-def test_a_reading_token_does_not_write() -> None:
-    assert refused(Bench(writer=False).write(1)) == Close.READ_ONLY
+def test_a_reading_token_is_told_so_and_does_not_write() -> None:
+    bench = Bench(writer=False)
+    (_, welcome), *_ = sent(bench.give(1, Hello(PROTOCOL, (), ONE, 1)))
+    assert isinstance(welcome, Welcome)
+    assert not welcome.writer
+    assert refused(bench.write(1)) == Close.READ_ONLY
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,29 @@ def test_nothing_is_sealed_before_the_hub_is_ready_for_it() -> None:
     assert bench.upload() == []
 
 
+def test_a_reader_keeps_its_batches_back_and_sends_them_once_it_may_write() -> None:
+    bench = Bench()
+    bench.ready()
+    bench.log.record("one", 1)
+    bench.upload()
+    bench.log.record("two", 2)
+    bench.session.disconnect()
+    bench.session.hello()
+    bench.give(Welcome((), 5, 0, bytes(16), writer=False))
+    assert [type(frame) for frame in bench.give(Step1(b"\x00"))] == [Step1]
+    bench.session.receive(EMPTY)
+    assert bench.upload() == []
+    assert bench.session.settled
+    assert bench.session.unsent()
+    bench.session.disconnect()
+    bench.session.hello()
+    bench.give(Welcome((), 5, 0, bytes(16)))
+    assert [type(frame) for frame in bench.give(Step1(b"\x00"))] == [Step2, Step1]
+    bench.session.receive(EMPTY)
+    assert [type(frame) for frame in bench.upload()] == [Update]
+    assert not bench.session.settled
+
+
 def test_an_own_batch_is_in_the_journal_before_it_is_sent() -> None:
     bench = Bench()
     bench.ready()

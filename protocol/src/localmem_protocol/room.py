@@ -272,7 +272,7 @@ class Room:
         self._synced.discard(peer.connection)
         account = self._ledger.account(client)
         clock, head = (account.clock, account.head) if account else (0, NO_HASH)
-        welcome = Welcome(CAPABILITIES, client, clock, head)
+        welcome = Welcome(CAPABILITIES, client, clock, head, peer.writer)
         return effects + self._after_commit(
             Send(peer.connection, encode_frame(welcome)),
             Send(peer.connection, encode_frame(Step1(self._document.state_vector()))),

@@ -83,6 +83,8 @@ def _lines(status: dict[str, Any]) -> dict[str, object]:
         "in sync": f"with pool {status['pool']} at {status['hub']}, {when:%H:%M:%S}",
         "bytes": f"{status['bytes_sent']} sent, {status['bytes_received']} received",
     }
+    if status["read_only"]:
+        lines["read only"] = "this token may only read; what is recorded here stays here"
     if status["unreadable"]:
         lines["unreadable"] = f"{status['unreadable']} batches: another pool key, or altered"
     return lines

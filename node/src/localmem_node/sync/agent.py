@@ -119,6 +119,7 @@ class SyncAgent:
             "settled_ms": self._settled_ms,
             "unacknowledged": current.unacknowledged if current else None,
             "unreadable": current.unreadable if current else 0,
+            "read_only": current is not None and not current.writer,
             "bytes_sent": sent + (connection.sent if connection else 0),
             "bytes_received": received + (connection.received if connection else 0),
             "error": self._error,
