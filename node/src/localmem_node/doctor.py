@@ -7,7 +7,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -16,6 +16,10 @@ from localmem_node.client import DaemonClient
 from localmem_node.config import HubSettings, Settings, load_settings
 from localmem_node.errors import NodeError
 from localmem_node.system import SystemClock
+from localmem_protocol.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from localmem_node.seams import KeyStore
 
 _CLOCK: Final = SystemClock()
 
@@ -40,8 +44,9 @@ def checks(environment: Mapping[str, str]) -> Iterator[Check]:
     yield Check("settings", True, f"{settings.config_path}: {found}")
     with DaemonClient(environment, start=False) as client:
         yield from _daemon(client, settings)
+        status = _status(client)
     yield _guarded("encoder", _encoder, "reinstall: pip install --force-reinstall localmem-minilm")
-    yield _hub(settings.hub)
+    yield from _hub(settings.hub, status)
 
 
 def _daemon(client: DaemonClient, settings: Settings) -> Iterator[Check]:
@@ -94,6 +99,7 @@ def _closed_store(settings: Settings) -> str:
 
     keystore = choose_keystore(passphrase=settings.passphrase, key_file=settings.key_file)
     if not settings.store_path.exists():
+        _check_key_place(settings, keystore)
         return f"none yet; the first event makes {settings.store_path}; key: {keystore.location}"
     store = EventStore.open(settings.store_path, keystore, SystemRandom(), create=False)
     try:
@@ -103,6 +109,16 @@ def _closed_store(settings: Settings) -> str:
     if stats.damaged:
         raise NodeError(f"{stats.path}: {stats.damaged} damaged records; the rest is intact")
     return f"{stats.path}: {stats.events} events; key: {stats.key_location}"
+
+
+def _check_key_place(settings: Settings, keystore: KeyStore) -> None:
+    """Whether the first event will find a place for its key; keeps none. Raises KeyUnavailable."""
+    from localmem_node.store import keys
+
+    if settings.key_file is not None and settings.key_file.exists():
+        keystore.get(b"")
+    if settings.key_file is None and settings.passphrase is None:
+        keys._keychain()
 
 
 def _encoder() -> str:
@@ -116,12 +132,40 @@ def _encoder() -> str:
     return f"{encoder.fingerprint}: loaded in {1000 * (_CLOCK.monotonic_s() - began):.0f} ms"
 
 
-def _hub(hub: HubSettings | None) -> Check:
-    if hub is None:
-        return Check("hub", True, "not set up; this device keeps its memory to itself")
-    from localmem_node.sync.probe import probe
+def _status(client: DaemonClient) -> dict[str, Any] | None:
+    """What the daemon says of itself, if it runs."""
+    try:
+        return client.status() if client.running() else None
+    except NodeError:
+        return None
 
-    return _guarded("hub", lambda: probe(hub), "check hub.url and hub.token, and that it runs")
+
+def _hub(hub: HubSettings | None, status: Mapping[str, Any] | None) -> Iterator[Check]:
+    """What the hub says of the token, and what the daemon says of its last attempt to sync."""
+    if hub is None:
+        yield Check("hub", True, "not set up; this device keeps its memory to itself")
+        return
+    from localmem_node.sync.probe import probe
+    from localmem_node.sync.remedy import remedy
+
+    try:
+        yield Check("hub", True, probe(hub, status["device"] if status else None))
+    except (NodeError, ProtocolError) as error:
+        yield Check("hub", False, str(error), remedy(error, hub) or "see the message")
+    if status is not None:
+        yield _sync(status["services"].get("sync"))
+
+
+def _sync(status: Mapping[str, Any] | None) -> Check:
+    if status is None:
+        return Check("sync", False, "the daemon runs without the hub", "run: localmem down")
+    if status["error"]:
+        return Check("sync", False, status["error"], "do so, then run: localmem sync")
+    if status["unreadable"]:
+        found = f"{status['unreadable']} batches do not open: another pool key, or altered"
+        return Check("sync", False, found, "compare the pool's key with that of another device")
+    only = "; it may only read: what is recorded here stays here" if status["read_only"] else ""
+    return Check("sync", True, f"{'in sync' if status['settled'] else status['state']}{only}")
 
 
 def _guarded(name: str, check: Callable[[], str], advice: str) -> Check:

@@ -72,7 +72,7 @@ class Node:
             WebSocketTransport(hub),
             SystemClock(),
             SystemRandom(),
-            hub=hub.url,
+            hub=hub,
         )
         await agent.start()
         try:
@@ -116,6 +116,7 @@ async def test_what_was_recorded_offline_follows_when_the_hub_is_there(
         status = await agent.sync_now(WAIT_S)
         assert not status["settled"]
         assert "cannot be reached" in status["error"]
+        assert "tried again by itself; check hub.url" in status["error"]
     hub.start()
     async with one.running() as agent, two.running() as other:
         assert (await agent.sync_now(WAIT_S))["settled"]
@@ -150,6 +151,7 @@ async def test_a_wrong_token_is_said_and_not_tried_again_and_again(hub: HubProce
         status = await agent.sync_now(WAIT_S)
         assert not status["settled"]
         assert "4401" in status["error"]
+        assert "`localmem-hub token create --pool team`" in status["error"]
         refused = RefusedError(Close.BAD_TOKEN, permanent=True, reason="no")
         assert agent._delay_s(refused, failures=1) == RETRY_REFUSED_S
         assert agent._delay_s(SyncError("lost"), failures=0) <= RETRY_FIRST_S
