@@ -22,7 +22,7 @@ test: $(VENV)/.install
 
 test-full: $(VENV)/.install
 	@$(PIP) install --group fuzz
-	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -m "full or not full"
+	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -m "full or not full" --timeout 3600
 
 check: lint types contracts
 

@@ -44,9 +44,9 @@ class Served:
     def token(self, device: str) -> str:
         return self.store.tokens.create(POOL, device, "writer", SystemRandom(), 1).text
 
-    async def get(self, path: str) -> httpx2.Response:
+    async def get(self, path: str, headers: dict[str, str] | None = None) -> httpx2.Response:
         async with httpx2.AsyncClient(trust_env=False) as client:
-            return await client.get(f"http://127.0.0.1:{self.port}{path}")
+            return await client.get(f"http://127.0.0.1:{self.port}{path}", headers=headers)
 
 
 @pytest.fixture
@@ -73,7 +73,28 @@ async def test_health_says_whether_the_store_answers(served: Served) -> None:
 
 async def test_there_is_nothing_else_to_get(served: Served) -> None:
     assert (await served.get("/")).status_code == 404
-    assert (await served.get(f"/v1/sync/{POOL}")).status_code == 404
+    assert (await served.get(f"/v1/pools/{POOL}")).status_code == 404
+
+
+async def test_a_token_says_whom_it_stands_for(served: Served) -> None:
+    assert (await served.get(f"/v1/sync/{POOL}")).status_code == 401
+    asked = {"Authorization": f"Bearer {served.token(ONE)}"}
+    answer = await served.get(f"/v1/sync/{POOL}", asked | {"X-Localmem-Device": ONE})
+    assert (answer.status_code, answer.json()) == (200, {"pool": POOL, "role": "writer"})
+    answer = await served.get(f"/v1/sync/{POOL}", asked | {"X-Localmem-Device": TWO})
+    assert answer.status_code == 401
+    assert "another device" in answer.json()["error"]["message"]
+
+
+async def test_a_store_that_is_away_is_no_refusal(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise CommitError("the database does not answer")
+
+    monkeypatch.setattr(served.store.tokens, "check", fail)
+    asked = {"Authorization": f"Bearer {served.token(ONE)}"}
+    assert (await served.get(f"/v1/sync/{POOL}", asked)).status_code == 503
 
 
 async def test_a_recheck_ends_the_connections_of_a_revoked_token(served: Served) -> None:

@@ -15,6 +15,9 @@ from localmem_hub.compaction import make_snapshot
 from localmem_protocol.envelope import PoolKey
 from localmem_protocol.frames import PROTOCOL, Ack, Close, Hello, Refusal, Update, encode_frame
 from localmem_protocol.limits import FRAME_BYTES_MAX
+from localmem_protocol.updates import Item, decode_update, encode_update
+from localmem_protocol.updates import Update as YjsUpdate
+from localmem_protocol.wire import varuint
 from support.hub_process import HubProcess, running_hub
 from support.sync_client import RawClient, SyncClient, append, close_code, dial
 
@@ -137,6 +140,46 @@ async def test_writing_as_another_device_is_refused_and_quarantined(fresh_hub: H
     kept = hub.query("SELECT device, bytes FROM quarantine ORDER BY id")
     assert kept == [(BAD, update) for update in forged]
     assert hub.query("SELECT DISTINCT device FROM updates") == [(ONE,)]
+
+
+def hostile(client: int) -> dict[str, bytes]:
+    """Updates of one whose array holds one batch; the library loses, or fails on, what they bring."""
+    runs = {
+        "on itself": {client: [Item(1, 1, (b"x",), origin=(client, 1))]},
+        "on its future": {client: [Item(1, 2, (b"x", b"y"), (client, 0), right=(client, 2))]},
+        "in a circle": {
+            client: [Item(1, 1, (b"x",), origin=(client + 1, 0))],
+            client + 1: [Item(0, 1, (b"y",), origin=(client, 1))],
+        },
+        "endless": {client: [Item(1, 2**32, None, origin=(client, 0))]},
+    }
+    collected = bytes([1, 1, client, 1, 0]) + varuint(2**33) + b"\x00"
+    return {name: encode_update(YjsUpdate(run)) for name, run in runs.items()} | {"gc": collected}
+
+
+@pytest.mark.parametrize("name", hostile(1))
+async def test_what_the_library_would_lose_or_fail_on_costs_its_sender_alone(
+    hub: HubProcess, name: str
+) -> None:
+    pool = name.replace(" ", "-")
+    async with asyncio.timeout(30):
+        other = await RawClient.join(hub.url, pool, TWO, hub.token(pool, TWO))
+        bad = await RawClient.join(hub.url, pool, BAD, hub.token(pool, BAD))
+        await bad.write(b"honest")
+        await bad.acknowledged(1)
+        sent = hostile(bad.client)[name]
+        await bad.send(Update(sent))
+        refusal = await bad.next()
+        assert isinstance(refusal, Refusal)
+        assert (refusal.code, refusal.permanent) == (Close.REFUSED_UPDATE, True)
+        await other.write(b"undisturbed")
+        await other.acknowledged(1)
+        fresh = await RawClient.join(hub.url, pool, ONE, hub.token(pool, ONE))
+        ends = {c: run[-1].end for c, run in decode_update(await fresh.synchronise()).items.items()}
+        assert ends == {other.client: 1, bad.client: 1}
+        for raw in (fresh, other):
+            await raw.socket.close()
+    assert hub.query(f"SELECT bytes FROM quarantine WHERE pool = '{pool}'") == [(sent,)]
 
 
 async def verdict(hub: HubProcess, token: str, mutate: object) -> int:

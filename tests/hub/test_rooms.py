@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from localmem_hub.errors import DamageError, StoppingError
+from localmem_hub.errors import DamageError, StoppingError, StoreError
 from localmem_hub.limits import COMPACT_ROWS
 from localmem_hub.live import LiveRoom
 from localmem_hub.rooms import Rooms
-from localmem_hub.seams import Batch
+from localmem_hub.seams import Batch, Stored
 from localmem_hub.system import SystemClock
 from localmem_hub.workers import Workers
+from localmem_protocol import updates
 from localmem_protocol.frames import (
     PROTOCOL,
     Ack,
@@ -23,13 +24,17 @@ from localmem_protocol.frames import (
     Frame,
     Hello,
     Step1,
+    Step2,
     Update,
     Welcome,
     decode_frame,
     encode_frame,
 )
+from localmem_protocol.ledger import Ledger
 from localmem_protocol.limits import QUEUED_UPDATES_MAX
 from localmem_protocol.room import Peer, Row
+from localmem_protocol.updates import Item, encode_update
+from localmem_protocol.updates import Update as YjsUpdate
 from support.hub_store import ObservedStore, open_store
 from support.sync_client import append
 
@@ -326,6 +331,72 @@ async def test_a_panic_in_a_room_costs_that_room_alone(
     again = await world.join("a", ONE)
     again.write()
     await again.sink.until(lambda: again.sink.acknowledged == 1)
+
+
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A defect in the strict check, which then lets everything through."""
+    monkeypatch.setattr(Ledger, "check", lambda ledger, update: {})
+    monkeypatch.setattr(updates, "CLOCK_MAX", 2**53)
+    monkeypatch.setattr(updates, "_length", lambda reader, most=2**53: reader.varuint(most))
+
+
+PANIC = encode_update(YjsUpdate({1: [Item(2, 2**32, None, origin=(1, 1))]}))
+HELD_BACK = encode_update(YjsUpdate({1: [Item(2, 1, (b"x",), origin=(1, 2))]}))
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("bad", [PANIC, HELD_BACK], ids=["panic", "held-back"])
+async def test_an_update_that_the_library_fails_on_costs_its_sender_alone(
+    world: World, bad: bytes
+) -> None:
+    one, two = await world.join("a", ONE), await world.join("a", TWO)
+    two.say(Step1(b"\x00"))
+    one.write()
+    await one.sink.until(lambda: one.sink.acknowledged == 1)
+    await hold(world)
+    one.write()
+    await held(world)  # the room breaks while a commit is under way
+    two.write()
+    one.say(Update(bad))
+    assert one.sink.code == Close.REFUSED_UPDATE
+    waiting = asyncio.create_task(two.room.ready(two.connection))
+    await turns()
+    assert not waiting.done()
+    world.store.gate.set()
+    async with asyncio.timeout(20):
+        await waiting
+    two.write()
+    await two.sink.until(lambda: two.sink.acknowledged == 2)
+    assert two.sink.code == 0
+    kept = [kept for commit in world.store.commits for kept in commit[0].quarantined]
+    assert [(refused.device, refused.update) for refused in kept] == [(ONE, bad)]
+    two.say(Step1(b"\x00"))
+    await two.sink.until(lambda: isinstance(two.sink.frames[-1], Step2))
+    answer = two.sink.frames[-1]
+    assert isinstance(answer, Step2)
+    ends = {c: run[-1].end for c, run in updates.decode_update(answer.update).items.items()}
+    assert ends == {1: 2, 2: 2}
+
+
+@pytest.mark.usefixtures("unchecked")
+async def test_a_room_that_cannot_be_mended_is_discarded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(pool: str) -> Stored:
+        raise StoreError("no answer")
+
+    one, two = await world.join("a", ONE), await world.join("a", TWO)
+    one.write()
+    one.write()
+    await one.sink.until(lambda: one.sink.acknowledged == 2)
+    monkeypatch.setattr(world.store, "load", fail)
+    one.say(Update(HELD_BACK))
+    await two.sink.until(lambda: two.sink.code == Close.STORE_FAILED)
+    assert one.sink.code == Close.REFUSED_UPDATE
+    monkeypatch.undo()
+    two.leave()
+    assert (await world.join("a", TWO)).room.head == 2
 
 
 async def test_a_defect_after_a_commit_does_not_end_all_acknowledgements(

@@ -342,6 +342,24 @@ def test_the_doctor_finds_a_healthy_installation_and_names_what_is_not(
     assert problems[0]["advice"]
 
 
+def test_the_doctor_finds_that_no_key_can_be_kept_before_there_is_a_store(
+    quiet_home: Path, tmp_path: Path
+) -> None:
+    without = environment(quiet_home, PYTHON_KEYRING_BACKEND="keyring.backends.fail.Keyring")
+    del without["LOCALMEM_PASSPHRASE"]
+    loose = tmp_path / "open.key"
+    loose.write_text("ab" * 32)
+    loose.chmod(0o644)
+    for more, named in (({}, "LOCALMEM_PASSPHRASE"), ({"LOCALMEM_KEY_FILE": str(loose)}, "chmod")):
+        done = subprocess.run(
+            command("doctor", "--json"), env=without | more, capture_output=True, check=False
+        )
+        (found,) = [check for check in answer(done)["checks"] if not check["ok"]]
+        assert (done.returncode, found["name"]) == (1, "store")
+        assert named in found["detail"]
+    assert not quiet_home.exists()
+
+
 def test_help_is_printed_without_importing_what_a_command_needs(quiet_home: Path) -> None:
     done = localmem(quiet_home, "--help")
     assert done.returncode == 0

@@ -77,6 +77,10 @@ class Devices(RuleBasedStateMachine):
     def hub_compacts(self) -> None:
         self.world.hub.compact()
 
+    @rule(index=device, writer=st.booleans())
+    def token_is_replaced(self, index: int, writer: bool) -> None:
+        self.world.give_role(index, writer=writer)
+
     @rule(index=device)
     def back_up(self, index: int) -> None:
         self.world.save_image(index)
@@ -101,6 +105,20 @@ class Devices(RuleBasedStateMachine):
 
 Devices.TestCase.settings = settings(stateful_step_count=40, deadline=None)
 TestDevices = Devices.TestCase
+
+
+def test_a_reader_hears_everything_and_its_own_events_follow_when_it_may_write() -> None:
+    world = World(3)
+    world.record(0, "before its token was replaced")
+    world.give_role(0, writer=False)
+    for index in range(3):
+        world.record(index, f"of device {index}")
+    world.rest()
+    held = [{event.snippet for event in device.log.events.values()} for device in world.devices]
+    own = {"before its token was replaced", "of device 0"}
+    assert held == [own | held[1], held[2], {"of device 1", "of device 2"}]
+    world.settle()
+    assert all(len(device.log.events) == 4 for device in world.devices)
 
 
 @pytest.mark.parametrize("block", range(4))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from localmem_protocol.batches import decode_batch, encode_batch
@@ -55,7 +55,6 @@ def test_an_evicting_world_stays_flat_for_good() -> None:
     assert max(sizes[300:]) <= 1.05 * max(sizes[:300])
 
 
-@settings(max_examples=30)
 @given(st.lists(events(), min_size=1, max_size=40))
 def test_batches_are_never_larger_than_their_events_as_json(batch: list[Event]) -> None:
     plain = encode_batch(batch)

@@ -1,6 +1,4 @@
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from localmem_protocol.errors import FrameError
 from localmem_protocol.frames import (
@@ -27,6 +25,7 @@ FRAMES: list[Frame] = [
     Update(b"\x01" * 200),
     Hello(PROTOCOL, CAPABILITIES, "00" * 8, 3),
     Welcome((), 3, 7, b"\x05" * 16),
+    Welcome((), 3, 7, b"\x05" * 16, writer=False),
     Ack(3, 7),
     Refusal(Close.GAP, permanent=False, reason="ask again"),
 ]
@@ -44,15 +43,6 @@ def test_a_frame_round_trips_and_no_part_of_it_is_one(frame: Frame) -> None:
 def test_sync_frames_are_those_of_y_protocols() -> None:
     assert encode_frame(Step1(b"\x01\x02\x03")) == b"\x00\x00\x03\x01\x02\x03"
     assert encode_frame(Update(b"\x07")) == b"\x00\x02\x01\x07"
-
-
-@given(st.binary(max_size=60))
-def test_noise_is_refused_or_a_frame(noise: bytes) -> None:
-    try:
-        frame = decode_frame(noise)
-    except FrameError:
-        return
-    assert decode_frame(encode_frame(frame)) == frame
 
 
 def test_a_frame_over_the_limit_is_refused() -> None:

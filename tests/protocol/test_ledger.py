@@ -16,10 +16,14 @@ def run(
     return [Item(first, count, contents, origin=None if origin is None else (origin, 0), root=root)]
 
 
+def enter(ledger: Ledger, update: Update) -> None:
+    ledger.note(update, ledger.check(update))
+
+
 @pytest.fixture
 def ledger() -> Ledger:
     ledger = Ledger()
-    ledger.note(Update({1: run(0, 3, root=ONE)}))
+    enter(ledger, Update({1: run(0, 3, root=ONE)}))
     ledger.register(2, TWO)
     return ledger
 
@@ -54,11 +58,25 @@ def test_what_builds_on_something_missing_is_a_gap(ledger: Ledger, update: Updat
     [
         Update({1: [Item(3, 1, (b"x",), root=TWO)]}),
         Update({2: [Item(0, 1, (b"x",), origin=(1, 2))]}),
-        Update({5: [Item(0, 1, None, collected=True)]}),
+        Update({5: run(0, 1, root="documents")}),
+        Update({1: [Item(3, 1, (b"x",), origin=(1, 3))]}),
+        Update({1: [Item(3, 1, (b"x",), origin=(1, 2), right=(1, 3))]}),
+        Update({1: [Item(3, 1, (b"x",), origin=(1, 4)), Item(4, 1, (b"x",), origin=(1, 2))]}),
+        Update({1: [Item(3, 1, (b"x",), (5, 0))], 5: [Item(0, 1, (b"x",), (1, 3))]}),
         Update({CLIENT_ID_MAX + 1: run(0, 1, root=ONE)}),
         Update({0: run(0, 1, root=ONE)}),
     ],
-    ids=["another-array", "another-device", "nowhere", "too-high", "zero"],
+    ids=[
+        "another-array",
+        "another-device",
+        "no-device",
+        "itself",
+        "itself-at-the-right",
+        "its-own-future",
+        "in-a-circle",
+        "too-high",
+        "zero",
+    ],
 )
 def test_what_contradicts_the_accounts_is_refused_for_good(ledger: Ledger, update: Update) -> None:
     with pytest.raises(UpdateError) as caught:
@@ -68,8 +86,7 @@ def test_what_contradicts_the_accounts_is_refused_for_good(ledger: Ledger, updat
 
 def test_a_second_incarnation_is_known_by_what_it_builds_on(ledger: Ledger) -> None:
     update = Update({5: [Item(0, 1, (b"x",), origin=(1, 2))]})
-    ledger.check(update)
-    ledger.note(update)
+    enter(ledger, update)
     assert ledger.owner(5) == ONE
 
 

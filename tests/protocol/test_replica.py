@@ -1,7 +1,8 @@
 import pytest
 
 from localmem_protocol.envelope import PoolKey
-from localmem_protocol.errors import GapError, UpdateError
+from localmem_protocol.errors import GapError, MergeError, UpdateError
+from localmem_protocol.ledger import Ledger
 from localmem_protocol.limits import SEGMENT_BATCHES_MAX
 from localmem_protocol.replica import Replica
 from localmem_protocol.updates import Item, Update, encode_update
@@ -104,6 +105,16 @@ def test_what_makes_the_library_panic_or_fail_never_reaches_it() -> None:
         ours.integrate(encode_update(nowhere))
     with pytest.raises(UpdateError):
         ours.integrate(b"\x01\x01\xff\xff\xff\xff\x0f\x00\x04\x01\x01t\x01a\x00")
+
+
+def test_what_is_not_in_the_document_after_the_merge_is_no_news(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours = Replica(POOL, DEVICE, 1)
+    ours.integrate(encode_update(Update({9: [Item(0, 1, (b"x",), root=OTHER)]})))
+    monkeypatch.setattr(Ledger, "check", lambda ledger, update: {})
+    with pytest.raises(MergeError):
+        ours.integrate(encode_update(Update({9: [Item(1, 1, (b"y",), origin=(9, 1))]})))
 
 
 def test_nothing_is_appended_without_a_client_id() -> None:

@@ -18,8 +18,11 @@ from localmem_protocol.frames import (
     decode_frame,
     encode_frame,
 )
+from localmem_protocol.replica import Replica
 from localmem_protocol.session import UNACKNOWLEDGED_MAX, Session, State
 from localmem_protocol.simulation import MemoryJournal, MemoryLog, World
+from localmem_protocol.updates import Item, encode_update
+from localmem_protocol.updates import Update as Structs
 from support.events import DEVICE
 
 POOL = PoolKey("team", 1, bytes(32))
@@ -46,6 +49,30 @@ class Bench:
         self.session.receive(EMPTY)
 
 
+@pytest.mark.parametrize(
+    "damaged",
+    [b"damaged", encode_update(Structs({5: [Item(7, 1, (b"x",), (5, 6))]}))],
+    ids=["bytes", "gap"],
+)
+def test_a_journal_that_does_not_load_is_thrown_away_and_all_is_sealed_again(
+    damaged: bytes,
+) -> None:
+    bench = Bench()
+    bench.ready()
+    bench.log.record("one", 1)
+    bench.upload()
+    bench.journal.save(damaged, 1, 1)
+    bench.session = Session(POOL, bench.log, bench.journal)
+    (hello,) = bench.session.hello()
+    assert decode_frame(hello) == Hello("localmem.sync.v1", ("segments", "zstd-1"), DEVICE, 0)
+    assert bench.journal.saved.updates == ()
+    bench.give(Welcome((), 6, 0, bytes(16)))
+    bench.session.receive(EMPTY)
+    (frame,) = bench.upload()
+    assert isinstance(frame, Update)
+    assert len(Replica(POOL, "22" * 8, 7, [frame.update]).loaded.events) == 1
+
+
 def test_a_first_connection_asks_for_a_client_id_and_keeps_it() -> None:
     bench = Bench()
     (hello,) = bench.session.hello()
@@ -67,6 +94,29 @@ def test_nothing_is_sealed_before_the_hub_is_ready_for_it() -> None:
     bench.ready()
     assert [type(frame) for frame in bench.upload()] == [Update]
     assert bench.upload() == []
+
+
+def test_a_reader_keeps_its_batches_back_and_sends_them_once_it_may_write() -> None:
+    bench = Bench()
+    bench.ready()
+    bench.log.record("one", 1)
+    bench.upload()
+    bench.log.record("two", 2)
+    bench.session.disconnect()
+    bench.session.hello()
+    bench.give(Welcome((), 5, 0, bytes(16), writer=False))
+    assert [type(frame) for frame in bench.give(Step1(b"\x00"))] == [Step1]
+    bench.session.receive(EMPTY)
+    assert bench.upload() == []
+    assert bench.session.settled
+    assert bench.session.unsent()
+    bench.session.disconnect()
+    bench.session.hello()
+    bench.give(Welcome((), 5, 0, bytes(16)))
+    assert [type(frame) for frame in bench.give(Step1(b"\x00"))] == [Step2, Step1]
+    bench.session.receive(EMPTY)
+    assert [type(frame) for frame in bench.upload()] == [Update]
+    assert not bench.session.settled
 
 
 def test_an_own_batch_is_in_the_journal_before_it_is_sent() -> None:

@@ -1,58 +1,21 @@
+import itertools
+
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pycrdt import Array, Doc, Map, Text
 
 from localmem_protocol.errors import UpdateError
-from localmem_protocol.ledger import Ledger
-from localmem_protocol.limits import STEP_BYTES
+from localmem_protocol.limits import CLOCK_MAX, STEP_BYTES
 from localmem_protocol.updates import (
     Item,
     Update,
-    after,
     decode_state_vector,
     decode_update,
     encode_state_vector,
     encode_update,
+    in_order,
     split,
 )
-
-ROOT = "00112233445566aa"
-
-
-def document(values: int, deleted: int = 0, client: int = 7) -> Doc:  # type: ignore[type-arg]
-    doc: Doc = Doc(client_id=client)  # type: ignore[type-arg]
-    array = doc.get(ROOT, type=Array)
-    for number in range(values):
-        array.append(b"sealed %d" % number)
-    if deleted:
-        del array[0:deleted]
-    return doc
-
-
-def values(doc: Doc) -> list[bytes]:  # type: ignore[type-arg]
-    return list(doc.get(ROOT, type=Array))
-
-
-@given(st.integers(1, 12), st.integers(0, 12))
-def test_what_yrs_writes_is_read_and_written_back_the_same(count: int, deleted: int) -> None:
-    data = document(count, min(count, deleted)).get_update()
-    update = decode_update(data)
-    assert decode_update(encode_update(update)) == update
-    other: Doc = Doc()  # type: ignore[type-arg]
-    other.apply_update(encode_update(update))
-    assert values(other) == values(document(count, min(count, deleted)))
-
-
-@given(st.integers(2, 10), st.integers(1, 9))
-def test_the_second_part_of_a_run_fits_behind_the_first(count: int, cut: int) -> None:
-    update = decode_update(document(count).get_update())
-    first = Update({7: [Item(0, 1, (b"sealed 0",), root=ROOT)]})
-    rest = Update({7: after(update.items[7], 7, 1)})
-    other: Doc = Doc()  # type: ignore[type-arg]
-    other.apply_update(encode_update(first))
-    other.apply_update(encode_update(rest))
-    assert values(other) == values(document(count))
+from support.documents import ROOT, document
 
 
 def foreign_updates() -> list[bytes]:
@@ -73,6 +36,61 @@ def test_anything_but_arrays_of_bytes_is_refused(data: bytes) -> None:
         decode_update(data)
 
 
+COLLECTED = b"\x01\x01\x07\x00\x00\x05\x00"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        COLLECTED,
+        encode_update(Update({7: [Item(0, CLOCK_MAX + 1, None, root=ROOT)]})),
+        encode_update(Update({7: [Item(CLOCK_MAX, 1, (b"x",), origin=(7, 0))]})),
+        encode_update(Update({7: [Item(CLOCK_MAX + 1, 1, (b"x",), origin=(7, 0))]})),
+        encode_update(Update({7: [Item(3, 1, (b"x",), origin=(7, CLOCK_MAX + 1))]})),
+        encode_update(Update({}, {7: [(0, CLOCK_MAX + 1)]})),
+        encode_update(Update({}, {7: [(CLOCK_MAX + 1, 1)]})),
+    ],
+    ids=["collected", "run", "end", "clock", "origin", "delete", "deleted-clock"],
+)
+@pytest.mark.parametrize("stored", [False, True])
+def test_what_the_library_cannot_count_is_refused(data: bytes, stored: bool) -> None:
+    with pytest.raises(UpdateError):
+        decode_update(data, stored=stored)
+
+
+def test_the_highest_clock_is_one_that_the_library_counts() -> None:
+    update = Update({7: [Item(0, CLOCK_MAX, None, root=ROOT)]}, {7: [(0, CLOCK_MAX)]})
+    doc: Doc = Doc()  # type: ignore[type-arg]
+    doc.apply_update(encode_update(update))
+    assert decode_update(doc.get_update()) == update
+    assert decode_state_vector(doc.get_state()) == {7: CLOCK_MAX}
+    with pytest.raises(UpdateError):
+        decode_state_vector(encode_state_vector({7: CLOCK_MAX + 1}))
+
+
+@pytest.mark.parametrize("step", [1, -1], ids=["ascending", "descending"])
+def test_items_come_after_what_they_build_on_whatever_their_clients_are(step: int) -> None:
+    clients = list(range(1, 3001))[::step]
+    items = {clients[0]: [Item(0, 1, (b"x",), root=ROOT)]}
+    for before, client in itertools.pairwise(clients):
+        items[client] = [Item(0, 2, (b"x", b"y"), origin=(before, 0))]
+        items[before].append(Item(items[before][-1].end, 1, (b"z",), right=(client, 1)))
+    seen: dict[int, int] = {}
+    for client, item in in_order(items):
+        for neighbour in (item.origin, item.right):
+            assert neighbour is None or seen[neighbour[0]] > neighbour[1]
+        seen[client] = item.end
+    assert seen == {client: run[-1].end for client, run in items.items()}
+
+
+def test_items_that_wait_for_each_other_are_refused() -> None:
+    circle = {1: [Item(0, 1, (b"x",), origin=(2, 1))], 2: [Item(0, 2, None, right=(1, 0))]}
+    with pytest.raises(UpdateError, match="wait for each other"):
+        list(in_order(circle))
+    with pytest.raises(UpdateError, match="its own future"):
+        list(in_order({1: [Item(0, 1, (b"x",), origin=(1, 0))]}))
+
+
 def test_a_truncated_update_is_refused_at_every_length() -> None:
     data = document(5, 2).get_update()
     for size in range(len(data)):
@@ -82,39 +100,8 @@ def test_a_truncated_update_is_refused_at_every_length() -> None:
         decode_update(data + b"\x00")
 
 
-@given(st.binary(max_size=80))
-def test_noise_is_refused_or_reads_back_the_same(noise: bytes) -> None:
-    try:
-        update = decode_update(noise)
-    except UpdateError:
-        return
-    assert decode_update(encode_update(update)) == update
-
-
-@given(st.dictionaries(st.integers(1, 2**31), st.integers(0, 2**40), max_size=8))
-def test_state_vectors_round_trip(vector: dict[int, int]) -> None:
-    assert decode_state_vector(encode_state_vector(vector)) == vector
-
-
 def test_a_state_vector_is_the_one_of_yrs() -> None:
     assert decode_state_vector(document(4).get_state()) == {7: 4}
-
-
-@given(st.integers(1, 30), st.integers(0, 20), st.integers(1, 400))
-def test_the_pieces_of_an_update_merge_to_the_whole_one_after_the_other(
-    count: int, deleted: int, bytes_max: int
-) -> None:
-    whole = document(count, min(count, deleted))
-    later: Doc = Doc(client_id=9)  # type: ignore[type-arg]
-    later.apply_update(whole.get_update())
-    later.get(ROOT, type=Array).append(b"of another incarnation")
-    update = decode_update(later.get_update())
-    ledger, other = Ledger(), Doc()  # type: ignore[var-annotated]
-    for piece in split(update, bytes_max):
-        ledger.check(piece)
-        ledger.note(piece)
-        other.apply_update(encode_update(piece))
-    assert other.get_update() == later.get_update()
 
 
 def test_a_piece_holds_one_item_at_least_and_not_much_more_than_asked() -> None:

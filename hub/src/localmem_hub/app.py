@@ -74,6 +74,7 @@ def create_app(store: Store, clock: Clock) -> Starlette:
     app = Starlette(
         routes=[
             Route("/healthz", healthz),
+            Route("/v1/sync/{pool}", hub.endpoint.introduce),
             WebSocketRoute("/v1/sync/{pool}", hub.endpoint.serve),
         ],
         lifespan=lifespan,

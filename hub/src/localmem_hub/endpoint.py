@@ -1,4 +1,4 @@
-"""The WebSocket endpoint `/v1/sync/{pool}`.
+"""The endpoint `/v1/sync/{pool}`: a WebSocket, and a plain GET that says whom a token stands for.
 
 A device offers the subprotocol `frames.PROTOCOL`, its token as `Authorization: Bearer lmt_…`, and
 its id in the header `X-Localmem-Device`. Whoever may not come in is accepted and closed with a
@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
 from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket
 
 from localmem_hub.connection import Connection
@@ -78,6 +82,20 @@ class Endpoint:
             log.info("refused pool=%r code=%d reason=%s", pool, refused.code, refused.reason)
             await websocket.close(refused.code, refused.reason)
 
+    async def introduce(self, request: Request) -> JSONResponse:
+        """Whom a token stands for; notes nothing, and binds it to nobody.
+
+        The device may be left out. 401 for a token that does not open this pool (to it), and why.
+        """
+        device = request.headers.get(DEVICE_HEADER)
+        try:
+            identity = await self._check(request.path_params["pool"], request.headers, device)
+        except RefusedError as refused:
+            error = {"code": refused.code, "message": refused.reason, "field": None}
+            status = 401 if refused.code == Close.BAD_TOKEN else 503
+            return JSONResponse({"error": error}, status)
+        return JSONResponse({"pool": identity.pool, "role": identity.role})
+
     async def recheck(self) -> None:
         """Send away whoever's token was revoked."""
         tokens = {identity.token for identity in self._live.values()}
@@ -98,28 +116,26 @@ class Endpoint:
                 log.warning("tokens not rechecked: %s", error)
 
     async def _identify(self, pool: str, headers: Headers) -> Identity:
-        """Whom a connection is from. Raises RefusedError."""
+        """Whom a connection is from; from then on the token is that device's. Raises RefusedError."""
+        identity = await self._check(pool, headers, headers.get(DEVICE_HEADER, ""))
+        if not is_device_id(identity.device):
+            raise RefusedError(Close.BAD_FRAME, f"{DEVICE_HEADER} must be 16 lower-case hex digits")
+        if identity.fresh:
+            now_ms = self._clock.now_ms()
+            with _refusals():
+                await self._workers.write(lambda: self._tokens.note(identity, now_ms))
+        return identity
+
+    async def _check(self, pool: str, headers: Headers, device: str | None) -> Identity:
+        """Whom a token stands for. Raises RefusedError."""
         scheme, _, token = headers.get("Authorization", "").partition(" ")
-        device = headers.get(DEVICE_HEADER, "")
         now_ms = self._clock.now_ms()
-        try:
+        with _refusals():
             if scheme.lower() != "bearer":
                 raise TokenError("send the token as `Authorization: Bearer lmt_…`")
-            identity = await self._workers.read(
+            return await self._workers.read(
                 lambda: self._tokens.check(token.strip(), pool, device, now_ms)
             )
-            if not is_device_id(device):
-                raise RefusedError(
-                    Close.BAD_FRAME, f"{DEVICE_HEADER} must be 16 lower-case hex digits"
-                )
-            if identity.fresh:
-                await self._workers.write(lambda: self._tokens.note(identity, now_ms))
-        except TokenError as error:
-            raise RefusedError(Close.BAD_TOKEN, str(error)) from None
-        except StoreError as error:
-            log.error("cannot check a token: %s", error)
-            raise RefusedError(Close.STORE_FAILED, "the hub's store does not answer") from None
-        return identity
 
     async def _stay(self, websocket: WebSocket, identity: Identity) -> None:
         connection = Connection(next(self._numbers), websocket)
@@ -190,3 +206,15 @@ class Endpoint:
                 received.bytes += len(data)
                 await room.ready(connection.number)
                 self._rooms.receive(room, connection.number, data)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What the token store raises, as RefusedError."""
+    try:
+        yield
+    except TokenError as error:
+        raise RefusedError(Close.BAD_TOKEN, str(error)) from None
+    except StoreError as error:
+        log.error("cannot check a token: %s", error)
+        raise RefusedError(Close.STORE_FAILED, "the hub's store does not answer") from None

@@ -39,10 +39,11 @@ class LiveRoom:
         self._taken = asyncio.Event()
 
     async def ready(self, connection: int) -> None:
-        """Wait while this connection has as much in the next commit as it may have."""
+        """Wait while the room is broken, or has as much of this connection as it may have."""
         while not self.discarded:
             frames, size = self._gathered.get(connection, (0, 0))
-            if frames < QUEUED_UPDATES_MAX and size < GATHERED_BYTES_MAX:
+            full = frames >= QUEUED_UPDATES_MAX or size >= GATHERED_BYTES_MAX
+            if not full and not self.room.broken:
                 return
             self._taken.clear()
             await self._taken.wait()
@@ -72,6 +73,12 @@ class LiveRoom:
             self.head += len(batch.rows)
             self.rows_uncompacted += len(batch.rows)
             self._carry_out(self.room.committed())
+
+    def mend(self, room: Room, stored: Stored) -> None:
+        """Go on with a room that was loaded anew; those who wait may go on."""
+        self.room.mend(room)
+        self.rows_uncompacted = len(stored.rows)
+        self._taken.set()
 
     def fail(self, reason: str) -> None:
         """The store does not have it: everybody out, for good."""

@@ -4,7 +4,8 @@ A room lives on the event loop and never waits. What it has to store is taken by
 rooms that received something since the last commit share one transaction, on the writer thread.
 While it runs, the next one gathers; so the slower the disk, the larger the commits. Effects of a
 commit are carried out after it, and never before. A room whose commit failed is discarded with
-everybody in it, and loaded again for whoever comes back.
+everybody in it, and loaded again for whoever comes back. One whose CRDT library failed is broken:
+it commits what it has, and is mended by what is stored while its connections wait.
 
     receive() ─▶ Room ─▶ dirty ─▶ take() ─▶ [writer thread: Store.commit] ─▶ committed() ─▶ sinks
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -44,7 +45,7 @@ class Rooms:
         self._left = asyncio.Event()
         self._stopping = False
         self._committer: asyncio.Task[None] | None = None
-        self._compactions: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
         return len(self._live)
@@ -80,6 +81,8 @@ class Rooms:
             return
         try:
             live.receive(connection, data)
+            if live.room.broken:
+                log.error("room broken pool=%s: an update is in quarantine", live.pool)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException:  # pyo3's PanicException is no Exception
@@ -116,7 +119,7 @@ class Rooms:
                 while any(live.sinks for live in rooms):
                     self._left.clear()
                     await self._left.wait()
-        for task in self._compactions:
+        for task in self._background:
             task.cancel()
 
     async def _load(self, pool: str) -> LiveRoom:
@@ -162,7 +165,24 @@ class Rooms:
             return
         for live in rooms:
             live.committed()
+            if live.room.to_mend:
+                self._run(self._mend(live))
             self._compact_if_due(live)
+
+    async def _mend(self, live: LiveRoom) -> None:
+        """Give a broken room that has committed all it had the document that is stored."""
+        try:
+            stored = await self._workers.read(lambda: self._store.load(live.pool))
+            room = await self._workers.read(lambda: build_room(live.pool, stored))
+        except Exception as error:  # or its connections would wait for ever
+            log.error("cannot mend a room: %s", error, exc_info=not isinstance(error, StoreError))
+            self._discard(live, "the room failed; try again")
+            return
+        if stored.head != live.head:
+            self._discard(live, "another process wrote to the pool; try again")
+        elif not live.discarded:
+            live.mend(room, stored)
+            log.info("room mended pool=%s", live.pool)
 
     def _discard(self, live: LiveRoom, reason: str) -> None:
         if self._live.get(live.pool) is live:
@@ -177,9 +197,12 @@ class Rooms:
     def _compact_if_due(self, live: LiveRoom) -> None:
         if live.rows_uncompacted >= COMPACT_ROWS:
             live.rows_uncompacted = 0
-            task = asyncio.create_task(self._compact(live.pool))
-            self._compactions.add(task)
-            task.add_done_callback(self._compactions.discard)
+            self._run(self._compact(live.pool))
+
+    def _run(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     async def _compact(self, pool: str) -> None:
         try:

@@ -81,8 +81,8 @@ class SnapshotStore(Protocol):
 class TokenStore(Protocol):
     """The device tokens, of which only hashes are kept."""
 
-    def check(self, text: str, pool: str, device: str, now_ms: int) -> Identity:
-        """Whom a token stands for on this device; reads only. Raises TokenError."""
+    def check(self, text: str, pool: str, device: str | None, now_ms: int) -> Identity:
+        """Whom a token stands for on this device, or any (None); reads only. Raises TokenError."""
         ...
 
     def note(self, identity: Identity, now_ms: int) -> None:

@@ -133,7 +133,7 @@ class SqlTokens:
             )
             return connection.scalar(sa.select(tokens.c.id).where(here)) is not None
 
-    def check(self, text: str, pool: str, device: str, now_ms: int) -> Identity:
+    def check(self, text: str, pool: str, device: str | None, now_ms: int) -> Identity:
         """As `TokenStore` says."""
         token = parse_token(text)
         with failures("cannot check a token"), self._reading.begin() as connection:
@@ -146,10 +146,10 @@ class SqlTokens:
             raise TokenError("this token was revoked")
         if row.pool != pool:
             raise TokenError("this token is for another pool")
-        if row.device not in (None, device):
+        if device is not None and row.device not in (None, device):
             raise TokenError("this token belongs to another device")
         fresh = row.device is None or now_ms - (row.last_seen_ms or 0) >= SEEN_MS
-        return Identity(token.id, pool, device, row.role, fresh)
+        return Identity(token.id, pool, device or row.device or "", row.role, fresh)
 
     def note(self, identity: Identity, now_ms: int) -> None:
         """As `TokenStore` says."""

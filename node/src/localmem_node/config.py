@@ -38,12 +38,16 @@ _SIZE = re.compile(r"\s*([0-9]{1,12})\s*([A-Za-z]{0,3})\s*")
 
 @dataclass(frozen=True, slots=True)
 class HubSettings:
-    """Where to synchronise, as what, and with which key (32 bytes, never sent anywhere)."""
+    """Where to synchronise, as what, and with which key (32 bytes, never sent anywhere).
+
+    `token_file` is the file that the token was read from, if it was one.
+    """
 
     url: str
     token: str = field(repr=False)
     pool: str
     pool_key: bytes = field(repr=False)
+    token_file: Path | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +161,11 @@ def _runtime_dir(environment: Mapping[str, str], state_dir: Path) -> Path:
 def _hub(file: _File, environment: Mapping[str, str]) -> HubSettings | None:
     url = file.text("hub", "url", environment.get("LOCALMEM_HUB_URL"))
     token = secret_text(environment, "LOCALMEM_HUB_TOKEN", "LOCALMEM_HUB_TOKEN_FILE")
-    if token is None and (token_file := file.path("hub", "token_file", None)) is not None:
+    token_file = file.path("hub", "token_file", environment.get("LOCALMEM_HUB_TOKEN_FILE"))
+    if token is None and token_file is not None:
         token = read_private(token_file, "hub.token_file").decode(errors="replace").strip()
+    elif "LOCALMEM_HUB_TOKEN" in environment:
+        token_file = None
     token = file.text("hub", "token", token)
     pool = file.text("hub", "pool", environment.get("LOCALMEM_POOL"))
     key_file = file.path("hub", "key_file", environment.get("LOCALMEM_POOL_KEY_FILE"))
@@ -177,10 +184,11 @@ def _hub(file: _File, environment: Mapping[str, str]) -> HubSettings | None:
     assert token is not None
     assert pool is not None
     if key is not None:
-        return HubSettings(url, token, pool, decode_key(key, "LOCALMEM_POOL_KEY"))
+        return HubSettings(url, token, pool, decode_key(key, "LOCALMEM_POOL_KEY"), token_file)
     assert key_file is not None
     text = read_private(key_file, "hub.key_file").decode(errors="replace")
-    return HubSettings(url, token, pool, decode_key(text, f"hub.key_file: {key_file}"))
+    pool_key = decode_key(text, f"hub.key_file: {key_file}")
+    return HubSettings(url, token, pool, pool_key, token_file)
 
 
 class _File:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -17,6 +17,10 @@ from localmem_node.client import DaemonClient
 from localmem_node.config import HubSettings, Settings, load_settings
 from localmem_node.errors import NodeError
 from localmem_node.system import SystemClock
+from localmem_protocol.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from localmem_node.seams import KeyStore
 
 _CLOCK: Final = SystemClock()
 
@@ -44,8 +48,9 @@ def checks(environment: Mapping[str, str]) -> Iterator[Check]:
     yield Check("settings", True, f"{settings.config_path}: {found}")
     with DaemonClient(environment, start=False) as client:
         yield from _daemon(client, settings)
+        status = _status(client)
     yield _guarded("encoder", _encoder, "reinstall: pip install --force-reinstall localmem-minilm")
-    yield _hub(settings.hub)
+    yield from _hub(settings.hub, status)
 
 
 def _daemon(client: DaemonClient, settings: Settings) -> Iterator[Check]:
@@ -94,6 +99,7 @@ def _closed_store(settings: Settings) -> Check:
     try:
         keystore = choose_keystore(passphrase=settings.passphrase, key_file=settings.key_file)
         if not settings.store_path.exists():
+            _check_key_place(settings, keystore)
             path = settings.store_path
             none = f"none yet; the first event makes {path}; key: {keystore.location}"
             return Check("store", True, none)
@@ -139,6 +145,16 @@ def _moment(ms: int | None, otherwise: str) -> str:
     return datetime.fromtimestamp(ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
+def _check_key_place(settings: Settings, keystore: KeyStore) -> None:
+    """Whether the first event will find a place for its key; keeps none. Raises KeyUnavailable."""
+    from localmem_node.store import keys
+
+    if settings.key_file is not None and settings.key_file.exists():
+        keystore.get(b"")
+    if settings.key_file is None and settings.passphrase is None:
+        keys.keychain()
+
+
 def _encoder() -> str:
     from localmem_node.retrieval.encoder import OnnxEncoder
 
@@ -150,12 +166,40 @@ def _encoder() -> str:
     return f"{encoder.fingerprint}: loaded in {1000 * (_CLOCK.monotonic_s() - began):.0f} ms"
 
 
-def _hub(hub: HubSettings | None) -> Check:
-    if hub is None:
-        return Check("hub", True, "not set up; this device keeps its memory to itself")
-    from localmem_node.sync.probe import probe
+def _status(client: DaemonClient) -> dict[str, Any] | None:
+    """What the daemon says of itself, if it runs."""
+    try:
+        return client.status() if client.running() else None
+    except NodeError:
+        return None
 
-    return _guarded("hub", lambda: probe(hub), "check hub.url and hub.token, and that it runs")
+
+def _hub(hub: HubSettings | None, status: Mapping[str, Any] | None) -> Iterator[Check]:
+    """What the hub says of the token, and what the daemon says of its last attempt to sync."""
+    if hub is None:
+        yield Check("hub", True, "not set up; this device keeps its memory to itself")
+        return
+    from localmem_node.sync.probe import probe
+    from localmem_node.sync.remedy import remedy
+
+    try:
+        yield Check("hub", True, probe(hub, status["device"] if status else None))
+    except (NodeError, ProtocolError) as error:
+        yield Check("hub", False, str(error), remedy(error, hub) or "see the message")
+    if status is not None:
+        yield _sync(status["services"].get("sync"))
+
+
+def _sync(status: Mapping[str, Any] | None) -> Check:
+    if status is None:
+        return Check("sync", False, "the daemon runs without the hub", "run: localmem down")
+    if status["error"]:
+        return Check("sync", False, status["error"], "do so, then run: localmem sync")
+    if status["unreadable"]:
+        found = f"{status['unreadable']} batches do not open: another pool key, or altered"
+        return Check("sync", False, found, "compare the pool's key with that of another device")
+    only = "; it may only read: what is recorded here stays here" if status["read_only"] else ""
+    return Check("sync", True, f"{'in sync' if status['settled'] else status['state']}{only}")
 
 
 def _guarded(name: str, check: Callable[[], str], advice: str) -> Check:

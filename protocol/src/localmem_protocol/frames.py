@@ -5,7 +5,7 @@ state vector; step 2 and update: an update). The others say who is there and wha
 
     device                          hub
       Hello(device, client)      ──▶
-                                 ◀── Welcome(client, clock, head), Step1(hub's state vector)
+                                 ◀── Welcome(client, clock, head, writer), Step1(state vector)
       Step2(what the hub lacks)  ──▶
       Step1(own state vector)    ──▶
                                  ◀── Step2(what the device lacks), or Update(a part of it):
@@ -64,12 +64,13 @@ class Hello(msgspec.Struct, frozen=True, array_like=True):
 
 class Welcome(msgspec.Struct, frozen=True, array_like=True):
     """The hub's answer: the client id to use, and what the hub holds of it: the clock after its
-    newest batch, and that batch's hash."""
+    newest batch, and that batch's hash. Without `writer` the hub takes no updates from this device."""
 
     capabilities: tuple[str, ...]
     client: int
     clock: int
     head: bytes
+    writer: bool = True
 
 
 class Ack(msgspec.Struct, frozen=True, array_like=True):

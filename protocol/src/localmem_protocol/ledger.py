@@ -7,14 +7,15 @@ another's array. The check costs time linear in the update, whatever the documen
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 
 from localmem_protocol.envelope import NO_HASH, batch_hash
 from localmem_protocol.errors import GapError, UpdateError
+from localmem_protocol.events import is_device_id
 from localmem_protocol.limits import CLIENT_ID_MAX, CLIENTS_MAX
-from localmem_protocol.updates import Item, Update
+from localmem_protocol.updates import Update, in_order
 
 
 @dataclass(slots=True)
@@ -70,42 +71,46 @@ class Ledger:
         if self._accounts.setdefault(client, Account(device)).device != device:
             raise UpdateError(f"client {client} belongs to another device")
 
-    def check(self, update: Update) -> None:
-        """Whether an update can be merged as it stands; changes nothing.
+    def check(self, update: Update) -> dict[int, str]:
+        """Whether an update can be merged as it stands; whose the client ids are that it brings.
 
-        Raises GapError (transient) when something that it builds on is missing, and UpdateError
-        when it contradicts itself or what is known.
+        Changes nothing. Raises GapError (transient) when something that it builds on is missing,
+        and UpdateError when it contradicts itself or what is known.
         """
         for client, run in update.items.items():
             if run[0].clock > self.clock(client):
                 raise GapError(
                     f"client {client} starts at {run[0].clock}, not {self.clock(client)}"
                 )
-        found = self._new_owners(update)
         ends = {client: run[-1].end for client, run in update.items.items()}
+        found: dict[int, str] = {}
 
         def reached(client: int) -> int:
             return max(self.clock(client), ends.get(client, 0))
 
-        for client, run in update.items.items():
-            owner = found.get(client) or self.owner(client)
-            for item in run:
-                if item.root not in (None, owner):
-                    raise UpdateError(f"client {client} writes into two arrays")
-                for neighbour in (item.origin, item.right):
-                    if neighbour is None:
-                        continue
-                    if neighbour[1] >= reached(neighbour[0]):
-                        raise GapError(f"client {client} builds on {neighbour}, which is missing")
-                    if (found.get(neighbour[0]) or self.owner(neighbour[0])) != owner:
-                        raise UpdateError(f"client {client} builds on another device's array")
+        def owner(client: int) -> str | None:
+            return found.get(client) or self.owner(client)
+
+        for client, item in in_order(update.items):
+            arrays = [] if item.root is None else [item.root]
+            for neighbour in (item.origin, item.right):
+                if neighbour is None or neighbour[0] == client:
+                    continue  # in order: what the client itself wrote came before
+                if neighbour[1] >= reached(neighbour[0]):
+                    raise GapError(f"client {client} builds on {neighbour}, which is missing")
+                arrays.append(owner(neighbour[0]) or "")
+            if arrays and owner(client) is None:
+                found[client] = self._admit(client, arrays[0], found)
+            if any(array != owner(client) for array in arrays):
+                raise UpdateError(f"client {client} writes into another device's array")
         for client, ranges in update.deletes.items():
             if any(first + length > reached(client) for first, length in ranges):
                 raise GapError(f"deletes clocks of client {client} that are missing")
+        return found
 
-    def note(self, update: Update) -> None:
-        """Enter a checked update that was merged."""
-        for client, device in self._new_owners(update).items():
+    def note(self, update: Update, owners: Mapping[int, str]) -> None:
+        """Enter an update that was merged, with what `check` said of it."""
+        for client, device in owners.items():
             self._accounts[client] = Account(device)
         for client, run in update.items.items():
             account = self._accounts[client]
@@ -114,36 +119,12 @@ class Ledger:
                     account.clock = item.end
                     account.head = batch_hash(item.contents[-1]) if item.contents else b""
 
-    def _new_owners(self, update: Update) -> dict[int, str]:
-        """client -> device for the clients that this update brings. Raises UpdateError, GapError."""
-        found: dict[int, str] = {}
-        waiting = {client: run for client, run in update.items.items() if client not in self}
-        while waiting:
-            before = len(waiting)
-            for client, run in list(waiting.items()):
-                device = self._device_of(run, found)
-                if device is not None:
-                    found[client] = device
-                    del waiting[client]
-            if len(waiting) == before:
-                client, run = next(iter(waiting.items()))
-                if all(item.collected for item in run):
-                    raise UpdateError(f"client {client} says nowhere whose it is")
-                raise GapError(f"client {client} stands in no array that is known")
-        if found and len(self._accounts) + len(found) > CLIENTS_MAX:
-            raise UpdateError(f"more than {CLIENTS_MAX} client ids in one pool")
-        if any(not 0 < client <= CLIENT_ID_MAX for client in found):
+    def _admit(self, client: int, device: str, found: Mapping[int, str]) -> str:
+        """The device that a new client id belongs to. Raises UpdateError if it cannot be one."""
+        if not 0 < client <= CLIENT_ID_MAX:
             raise UpdateError(f"a client id outside 1 to {CLIENT_ID_MAX}")
-        return found
-
-    def _device_of(self, run: list[Item], found: dict[int, str]) -> str | None:
-        """Whose array a client's run stands in: it says so, or what it builds on does."""
-        for item in run:
-            if item.root is not None:
-                return item.root
-            for neighbour in (item.origin, item.right):
-                if neighbour is not None:
-                    owner = found.get(neighbour[0]) or self.owner(neighbour[0])
-                    if owner is not None:
-                        return owner
-        return None
+        if not is_device_id(device):
+            raise UpdateError(f"client {client} writes into an array that is no device's")
+        if len(self._accounts) + len(found) >= CLIENTS_MAX:
+            raise UpdateError(f"more than {CLIENTS_MAX} client ids in one pool")
+        return device

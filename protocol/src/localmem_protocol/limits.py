@@ -51,6 +51,10 @@ FRAME_BYTES_MAX: Final = UPDATE_BYTES_MAX + 64
 CLIENTS_MAX: Final = 4096
 """Client ids of one pool: devices times their incarnations."""
 
+CLOCK_MAX: Final = 2**31 - 1
+"""Clocks of one client id, deleted ones included. CRDT libraries count them in 32 bits, some of them
+signed, and fail or panic beyond; at a batch a second it lasts 68 years."""
+
 CLIENT_ID_MAX: Final = 2**31 - 1
 """Highest client id; hubs hand out small ones, which are short on the wire."""
 

@@ -9,6 +9,10 @@ broadcasts and answers let go. So nobody ever learns from the hub what the hub c
 
 Effects that depend on nothing uncommitted are returned at once. A room never opens a batch: it has
 no key.
+
+Should the CRDT library fail on an update that passed the check, then that update is refused and kept
+aside like any other, and the room is `broken`: what it has is committed, it hears nobody meanwhile,
+and goes on with the document of a room that was loaded anew (`mend`). Its connections stay.
 """
 
 from __future__ import annotations
@@ -16,8 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pycrdt import Array, Doc
-
+from localmem_protocol.document import Document, contents, covers
 from localmem_protocol.envelope import NO_HASH
 from localmem_protocol.errors import (
     FrameError,
@@ -44,7 +47,6 @@ from localmem_protocol.frames import (
 from localmem_protocol.frames import Update as UpdateFrame
 from localmem_protocol.ledger import Ledger
 from localmem_protocol.limits import CLIENT_ID_MAX, STEP_BYTES
-from localmem_protocol.replica import merge
 from localmem_protocol.updates import (
     Item,
     Ranges,
@@ -52,7 +54,6 @@ from localmem_protocol.updates import (
     after,
     decode_state_vector,
     decode_update,
-    encode_state_vector,
     encode_update,
     split,
 )
@@ -119,7 +120,10 @@ class Commit:
 
 
 class Room:
-    """One pool. `updates` are its stored rows in order, `clients` the registered client ids."""
+    """One pool. `updates` are its stored rows in order, `clients` the registered client ids.
+
+    Raises UpdateError and MergeError for rows that no room stored. `broken` is described above.
+    """
 
     def __init__(
         self,
@@ -129,14 +133,13 @@ class Room:
         step_bytes: int = STEP_BYTES,
     ) -> None:
         self._step_bytes = step_bytes
-        self._doc: Doc[Array[bytes]] = Doc()
-        self._ledger = Ledger()
+        self._document = Document()
         for client, device in (clients or {}).items():
-            self._ledger.register(client, device)
+            self._document.ledger.register(client, device)
         for data in updates:
-            update = decode_update(data, stored=True)
-            merge(self._doc, data)
-            self._ledger.note(update)
+            self._document.load(data)
+        self._document.verify()
+        self.broken = False
         self._peers: dict[int, Peer] = {}
         self._clients: dict[int, int] = {}  # connection -> client id, once it has said hello
         self._synced: set[int] = set()  # connections that were sent what they lacked
@@ -151,11 +154,22 @@ class Room:
     @property
     def idle(self) -> bool:
         """Nobody is here and nothing is to be stored: the room can be forgotten."""
-        return not self._peers and not self._next and self._under_way is None
+        return not self._peers and self._stored
+
+    @property
+    def to_mend(self) -> bool:
+        """It is broken, and all that it has is stored."""
+        return self.broken and self._stored
 
     def snapshot(self) -> bytes:
         """The whole document, deleted batches without their content, as one update."""
-        return self._doc.get_update()
+        return self._document.export()
+
+    def mend(self, fresh: Room) -> None:
+        """Go on with the document of a room that was loaded after the last commit of this one."""
+        if not self.to_mend:
+            raise ValueError("a room is mended when it is broken and all that it has is stored")
+        self._document, self.broken = fresh._document, False
 
     def join(self, peer: Peer) -> None:
         """Take in a connection; it must say hello first."""
@@ -170,11 +184,13 @@ class Room:
     def receive(self, connection: int, data: bytes) -> list[Effect]:
         """Take one frame; what to do now. A connection that is not here any more is ignored.
 
-        Raises MergeError when the document can no longer be trusted: discard the room.
+        Raises ValueError while it is broken: mend it first.
         """
         peer = self._peers.get(connection)
         if peer is None:
             return []
+        if self.broken:
+            raise ValueError("a broken room hears nobody")
         try:
             frame = decode_frame(data)
             if isinstance(frame, Hello):
@@ -188,8 +204,6 @@ class Room:
                     return self._write(peer, update)
                 case _:
                     raise FrameError(f"a {type(frame).__name__} from a device")
-        except MergeError:
-            raise
         except GapError as error:
             return self._refuse(peer, Close.GAP, str(error))
         except ProtocolError as error:
@@ -220,10 +234,18 @@ class Room:
         """The store does not have it: everybody out, and discard this room."""
         return [Drop(connection, Close.STORE_FAILED, reason) for connection in self._peers]
 
+    @property
+    def _ledger(self) -> Ledger:
+        return self._document.ledger
+
+    @property
+    def _stored(self) -> bool:
+        return not self._next and self._under_way is None
+
     def _answer(self, connection: int, vector: bytes) -> list[Effect]:
         """What somebody with this state vector lacks, or the first part of it."""
         decode_state_vector(vector)
-        data = self._doc.get_update(vector)
+        data = self._document.since(vector)
         if len(data) > self._step_bytes:
             pieces = split(decode_update(data, stored=True), self._step_bytes)
             data = encode_update(next(pieces))
@@ -250,10 +272,10 @@ class Room:
         self._synced.discard(peer.connection)
         account = self._ledger.account(client)
         clock, head = (account.clock, account.head) if account else (0, NO_HASH)
-        welcome = Welcome(CAPABILITIES, client, clock, head)
+        welcome = Welcome(CAPABILITIES, client, clock, head, peer.writer)
         return effects + self._after_commit(
             Send(peer.connection, encode_frame(welcome)),
-            Send(peer.connection, encode_frame(Step1(self._doc.get_state()))),
+            Send(peer.connection, encode_frame(Step1(self._document.state_vector()))),
         )
 
     def _unused(self, device: str) -> int:
@@ -275,23 +297,22 @@ class Room:
         if not peer.writer:
             return self._refuse(peer, Close.READ_ONLY, "this token may only read")
         try:
-            update = self._new_part(decode_update(data), peer.device)
-            for client in update.items:
-                if client not in self._ledger:
-                    self._ledger.register(client, peer.device)
-                    self._next.clients[client] = peer.device
+            update = decode_update(data)
+            owners = self._check(update, peer.device)
+            update = self._new_part(update)
             if update.items or update.deletes:
-                data = encode_update(update)
-                merge(self._doc, data)
-                self._ledger.note(update)
-                self._next.rows.append(Row(peer.device, data))
-                frame = encode_frame(UpdateFrame(data))
+                news = encode_update(update)
+                self._document.merge(news, update, owners)
+                self._next.clients |= owners
+                self._next.rows.append(Row(peer.device, news))
+                frame = encode_frame(UpdateFrame(news))
                 self._next.effects += (
                     Send(other, frame) for other in self._synced if other != peer.connection
                 )
         except GapError:
             raise
-        except UpdateError as error:
+        except (UpdateError, MergeError) as error:
+            self.broken = isinstance(error, MergeError)
             self._next.quarantined.append(Quarantined(peer.device, data, str(error)))
             return self._refuse(peer, Close.REFUSED_UPDATE, str(error))
         client = self._clients[peer.connection]
@@ -301,15 +322,18 @@ class Room:
         waiting.acks[peer.connection] = ack
         return []
 
-    def _new_part(self, update: Update, device: str) -> Update:
-        """The checked update without what is here. Raises GapError, UpdateError."""
+    def _check(self, update: Update, device: str) -> dict[int, str]:
+        """Whether a device may say this; the client ids that it brings. Raises UpdateError, GapError."""
         for client in {*update.items, *update.deletes}:
             if self._ledger.owner(client) not in (None, device):
                 raise UpdateError(f"client {client} belongs to another device")
-        for client, run in update.items.items():
-            if any(item.root not in (None, device) for item in run):
-                raise UpdateError(f"client {client} writes into another device's array")
-        self._ledger.check(update)
+        owners = self._ledger.check(update)
+        if any(owner != device for owner in owners.values()):
+            raise UpdateError("a new client id writes into another device's array")
+        return owners
+
+    def _new_part(self, update: Update) -> Update:
+        """The checked update without what is here. Raises UpdateError if that differs."""
         items: dict[int, list[Item]] = {}
         for client, run in update.items.items():
             known = self._ledger.clock(client)
@@ -319,23 +343,18 @@ class Room:
                 items[client] = fresh
         deletes: Ranges = {}
         if update.deletes:
-            deleted = decode_update(
-                self._doc.get_update(self._doc.get_state()), stored=True
-            ).deletes
+            deleted = self._document.deletes()
             deletes = {
                 client: news
                 for client, ranges in update.deletes.items()
-                if (news := [r for r in ranges if not _covered(r, deleted.get(client, []))])
+                if (news := [r for r in ranges if not covers(deleted.get(client, []), *r)])
             }
         return Update(items, deletes)
 
     def _compare(self, client: int, run: list[Item], known: int) -> None:
         """Refuse other bytes than ours at a clock that is known."""
-        vector = decode_state_vector(self._doc.get_state())
-        vector[client] = run[0].clock
-        ours = decode_update(self._doc.get_update(encode_state_vector(vector)), stored=True)
-        held = _contents(ours.items.get(client, []))
-        for clock, sealed in _contents(run).items():
+        held = contents(self._document.run(client, run[0].clock))
+        for clock, sealed in contents(run).items():
             if clock < known and held.get(clock, sealed) != sealed:
                 raise UpdateError(f"other bytes than before at clock {clock} of client {client}")
 
@@ -355,16 +374,3 @@ class Room:
         self.leave(peer.connection)
         refusal = encode_frame(Refusal(code, is_permanent(code), reason[:200]))
         return [Send(peer.connection, refusal), Drop(peer.connection, code, reason[:100])]
-
-
-def _contents(run: list[Item]) -> dict[int, bytes]:
-    return {
-        item.clock + offset: sealed
-        for item in run
-        for offset, sealed in enumerate(item.contents or ())
-    }
-
-
-def _covered(wanted: tuple[int, int], ranges: list[tuple[int, int]]) -> bool:
-    first, length = wanted
-    return any(start <= first and first + length <= start + size for start, size in ranges)

@@ -16,6 +16,9 @@ starts with an empty document, and whatever its event log has that the hub lacks
 An answer of the hub is bounded. While there is more it comes as Update, and SYNCING asks again for
 what follows; the last one is Step2. Until then the hub broadcasts nothing to this connection.
 
+A hub may welcome a device as a reader. It then receives everything and sends nothing; its own
+events stay in its event log, and its document, until it is welcomed as a writer.
+
 What must be on disk before what is decided here and nowhere else: events of others go to the event
 log before the update that brought them is journalled; an own batch is journalled before it is sent.
 """
@@ -29,7 +32,7 @@ from enum import Enum
 from typing import Final, Protocol
 
 from localmem_protocol.envelope import PoolKey
-from localmem_protocol.errors import FrameError, RefusedError
+from localmem_protocol.errors import FrameError, MergeError, RefusedError, UpdateError
 from localmem_protocol.events import Event
 from localmem_protocol.frames import (
     CAPABILITIES,
@@ -139,7 +142,8 @@ class State(Enum):
 class Session:
     """One device's synchronisation of one pool.
 
-    `problems` are the latest batches that did not open, `unreadable` is how many there were.
+    `problems` are the latest batches that did not open, `unreadable` is how many there were;
+    `writer` is whether the hub takes updates, as it said last.
     """
 
     def __init__(
@@ -149,19 +153,19 @@ class Session:
         self.state = State.OFFLINE
         self.problems: deque[Problem] = deque(maxlen=PROBLEMS_MAX)
         self.unreadable = 0
+        self.writer = True
         self._log = log
         self._journal = journal
         self._array_bytes_max = array_bytes_max
         saved = journal.load()
-        if (
-            saved.position > log.position
-        ):  # an older event log lacks what this journal took for kept
+        replica = self._load(saved)
+        if replica is None:
             journal.reset(0)
-            saved = Saved()
+            saved, replica = Saved(), Replica(pool, log.device)
         self._watermark = saved.watermark
         self._acknowledged = saved.acknowledged
         self._present: set[str] = set()  # own events above the watermark that the document has
-        self.replica = Replica(pool, log.device, saved.client, saved.updates)
+        self.replica = replica
         self._journalled = len(saved.updates)
         self._keep(self.replica.loaded)
 
@@ -176,8 +180,10 @@ class Session:
 
     @property
     def settled(self) -> bool:
-        """Connected, everything received, everything of ours confirmed."""
-        return self.state is State.READY and not self.unacknowledged and not self.unsent()
+        """Connected, everything received, everything of ours confirmed that the hub would take."""
+        if self.state is not State.READY:
+            return False
+        return not self.writer or (not self.unacknowledged and not self.unsent())
 
     def hello(self) -> list[bytes]:
         """Begin a connection: the frames to send first."""
@@ -222,7 +228,9 @@ class Session:
 
         Call it again after each acknowledgement and each new event, until it returns nothing.
         """
-        if self.state is not State.READY or self.unacknowledged >= UNACKNOWLEDGED_MAX:
+        if self.state is not State.READY or not self.writer:
+            return []
+        if self.unacknowledged >= UNACKNOWLEDGED_MAX:
             return []
         events = _batch(self._log.own_events(self._watermark, BATCH_EVENTS_MAX))
         if not events:
@@ -241,10 +249,24 @@ class Session:
             updates.append(evicted)
         return [encode_frame(Update(update)) for update in updates]
 
+    def _load(self, saved: Saved) -> Replica | None:
+        """The replica of what was saved; None if a new incarnation must take its place.
+
+        So it is when the event log is older than the journal and lacks what that took for kept, and
+        when the journal holds what is no document.
+        """
+        if saved.position > self._log.position:
+            return None
+        try:
+            return Replica(self.pool, self._log.device, saved.client, saved.updates)
+        except (UpdateError, MergeError):
+            return None
+
     def _hello(self) -> bytes:
         return encode_frame(Hello(PROTOCOL, CAPABILITIES, self.replica.device, self.replica.client))
 
     def _welcomed(self, welcome: Welcome) -> list[bytes]:
+        self.writer = welcome.writer
         if welcome.client != self.replica.client:
             if welcome.client == 0 or welcome.clock != 0:
                 raise FrameError("a new client id that is in use")
@@ -275,7 +297,8 @@ class Session:
         hub = decode_state_vector(vector)
         clock = min(hub.get(self.replica.client, 0), self.replica.clock)
         self._confirmed(self.replica.client, clock)
-        *parts, last = self.replica.own_part(vector) or [NOTHING]
+        lacking = self.replica.own_part(vector) if self.writer else []
+        *parts, last = lacking or [NOTHING]
         frames = [encode_frame(Update(part)) for part in parts]
         frames += [encode_frame(Step2(last))] if last != NOTHING else []
         if self.state is State.SYNCING:

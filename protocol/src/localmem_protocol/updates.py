@@ -2,31 +2,33 @@
 
 A sealed document holds one root array per device, named by the device id, of opaque binary items.
 That needs a small part of Yjs: items of binary values (as yrs writes them: content "any", every
-value a buffer, neighbours merged into one run), deleted and garbage-collected runs, and a delete
-set. Everything else is refused here, before any byte reaches the CRDT library, because
-applying to a scratch document proves nothing: an update with a missing dependency applies without
-error and is lost at the next compaction, and a mutated one can panic. Layout as in Yjs'
-`UpdateEncoder.js` and `StructStore.js`.
+value a buffer, neighbours merged into one run), deleted runs, and a delete set. Everything else is
+refused here, before any byte reaches the CRDT library, because applying to a scratch document
+proves nothing: an update with a missing dependency applies without error and is lost at the next
+compaction, and a mutated one can panic. Garbage-collected structs too: only nested types leave
+them, and an item that builds on one is collected with it. Layout as in Yjs' `UpdateEncoder.js` and
+`StructStore.js`.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
 from typing import Final
 
 from localmem_protocol.errors import UpdateError
 from localmem_protocol.limits import (
     BATCH_SEALED_BYTES_MAX,
     CLIENTS_MAX,
+    CLOCK_MAX,
     NAME_BYTES_MAX,
     UPDATE_BYTES_MAX,
     UPDATE_STRUCTS_MAX,
 )
-from localmem_protocol.wire import VARUINT_MAX, Reader, varbytes, varuint
+from localmem_protocol.wire import Reader, varbytes, varuint
 
-_GC: Final = 0
 _DELETED: Final = 1
 _ANY: Final = 8
 _BUFFER: Final = 116
@@ -48,9 +50,8 @@ Ranges = dict[int, list[tuple[int, int]]]
 class Item:
     """A run of clocks of one client.
 
-    `contents` are sealed batches, one per clock, or None for a deleted run; `collected` marks a run
-    whose place in the array is gone too. `root` is set when the item names its array itself;
-    otherwise it stands in the array of its origin.
+    `contents` are sealed batches, one per clock, or None for a deleted run. `root` is set when the
+    item names its array itself; otherwise it stands in the array of its origin.
     """
 
     clock: int
@@ -59,7 +60,6 @@ class Item:
     origin: Id | None = None
     right: Id | None = None
     root: str | None = None
-    collected: bool = False
 
     @property
     def end(self) -> int:
@@ -92,19 +92,19 @@ def decode_update(data: bytes, *, stored: bool = False) -> Update:
         raise UpdateError(f"{len(data)} bytes, over the limit of {UPDATE_BYTES_MAX}")
     reader = Reader(data, UpdateError)
     items: dict[int, list[Item]] = {}
-    structs_max = left = VARUINT_MAX if stored else UPDATE_STRUCTS_MAX
+    structs_max = left = CLOCK_MAX if stored else UPDATE_STRUCTS_MAX
     for _ in range(reader.varuint(CLIENTS_MAX)):
         count = reader.varuint(left)
         left -= count
-        client, clock = reader.varuint(), reader.varuint()
+        client, clock = reader.varuint(), reader.varuint(CLOCK_MAX)
         if client in items or count == 0:
             raise UpdateError("a client listed twice, or with nothing")
         run = items[client] = []
         for _ in range(count):
             item = _read_item(reader, clock, structs_max)
             clock = item.end
-            if clock > VARUINT_MAX:
-                raise UpdateError("a clock out of bounds")
+            if clock > CLOCK_MAX:
+                raise UpdateError(f"a clock over the limit of {CLOCK_MAX}")
             run.append(item)
     deletes = _read_ranges(reader, structs_max)
     reader.finish()
@@ -139,7 +139,7 @@ def after(run: list[Item], client: int, clock: int) -> list[Item]:
                 length=item.end - clock,
                 contents=item.contents and item.contents[clock - item.clock :],
                 # The second half of a run follows its first.
-                origin=None if item.collected else (client, clock - 1),
+                origin=(client, clock - 1),
                 root=None,
             )
         kept.append(item)
@@ -154,7 +154,8 @@ def split(update: Update, bytes_max: int) -> Iterator[Update]:
     """
     deletes = {client: list(ranges) for client, ranges in update.deletes.items()}
     piece, size = Update(), 0
-    for client, item in _in_order(update.items):
+    singles = {client: _singles(client, run) for client, run in update.items.items()}
+    for client, item in in_order(singles):
         if size and size + _weight(item) > bytes_max:
             yield replace(piece, deletes=_reached_deletes(deletes, piece, update))
             piece, size = Update(), 0
@@ -163,10 +164,41 @@ def split(update: Update, bytes_max: int) -> Iterator[Update]:
     yield replace(piece, deletes=deletes)
 
 
+def in_order(items: Mapping[int, Iterable[Item]]) -> Iterator[tuple[int, Item]]:
+    """Every client's items, each after those here that it builds on, in n log n steps at most.
+
+    Raises UpdateError for items that wait for each other, or for themselves.
+    """
+    if len(items) == 1:  # nearly always
+        for client, run in items.items():
+            for item in run:
+                _blocker(client, item, {})
+                yield client, item
+        return
+    runs = {client: deque(run) for client, run in items.items()}
+    waiting: dict[int, list[Id]] = {}  # client -> (for which clock of it, who): heaps
+    ready = list(runs)
+    while ready:
+        client = ready.pop()
+        run = runs[client]
+        while run:
+            blocker = _blocker(client, run[0], runs)
+            if blocker is not None:
+                heappush(waiting.setdefault(blocker[0], []), (blocker[1], client))
+                break
+            yield client, run.popleft()
+        held = waiting.get(client, [])
+        while held and (not run or held[0][0] < run[0].clock):
+            ready.append(heappop(held)[1])
+    if any(runs.values()):
+        raise UpdateError("items that wait for each other")
+
+
 def decode_state_vector(data: bytes) -> dict[int, int]:
     """client -> next clock. Raises UpdateError."""
     reader = Reader(data, UpdateError)
-    vector = {reader.varuint(): reader.varuint() for _ in range(reader.varuint(CLIENTS_MAX))}
+    clients = reader.varuint(CLIENTS_MAX)
+    vector = {reader.varuint(): reader.varuint(CLOCK_MAX) for _ in range(clients)}
     reader.finish()
     return vector
 
@@ -182,25 +214,18 @@ def _weight(item: Item) -> int:
     return sum(map(len, item.contents or ())) + 16
 
 
-def _in_order(items: dict[int, list[Item]]) -> Iterator[tuple[int, Item]]:
-    """Single clocks, or deleted runs, of every client, each after what it builds on."""
-    waiting = {client: deque(_singles(client, run)) for client, run in items.items()}
-    while waiting:
-        moved = False
-        for client, run in list(waiting.items()):
-            while run and not any(
-                neighbour is not None
-                and neighbour[0] != client
-                and neighbour[0] in waiting
-                and waiting[neighbour[0]][0].clock <= neighbour[1]
-                for neighbour in (run[0].origin, run[0].right)
-            ):
-                yield client, run.popleft()
-                moved = True
-            if not run:
-                del waiting[client]
-        if not moved:
-            raise UpdateError("items that wait for each other")
+def _blocker(client: int, item: Item, runs: Mapping[int, deque[Item]]) -> Id | None:
+    """What an item builds on that has not had its turn yet."""
+    for neighbour in (item.origin, item.right):
+        if neighbour is None:
+            continue
+        if neighbour[0] == client and neighbour[1] >= item.clock:
+            raise UpdateError(f"client {client} builds on its own future at clock {item.clock}")
+        if neighbour[0] != client:
+            ahead = runs.get(neighbour[0])
+            if ahead and ahead[0].clock <= neighbour[1]:
+                return neighbour
+    return None
 
 
 def _singles(client: int, run: list[Item]) -> Iterator[Item]:
@@ -234,7 +259,7 @@ def _reached_deletes(deletes: Ranges, piece: Update, whole: Update) -> Ranges:
     """Take out of `deletes` what this piece reaches."""
     reached: Ranges = {}
     for client in list(deletes):
-        end = VARUINT_MAX
+        end = CLOCK_MAX
         if client in whole.items:
             run = piece.items.get(client)
             end = run[-1].end if run else 0
@@ -250,8 +275,6 @@ def _reached_deletes(deletes: Ranges, piece: Update, whole: Update) -> Ranges:
 def _read_item(reader: Reader, clock: int, structs_max: int) -> Item:
     info = reader.byte()
     kind = info & 0x1F
-    if kind == _GC and info == _GC:
-        return Item(clock, _length(reader), None, collected=True)
     if kind not in (_DELETED, _ANY) or info & _HAS_PARENT_KEY:
         raise UpdateError(f"a struct of kind {info:#04x}, which a sealed room does not hold")
     origin = _read_id(reader) if info & _HAS_ORIGIN else None
@@ -273,7 +296,7 @@ def _read_buffer(reader: Reader) -> bytes:
     return reader.varbytes(BATCH_SEALED_BYTES_MAX)
 
 
-def _length(reader: Reader, most: int = VARUINT_MAX) -> int:
+def _length(reader: Reader, most: int = CLOCK_MAX) -> int:
     length = reader.varuint(most)
     if length == 0:
         raise UpdateError("an empty run")
@@ -281,7 +304,7 @@ def _length(reader: Reader, most: int = VARUINT_MAX) -> int:
 
 
 def _read_id(reader: Reader) -> Id:
-    return (reader.varuint(), reader.varuint())
+    return (reader.varuint(), reader.varuint(CLOCK_MAX))
 
 
 def _read_ranges(reader: Reader, left: int) -> Ranges:
@@ -291,13 +314,11 @@ def _read_ranges(reader: Reader, left: int) -> Ranges:
         left -= count
         if client in found:
             raise UpdateError("a client listed twice among the deletes")
-        found[client] = [(reader.varuint(), _length(reader)) for _ in range(count)]
+        found[client] = [(reader.varuint(CLOCK_MAX), _length(reader)) for _ in range(count)]
     return found
 
 
 def _item_bytes(item: Item) -> bytes:
-    if item.collected:
-        return bytes([_GC]) + varuint(item.length)
     info = _DELETED if item.contents is None else _ANY
     place = b""
     for flag, neighbour in ((_HAS_ORIGIN, item.origin), (_HAS_RIGHT_ORIGIN, item.right)):

@@ -13,6 +13,8 @@ VARUINT_MAX = 2**53 - 1
 
 def varuint(value: int) -> bytes:
     """`value` as a varuint."""
+    if value < 0x80:  # most are
+        return bytes((value,))
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -53,15 +55,14 @@ class Reader:
 
     def varuint(self, most: int = VARUINT_MAX) -> int:
         """The next varuint, refused above `most`."""
-        value = shift = 0
-        while True:
-            byte = self.byte()
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                break
-            shift += 7
+        byte = self.byte()
+        value, shift = byte & 0x7F, 7
+        while byte >= 0x80:
             if shift > 63:
                 raise self.error("a number of more than 64 bits")
+            byte = self.byte()
+            value |= (byte & 0x7F) << shift
+            shift += 7
         if value > most:
             raise self.error(f"{value} is over the limit of {most}")
         return value

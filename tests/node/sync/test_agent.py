@@ -72,7 +72,7 @@ class Node:
             WebSocketTransport(hub),
             SystemClock(),
             SystemRandom(),
-            hub=hub.url,
+            hub=hub,
         )
         await agent.start()
         try:
@@ -116,6 +116,7 @@ async def test_what_was_recorded_offline_follows_when_the_hub_is_there(
         status = await agent.sync_now(WAIT_S)
         assert not status["settled"]
         assert "cannot be reached" in status["error"]
+        assert "tried again by itself; check hub.url" in status["error"]
     hub.start()
     async with one.running() as agent, two.running() as other:
         assert (await agent.sync_now(WAIT_S))["settled"]
@@ -150,10 +151,31 @@ async def test_a_wrong_token_is_said_and_not_tried_again_and_again(hub: HubProce
         status = await agent.sync_now(WAIT_S)
         assert not status["settled"]
         assert "4401" in status["error"]
+        assert "`localmem-hub token create --pool team`" in status["error"]
         refused = RefusedError(Close.BAD_TOKEN, permanent=True, reason="no")
         assert agent._delay_s(refused, failures=1) == RETRY_REFUSED_S
         assert agent._delay_s(SyncError("lost"), failures=0) <= RETRY_FIRST_S
         assert agent._delay_s(SyncError("lost"), failures=99) <= RETRY_MAX_S
+
+
+async def test_a_reading_token_brings_what_others_wrote_and_keeps_ours_until_it_may_write(
+    hub: HubProcess,
+) -> None:
+    one, two = Node(hub, ONE), Node(hub, TWO, hub.token("team", role="reader"))
+    theirs, ours = one.log.happen("theirs"), two.log.happen("ours")
+    async with one.running() as agent:
+        assert (await agent.sync_now(WAIT_S))["settled"]
+        async with two.running() as reader:
+            status = await reader.sync_now(WAIT_S)
+            assert (status["settled"], status["read_only"], status["error"]) == (True, True, None)
+            later = one.log.happen("later")
+            await until(lambda: {theirs.id, later.id} <= two.log.events.keys())
+        assert ours.id not in one.log.events
+        two.token = hub.token("team")
+        async with two.running() as writer:
+            status = await writer.sync_now(WAIT_S)
+            assert (status["settled"], status["read_only"]) == (True, False)
+            await until(lambda: ours.id in one.log.events)
 
 
 async def test_another_pool_key_is_counted_as_unreadable_and_harms_nobody(hub: HubProcess) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from localmem_node.config import load_settings
 from localmem_node.errors import ConfigError
-from localmem_node.sync.setup import join
+from localmem_node.sync.setup import join, replace_token
 from localmem_node.sync.transport import sync_url
 from localmem_node.system import SystemRandom
 
@@ -59,6 +59,30 @@ def test_a_hub_that_is_set_up_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="set up already"):
         join_at(tmp_path, url="wss://other.example.org")
     assert (tmp_path / "config.toml").read_bytes() == before
+
+
+def test_a_token_is_replaced_where_it_is_and_nothing_else_changes(tmp_path: Path) -> None:
+    join_at(tmp_path, key=KEY)
+    before = (tmp_path / "config.toml").read_bytes()
+    replaced = replace_token(load_settings(environment(tmp_path)), "lmt_c_d")
+    assert replaced == tmp_path / "hub.token"
+    assert replaced.stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "config.toml").read_bytes() == before
+    hub = load_settings(environment(tmp_path)).hub
+    assert hub is not None
+    assert (hub.token, hub.pool_key) == ("lmt_c_d", bytes.fromhex(KEY))
+
+
+def test_a_token_that_is_in_no_file_is_not_replaced(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no hub is set up"):
+        replace_token(load_settings(environment(tmp_path)), "lmt_c_d")
+    join_at(tmp_path, key=KEY)
+    elsewhere = environment(tmp_path) | {"LOCALMEM_HUB_TOKEN": "lmt_e_f"}
+    with pytest.raises(ConfigError, match=r"hub\.token: is in no file"):
+        replace_token(load_settings(elsewhere), "lmt_c_d")
+    with pytest.raises(ConfigError, match="token: must be one word"):
+        replace_token(load_settings(environment(tmp_path)), "two words")
+    assert (tmp_path / "hub.token").read_text() == "lmt_a_b\n"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from datetime import datetime
 from typing import Any
 
@@ -43,30 +44,41 @@ def sync(context: click.Context, wait_s: float, as_json: bool) -> None:
 
 
 @sync.command()
-@click.option("--hub", "url", required=True, metavar="URL", help="Such as wss://hub.example.org.")
-@click.option("--pool", required=True, help="The pool's name at that hub.")
+@click.option("--hub", "url", metavar="URL", help="Such as wss://hub.example.org.")
+@click.option("--pool", help="The pool's name at that hub.")
 @click.option(
     "--key",
     metavar="KEY|-",
     help="The pool's key, as another device showed it; '-' asks. Without it a new one is made.",
 )
+@click.option("--replace", is_flag=True, help="Only take a new token for the hub that is set up.")
 @json_option
-def setup(url: str, pool: str, key: str | None, as_json: bool) -> None:
+def setup(url: str | None, pool: str | None, key: str | None, replace: bool, as_json: bool) -> None:
     """Join a pool. The token is taken from LOCALMEM_HUB_TOKEN, or asked for.
 
     Token and key go into private files beside config.toml.
     """
-    from localmem_node.sync.setup import join
+    from localmem_node.sync.setup import join, replace_token
     from localmem_node.system import SystemRandom
 
+    if replace and (url or pool or key):
+        raise click.UsageError("--replace changes the token alone: leave --hub, --pool, --key out")
     environment = dict(os.environ)
     token = environment.pop("LOCALMEM_HUB_TOKEN", None)
-    token = token or click.prompt("Token", hide_input=True, err=True)
-    if key == "-":
-        key = click.prompt("Pool key", hide_input=True, err=True)
-    joined = join(
-        load_settings(environment), url=url, pool=pool, token=token, key=key, random=SystemRandom()
-    )
+    settings = load_settings(environment)
+    if replace:
+        path = replace_token(settings, token or _ask_token())
+        DaemonClient(environment, start=False).stop()  # the next command starts it with the token
+        if as_json:
+            print_json({"token_file": str(path)})
+        else:
+            click.echo(f"{path} has the token; try: localmem sync")
+        return
+    if url is None or pool is None:
+        raise click.UsageError("give --hub and --pool")
+    token = token or _ask_token()
+    key = _ask_key() if key == "-" else key
+    joined = join(settings, url=url, pool=pool, token=token, key=key, random=SystemRandom())
     DaemonClient(environment, start=False).stop()  # the next command starts it with the hub
     if as_json:
         print_json({"config": str(joined.config), "key": joined.key})
@@ -77,12 +89,29 @@ def setup(url: str, pool: str, key: str | None, as_json: bool) -> None:
         click.echo(f"  {joined.key}")
 
 
+def _ask_token() -> str:
+    if not sys.stdin.isatty():
+        raise click.UsageError("no terminal to ask for the token at: set LOCALMEM_HUB_TOKEN to it")
+    answer: str = click.prompt("Token", hide_input=True, err=True)
+    return answer
+
+
+def _ask_key() -> str:
+    """The pool's key: from the terminal, or a line of standard input where there is none."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().strip()
+    answer: str = click.prompt("Pool key", hide_input=True, err=True)
+    return answer
+
+
 def _lines(status: dict[str, Any]) -> dict[str, object]:
     when = datetime.fromtimestamp(status["settled_ms"] / 1000).astimezone()
     lines: dict[str, object] = {
         "in sync": f"with pool {status['pool']} at {status['hub']}, {when:%H:%M:%S}",
         "bytes": f"{status['bytes_sent']} sent, {status['bytes_received']} received",
     }
+    if status["read_only"]:
+        lines["read only"] = "this token may only read; what is recorded here stays here"
     if status["unreadable"]:
         lines["unreadable"] = f"{status['unreadable']} batches: another pool key, or altered"
     return lines

@@ -56,7 +56,7 @@ class KeyringStore:
 
     def get(self, salt: bytes) -> bytes:
         """The store's key. Raises KeyUnavailable: no keychain, locked, or no such entry."""
-        backend = _keychain()
+        backend = keychain()
         try:
             text = backend.get_password(self._service, salt.hex())
         except Exception as error:
@@ -71,7 +71,7 @@ class KeyringStore:
     def create(self, salt: bytes) -> bytes:
         """A new key, kept under the store's salt. Raises KeyUnavailable."""
         key = self._random.token_bytes(KEY_BYTES)
-        backend = _keychain()
+        backend = keychain()
         try:
             backend.set_password(self._service, salt.hex(), key.hex())
         except Exception as error:
@@ -83,7 +83,7 @@ class KeyringStore:
     def discard(self, salt: bytes) -> None:
         """Remove the entry, if the keychain lets us; without it the key is gone."""
         with contextlib.suppress(Exception):
-            _keychain().delete_password(self._service, salt.hex())
+            keychain().delete_password(self._service, salt.hex())
 
 
 class PassphraseStore:
@@ -240,7 +240,7 @@ def mode_of(keystore: KeyStore) -> int:
     return KEY_FILE if isinstance(keystore, KeyFileStore) else OTHER
 
 
-def _keychain() -> KeyringBackend:
+def keychain() -> KeyringBackend:
     """The keychain in use, unless it is none or keeps passwords in the clear."""
     import keyring  # 60 ms that a passphrase or key file need not pay
     from keyring.backends.chainer import ChainerBackend

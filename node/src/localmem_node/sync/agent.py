@@ -16,7 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
+from localmem_node.config import HubSettings
 from localmem_node.errors import NodeError, SyncError
+from localmem_node.sync.remedy import remedy
 from localmem_node.sync.transport import Connection, Transport
 from localmem_protocol.envelope import PoolKey
 from localmem_protocol.errors import ProtocolError, RefusedError
@@ -63,7 +65,7 @@ class SyncAgent:
         clock: Clock,
         random: Random,
         *,
-        hub: str,
+        hub: HubSettings,
     ) -> None:
         self._pool = pool
         self._source = source
@@ -112,13 +114,14 @@ class SyncAgent:
         current, connection = self._session, self._connection
         sent, received = self._bytes
         return {
-            "hub": self._hub,
+            "hub": self._hub.url,
             "pool": self._pool.pool,
             "state": current.state.value if current else State.OFFLINE.value,
             "settled": self._settled,
             "settled_ms": self._settled_ms,
             "unacknowledged": current.unacknowledged if current else None,
             "unreadable": current.unreadable if current else 0,
+            "read_only": current is not None and not current.writer,
             "bytes_sent": sent + (connection.sent if connection else 0),
             "bytes_received": received + (connection.received if connection else 0),
             "error": self._error,
@@ -149,7 +152,7 @@ class SyncAgent:
                     self._session = None  # it may be ahead of its journal: read that again
                 failures = 0 if self._settled_in_connection else failures + 1
                 delay_s = self._delay_s(error, failures)
-                await self._failed(str(error))
+                await self._failed("; ".join(filter(None, (str(error), remedy(error, self._hub)))))
                 logger.info("not in sync: %s; next try in %.0f s", error, delay_s)
                 await self._rest(delay_s)
             except Exception as error:

@@ -49,7 +49,7 @@ def extend(
             WebSocketTransport(hub),
             clock,
             random,
-            hub=hub.url,
+            hub=hub,
         )
 
     async def sync(request: Request) -> Response:

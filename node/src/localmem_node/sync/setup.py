@@ -43,10 +43,10 @@ def join(
     sync_url(url, pool)
     if settings.hub is not None:
         raise ConfigError(
-            f"a hub is set up already ({settings.hub.url}); edit [hub] in {settings.config_path}"
+            f"a hub is set up already ({settings.hub.url}); for a new token add --replace, "
+            f"for another hub edit [hub] in {settings.config_path}"
         )
-    if not token or not token.isprintable() or " " in token:
-        raise ConfigError("token: must be one word; make one with: localmem-hub token create")
+    _check_token(token)
     secret = decode_key(key, "key") if key is not None else random.token_bytes(KEY_BYTES)
     text = base64.urlsafe_b64encode(secret).decode()
     folder = private_directory(settings.config_dir)
@@ -54,6 +54,28 @@ def join(
     write_private(folder / KEY_FILE, text.encode() + b"\n")
     _append(settings.config_path, _section(url, pool))
     return Joined(settings.config_path, text if key is None else None)
+
+
+def replace_token(settings: Settings, token: str) -> Path:
+    """Put a token in the place of the one that is used; the file that it is in.
+
+    Raises ConfigError for a wrong one, when no hub is set up, and when it is in no file of its own.
+    """
+    if settings.hub is None:
+        raise ConfigError("no hub is set up, so there is no token to replace; leave --replace out")
+    if settings.hub.token_file is None:
+        raise ConfigError(
+            f"hub.token: is in no file of its own; change it in {settings.config_path}, or in "
+            "LOCALMEM_HUB_TOKEN, wherever it is set"
+        )
+    _check_token(token)
+    write_private(settings.hub.token_file, token.encode() + b"\n")
+    return settings.hub.token_file
+
+
+def _check_token(token: str) -> None:
+    if not token or not token.isprintable() or " " in token:
+        raise ConfigError("token: must be one word; make one with: localmem-hub token create")
 
 
 def _section(url: str, pool: str) -> str:

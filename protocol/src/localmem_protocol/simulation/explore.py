@@ -60,6 +60,7 @@ def explore(seed: int, *, devices: int = 3, steps: int = 200) -> str:
         (chance.below(3), world.crash_hub),
         (chance.below(3), world.hub.compact),
         (chance.below(3), world.fail_commit),
+        (chance.below(3), lambda: world.give_role(anyone(), writer=upwards())),
         (chance.below(3), lambda: world.save_image(anyone())),
         (chance.below(4), lambda: world.roll_back(anyone(), journal_too=upwards())),
     ]

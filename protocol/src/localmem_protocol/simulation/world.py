@@ -5,8 +5,8 @@ every step is chosen by the caller: Hypothesis in the tests, a seed in `explore`
 keeps is what was durable: a device's event log and journal, the hub's committed rows.
 
 `check` raises InvariantError when an acknowledgement was given for what the hub does not have, or
-when a refusal hit an honest device; `settle` brings everybody together and then demands that all
-devices hold the same document, and the same events in the same order. (In a world whose arrays are
+when a refusal hit an honest device; `settle` makes everybody a writer, brings them together and then
+demands that all devices hold the same document, and the same events in the same order. (In a world whose arrays are
 too small for what happens, a device that was away misses what was evicted meanwhile: there, the
 same order of what they share.)
 """
@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from localmem_protocol.envelope import PoolKey
 from localmem_protocol.errors import ProtocolError
 from localmem_protocol.events import Event
-from localmem_protocol.frames import Ack, decode_frame
+from localmem_protocol.frames import Ack, Close, Refusal, decode_frame
 from localmem_protocol.limits import STEP_BYTES
 from localmem_protocol.room import Drop, Effect, Peer, Quarantined, Room
 from localmem_protocol.session import ARRAY_BYTES_MAX, Session
@@ -50,6 +50,7 @@ class Device:
     journal: MemoryJournal
     session: Session
     skew_ms: int = 0
+    writer: bool = True
     link: Link | None = None
     acknowledged: dict[int, int] = field(default_factory=dict)
     image: tuple[MemoryLog, MemoryJournal] | None = None
@@ -150,7 +151,7 @@ class World:
             self._connections += 1
             device.link = Link(self._connections)
             self.hub.links[self._connections] = device.link
-            self.hub.room.join(Peer(self._connections, device.log.device))
+            self.hub.room.join(Peer(self._connections, device.log.device, device.writer))
             self._send(device, device.session.hello)
 
     def cut(self, index: int) -> None:
@@ -161,6 +162,11 @@ class World:
             self.hub.links.pop(device.link.connection, None)
             device.link = None
             device.session.disconnect()
+
+    def give_role(self, index: int, *, writer: bool) -> None:
+        """A device gets another token."""
+        self.cut(index)
+        self.devices[index].writer = writer
 
     def crash(self, index: int) -> None:
         """A device's process dies and starts again."""
@@ -208,7 +214,7 @@ class World:
             self._notice_drops()
             return False
         data = device.link.down.popleft()
-        self._note_ack(device, data)
+        self._note(device, data)
         self._send(device, lambda: device.session.receive(data))
         self._send(device, device.session.upload)
         return True
@@ -230,7 +236,15 @@ class World:
         self._notice_drops()
 
     def settle(self) -> None:
-        """Connect everybody, let everything arrive, and demand that all agree."""
+        """Let everybody write, let everything arrive, and demand that all agree."""
+        for index, device in enumerate(self.devices):
+            if not device.writer:
+                self.give_role(index, writer=True)
+        self.rest()
+        self._agree()
+
+    def rest(self) -> None:
+        """Connect everybody, and let everything arrive."""
         for _ in range(1000 * len(self.devices)):
             for index in range(len(self.devices)):
                 self.connect(index)
@@ -239,7 +253,6 @@ class World:
         else:
             raise InvariantError("the world does not come to rest")
         self.check()
-        self._agree()
 
     def check(self) -> None:
         """What must hold at any time."""
@@ -309,8 +322,10 @@ class World:
         except ProtocolError:
             self.cut(self.devices.index(device))
 
-    def _note_ack(self, device: Device, data: bytes) -> None:
+    def _note(self, device: Device, data: bytes) -> None:
         frame = decode_frame(data)
+        if isinstance(frame, Refusal) and frame.code == Close.READ_ONLY:
+            raise InvariantError("a reader sent an update")
         if isinstance(frame, Ack):
             known = device.acknowledged.get(frame.client, 0)
             device.acknowledged[frame.client] = max(known, frame.clock)
