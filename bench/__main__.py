@@ -14,6 +14,7 @@ BENCHMARKS: Final = {
     "hub": ("bench.hub", "updates that a hub merges, stores and passes on"),
     "latency": ("bench.latency", "a warm query through the socket, against its encoding alone"),
     "search": ("bench.search_time", "time of a search, without encoding the query"),
+    "store": ("bench.store", "events that a ring file holds, time of an append and of opening"),
 }
 """Name: the module, whose `main(arguments)` runs it, and what it measures."""
 
