@@ -31,3 +31,27 @@ def daemon(home: Path, **more: str) -> Iterator[DaemonClient]:
             yield client
         finally:
             client.stop()
+
+
+def daemons_of(home: Path) -> list[int]:
+    """Every daemon process whose home this is, from the first moment on."""
+    mine = f"LOCALMEM_HOME={home}\0".encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"localmem_node.daemon\0" not in (process / "cmdline").read_bytes():
+                continue
+            if mine in (process / "environ").read_bytes() and is_alive(int(process.name)):
+                found.append(int(process.name))
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs (a zombie does not)."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"

@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from bench.daemons import daemons_of as daemons_of
+from bench.daemons import is_alive as is_alive
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("protocol/src", "node/src", "models/minilm/src")
@@ -54,15 +56,6 @@ def answer(done: subprocess.CompletedProcess[bytes]) -> dict[str, Any]:
     return parsed
 
 
-def is_alive(pid: int) -> bool:
-    """Whether a process runs (a zombie does not)."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
-
-
 def children(pid: int) -> list[int]:
     """The processes whose parent is this one."""
     found = []
@@ -73,19 +66,4 @@ def children(pid: int) -> list[int]:
             continue
         if int(fields[1]) == pid:
             found.append(int(stat.parent.name))
-    return found
-
-
-def daemons_of(home: Path) -> Sequence[int]:
-    """Every daemon process whose home this is."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            arguments = (process / "cmdline").read_bytes()
-            variables = (process / "environ").read_bytes()
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue
-        mine = f"LOCALMEM_HOME={home}\0".encode() in variables
-        if mine and b"localmem_node.daemon\0" in arguments and is_alive(int(process.name)):
-            found.append(int(process.name))
     return found
