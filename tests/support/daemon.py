@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -66,4 +68,27 @@ def children(pid: int) -> list[int]:
             continue
         if int(fields[1]) == pid:
             found.append(int(stat.parent.name))
+    return found
+
+
+def left_behind(home: Path) -> list[str]:
+    """What of this home's is still alive: daemons, and sockets by the kernel's own list."""
+    sockets = Path("/proc/net/unix").read_text().splitlines()
+    return [f"process {pid}" for pid in daemons_of(home)] + [
+        line for line in sockets if str(home) in line
+    ]
+
+
+def listens(port: int) -> bool:
+    """Whether something takes connections at this port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def open_sockets(pid: int) -> int:
+    """Sockets that a process holds."""
+    found = 0
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found += os.readlink(descriptor).startswith("socket:")
     return found

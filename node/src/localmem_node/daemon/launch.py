@@ -48,9 +48,20 @@ def launch(
         time.sleep(0.02)
     try:
         if not is_running():
-            _start(settings, environment)
+            _start_or_join(settings, environment, is_running)
     finally:
         os.close(lock)
+
+
+def _start_or_join(
+    settings: Settings, environment: Mapping[str, str], is_running: Callable[[], bool]
+) -> None:
+    try:
+        _start(settings, environment)
+    except DaemonError:
+        # A client that was killed may have left one that was still starting, and ours made way.
+        if not is_running():
+            raise
 
 
 def _start(settings: Settings, environment: Mapping[str, str]) -> None:
