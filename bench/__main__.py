@@ -14,6 +14,7 @@ BENCHMARKS: Final = {
     "git": ("bench.git_hunks", "commit subjects against the hunks of their commits"),
     "hub": ("bench.hub", "updates that a hub merges, stores and passes on"),
     "latency": ("bench.latency", "a warm query through the socket, against its encoding alone"),
+    "memory": ("bench.memory", "memory of a daemon that goes on recording"),
     "search": ("bench.search_time", "time of a search, without encoding the query"),
     "store": ("bench.store", "events that a ring file holds, time of an append and of opening"),
 }

@@ -233,6 +233,8 @@ class Engine:
         self._background.push([ordinal for ordinal, _ in written.events])
 
     def _forget(self, ordinals: Sequence[int]) -> None:
+        if ordinals:
+            self._background.forget(ordinals)
         with self._state:
             for ordinal in ordinals:
                 slot = self._catalogue.remove(ordinal)

@@ -119,6 +119,7 @@ class LexicalIndex:
             if not postings:
                 del self._numbers[self._terms[number]]
                 self._terms[number] = ""
+                self._postings[number] = array("Q")  # an emptied one keeps the room that it had
                 self._free.append(number)
         self._totals -= self._lengths[:, slot]
         self._lengths[:, slot] = 0
