@@ -10,10 +10,13 @@ from typing import Final
 from localmem_node.errors import NodeError
 
 BENCHMARKS: Final = {
+    "crash": ("bench.crash", "clients hammering a daemon that is killed again and again"),
     "git": ("bench.git_hunks", "commit subjects against the hunks of their commits"),
     "hub": ("bench.hub", "updates that a hub merges, stores and passes on"),
     "latency": ("bench.latency", "a warm query through the socket, against its encoding alone"),
+    "memory": ("bench.memory", "memory of a daemon that goes on recording"),
     "search": ("bench.search_time", "time of a search, without encoding the query"),
+    "store": ("bench.store", "events that a ring file holds, time of an append and of opening"),
 }
 """Name: the module, whose `main(arguments)` runs it, and what it measures."""
 

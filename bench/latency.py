@@ -11,19 +11,17 @@ the processor's cache before every call.)
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 
+from bench.daemons import daemon
 from bench.report import print_json, print_progress, print_table
 from bench.search_time import QUERY_WORDS, SEED, pieces
 from localmem_node.client import DaemonClient
@@ -117,20 +115,3 @@ def fields(event: Event) -> dict[str, Any]:
     names = msgspec.structs.fields(Draft)
     draft = Draft(**{field.name: getattr(event, field.name) for field in names})
     return dict(msgspec.to_builtins(draft))
-
-
-@contextmanager
-def daemon(home: Path) -> Iterator[DaemonClient]:
-    """A client of a daemon of its own, which is stopped afterwards."""
-    environment = {name: value for name, value in os.environ.items() if "LOCALMEM" not in name}
-    environment |= {
-        "LOCALMEM_HOME": str(home),
-        "LOCALMEM_PASSPHRASE": "benchmark",
-        # What this process can import the daemon can, too: a checkout need not be installed.
-        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
-    }
-    with DaemonClient(environment) as client:
-        try:
-            yield client
-        finally:
-            client.stop()

@@ -51,7 +51,7 @@ def measure(size: int) -> dict[str, float]:
     chance = np.random.default_rng(SEED)
     events = list(pieces(size + QUERIES))
     index = SearchIndex(DIMENSIONS)
-    vectors = _directions(size + QUERIES, chance)
+    vectors = directions(size + QUERIES, chance)
     began = time.perf_counter()
     for slot, event in enumerate(events[:size]):
         index.add(slot, event)
@@ -110,7 +110,8 @@ def _query(event: Event, chance: np.random.Generator) -> str:
     return " ".join(chance.choice(words, size=QUERY_WORDS))
 
 
-def _directions(count: int, chance: np.random.Generator) -> npt.NDArray[np.float32]:
+def directions(count: int, chance: np.random.Generator) -> npt.NDArray[np.float32]:
+    """`count` random unit vectors."""
     vectors = chance.standard_normal((count, DIMENSIONS), dtype=np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors

@@ -333,6 +333,21 @@ def test_evicted_events_are_not_found_and_index_and_store_agree(path: Path) -> N
     engine.close()
 
 
+def test_evicted_events_no_longer_wait_for_a_vector(path: Path) -> None:
+    encoder = GatedEncoder()
+    engine = open_node(path, size=16 * 1024, encoder=encoder)
+    for n in range(400):
+        engine.record([draft(snippet=f"value_{n} " * 9)])
+    assert encoder.asked.wait(60)
+    status = engine.status()
+    busy = background.BATCH_TEXTS  # at most: they were being encoded when they were evicted
+    assert 0 < status["encoder"]["waiting"] <= status["events"] + busy < 400
+    encoder.gate.set()
+    engine.drain()
+    assert engine.status()["encoder"]["waiting"] == 0
+    engine.close()
+
+
 def test_an_event_too_large_for_the_ring_is_refused_and_the_others_are_kept(path: Path) -> None:
     engine = open_node(path, size=10 * 1024)
     noise = SeededRandom(1).token_bytes(30_000).hex()
@@ -505,4 +520,23 @@ def test_the_background_waits_while_a_query_is_answered(monkeypatch: pytest.Monk
         assert encoder.encoded == []
     thread.drain()
     assert sorted(kept) == [1, 2, 3]
+    thread.close()
+
+
+def test_the_background_goes_on_after_all_that_it_waited_for_has_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(background, "COURTESY_S", 60)
+    encoder = HashingEncoder()
+    thread = background.BackgroundEncoder(encoder, str, lambda vectors, last: None)
+    with thread.yielding():
+        thread.start([1, 2])
+        while not thread._waits_for_queries:
+            pass
+        thread.forget([1, 2, 3])
+        assert thread.pending == 0
+    thread.drain()
+    thread.push([4])
+    thread.drain()
+    assert encoder.encoded == ["4"]
     thread.close()

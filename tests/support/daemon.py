@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from bench.daemons import daemons_of as daemons_of
+from bench.daemons import is_alive as is_alive
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("protocol/src", "node/src", "models/minilm/src")
@@ -54,15 +58,6 @@ def answer(done: subprocess.CompletedProcess[bytes]) -> dict[str, Any]:
     return parsed
 
 
-def is_alive(pid: int) -> bool:
-    """Whether a process runs (a zombie does not)."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
-
-
 def children(pid: int) -> list[int]:
     """The processes whose parent is this one."""
     found = []
@@ -76,16 +71,24 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def daemons_of(home: Path) -> Sequence[int]:
-    """Every daemon process whose home this is."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            arguments = (process / "cmdline").read_bytes()
-            variables = (process / "environ").read_bytes()
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue
-        mine = f"LOCALMEM_HOME={home}\0".encode() in variables
-        if mine and b"localmem_node.daemon\0" in arguments and is_alive(int(process.name)):
-            found.append(int(process.name))
+def left_behind(home: Path) -> list[str]:
+    """What of this home's is still alive: daemons, and sockets by the kernel's own list."""
+    sockets = Path("/proc/net/unix").read_text().splitlines()
+    return [f"process {pid}" for pid in daemons_of(home)] + [
+        line for line in sockets if str(home) in line
+    ]
+
+
+def listens(port: int) -> bool:
+    """Whether something takes connections at this port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def open_sockets(pid: int) -> int:
+    """Sockets that a process holds."""
+    found = 0
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found += os.readlink(descriptor).startswith("socket:")
     return found

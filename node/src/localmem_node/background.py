@@ -48,7 +48,7 @@ class BackgroundEncoder:
         self._text_of = text_of
         self._keep = keep
         self._changed = Condition()
-        self._pending: list[int] = []
+        self._pending: dict[int, None] = {}  # as an ordered set: the newest last
         self._queries = 0
         self._waits_for_queries = False
         self._busy = 0
@@ -58,14 +58,23 @@ class BackgroundEncoder:
 
     def start(self, ordinals: Iterable[int]) -> None:
         """Begin, with events that were left without a vector, oldest first."""
-        self._pending.extend(ordinals)
+        self._pending.update(dict.fromkeys(ordinals))
         self._thread.start()
 
     def push(self, ordinals: Iterable[int]) -> None:
         """Queue events, oldest first."""
         with self._changed:
-            self._pending.extend(ordinals)
+            self._pending.update(dict.fromkeys(ordinals))
             self._changed.notify_all()
+
+    def forget(self, ordinals: Iterable[int]) -> None:
+        """Events that are gone; without this a ring that wraps faster than it is encoded would queue
+        them for ever.
+        """
+        with self._changed:
+            for ordinal in ordinals:
+                self._pending.pop(ordinal, None)
+            self._changed.notify_all()  # `drain` may have waited for them
 
     @property
     def pending(self) -> int:
@@ -118,16 +127,19 @@ class BackgroundEncoder:
     def _next(self) -> list[int]:
         """The next batch; empty when closing."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closing or (self._pending and not self.problem))
-            self._waits_for_queries = True
-            self._changed.wait_for(lambda: self._closing or not self._queries, COURTESY_S)
-            self._waits_for_queries = False
-            if self._closing:
-                return []
-            batch = self._pending[-BATCH_TEXTS:]
-            del self._pending[-BATCH_TEXTS:]
-            self._busy = len(batch)
-            return batch
+            while True:
+                self._changed.wait_for(
+                    lambda: self._closing or (self._pending and not self.problem)
+                )
+                self._waits_for_queries = True
+                self._changed.wait_for(lambda: self._closing or not self._queries, COURTESY_S)
+                self._waits_for_queries = False
+                if self._closing:
+                    return []
+                count = min(BATCH_TEXTS, len(self._pending))
+                self._busy = count
+                if count:  # what was pending may have been forgotten meanwhile
+                    return [self._pending.popitem()[0] for _ in range(count)][::-1]
 
     def _encode(self, batch: Sequence[int]) -> None:
         texts = {ordinal: self._text_of(ordinal) for ordinal in batch}

@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from threading import Lock
 from types import TracebackType
 from typing import Any, Final, Self
@@ -20,10 +22,10 @@ import msgspec
 
 from localmem_node.config import Settings, load_settings
 from localmem_node.daemon.launch import launch
-from localmem_node.daemon.state import DaemonState, daemon_lock_path, read_state
+from localmem_node.daemon.state import DaemonState, daemon_lock_path, read_state, state_path
 from localmem_node.errors import DaemonError, NodeError
 from localmem_node.exchange import exchange
-from localmem_node.files import try_lock
+from localmem_node.files import lock_owner, try_lock
 from localmem_node.problems import raise_problem
 from localmem_node.system import SystemClock
 
@@ -118,18 +120,41 @@ class DaemonClient:
             return self._connected()[1]
 
     def stop(self) -> bool:
-        """Stop the daemon and wait until it is gone; False if none was running."""
-        if self.running() is None:
+        """Stop the daemon and wait until it is gone; False if none was running.
+
+        What one that was killed has left behind is removed.
+        """
+        lock = daemon_lock_path(self.settings)
+        if self.running() is not None:
+            with contextlib.suppress(DaemonError):  # it went away by itself: the lock tells
+                self._call("POST", "/v1/stop", None, repeatable=False, start=False)
+            self.close()
+        elif not self._stop_unreachable(lock):
             return False
-        with contextlib.suppress(ConnectionError):
-            self._call("POST", "/v1/stop", None, repeatable=False, start=False)
-        self.close()
         deadline = _CLOCK.monotonic_s() + STOP_S
-        while (lock := try_lock(daemon_lock_path(self.settings))) is None:
+        while (descriptor := try_lock(lock)) is None:
             if _CLOCK.monotonic_s() > deadline:
                 raise DaemonError(f"the daemon is still busy after {STOP_S:.0f} s; try again")
             time.sleep(0.02)
-        os.close(lock)
+        os.close(descriptor)
+        return True
+
+    def _stop_unreachable(self, lock: Path) -> bool:
+        """Signal a daemon whose socket is gone, or tidy up after one that is itself."""
+        state = read_state(self.settings)
+        if state is None:
+            return False
+        descriptor = try_lock(lock)
+        if descriptor is not None:
+            for path in (state_path(self.settings), Path(state.socket)):
+                path.unlink(missing_ok=True)
+            os.close(descriptor)
+            return False
+        # Both say so: it has the lock now, and it is a daemon of ours, not one with its old number.
+        if lock_owner(lock) != state.pid:
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(state.pid, signal.SIGTERM)
         return True
 
     def __enter__(self) -> Self:

@@ -294,6 +294,7 @@ class Engine:
                 if not self._index.has_vector(self._catalogue.slot(ordinal))
             ]
         self._event.cache_clear()
+        self._background.forget(ordinals)
         self._background.push(waiting)
         self._checkpoint()
 
@@ -331,9 +332,9 @@ class Engine:
         for ordinal, event in written.events:
             with self._state:  # taken once per event, so that queries get in between
                 self._index.add(self._catalogue.add(ordinal, event), event)
-        self._follow(written)
         self._since_checkpoint += len(written.events)
         self._background.push([ordinal for ordinal, _ in written.events])
+        self._follow(written)
 
     def _carry_vectors(self, written: Written) -> None:
         """The vectors of events that were copied forward go with them."""
@@ -355,6 +356,9 @@ class Engine:
 
     def _follow(self, written: Written) -> None:
         """Into the catalogue and the index: who was copied forward, and who left."""
+        if not written.moved and not written.evicted:
+            return
+        self._background.forget([*(old for old, _ in written.moved), *written.evicted])
         with self._state:
             waiting: list[int] = []
             for old, new in written.moved:

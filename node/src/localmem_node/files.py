@@ -96,6 +96,23 @@ def try_lock(path: Path) -> int | None:
     return descriptor
 
 
+def note_owner(lock: int) -> None:
+    """Write this process's id into a file that `try_lock` locked, for `lock_owner`."""
+    # On a full disk the lock holds all the same; only the name of its owner is missing.
+    with contextlib.suppress(OSError):
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+
+
+def lock_owner(path: Path) -> int | None:
+    """The process that noted itself last; it may have ended long ago, the lock alone tells."""
+    try:
+        text = path.read_bytes()[:20].strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None
+
+
 @contextlib.contextmanager
 def umask(mask: int) -> Iterator[None]:
     """Files made inside get no permission that is in `mask` (for sockets, which take no mode)."""

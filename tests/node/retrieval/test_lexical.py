@@ -76,6 +76,14 @@ def test_terms_that_no_live_event_has_take_no_room(steps: list[tuple[int, Fields
     assert index.vocabulary == len(live)
 
 
+def test_a_term_that_takes_the_place_of_a_common_one_takes_no_more_room_than_it_needs() -> None:
+    index = _snippets(*["common"] * 1000)
+    for slot in range(1000):
+        index.remove(slot)
+    index.add(0, Fields("", "", "rare"))
+    assert index._postings.room() < 1000
+
+
 @given(_STEPS, _STEPS)
 def test_a_loaded_index_scores_and_goes_on_as_the_one_that_was_dumped(
     before: list[tuple[int, Fields | None]], after: list[tuple[int, Fields | None]]

@@ -8,7 +8,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,22 +38,30 @@ def launch(
     Raises DaemonError, or the error that kept the daemon from starting.
     """
     private_directory(settings.runtime_dir)
-    with _launch_lock(launch_lock_path(settings)):
-        if not is_running():
-            _start(settings, environment)
-
-
-@contextlib.contextmanager
-def _launch_lock(path: Path) -> Iterator[None]:
+    path = launch_lock_path(settings)
     deadline = _CLOCK.monotonic_s() + START_S
     while (lock := try_lock(path)) is None:
+        if is_running():
+            return
         if _CLOCK.monotonic_s() > deadline:
             raise DaemonError(f"another client has been starting the daemon for {START_S} s")
         time.sleep(0.02)
     try:
-        yield
+        if not is_running():
+            _start_or_join(settings, environment, is_running)
     finally:
         os.close(lock)
+
+
+def _start_or_join(
+    settings: Settings, environment: Mapping[str, str], is_running: Callable[[], bool]
+) -> None:
+    try:
+        _start(settings, environment)
+    except DaemonError:
+        # A client that was killed may have left one that was still starting, and ours made way.
+        if not is_running():
+            raise
 
 
 def _start(settings: Settings, environment: Mapping[str, str]) -> None:

@@ -1,7 +1,7 @@
 """The daemon's life: lock, store, sockets, requests, and out.
 
     lock ─▶ engine ─▶ sockets ─▶ daemon.json ─▶ ready ─▶ requests ─▶ stop | SIGTERM | idle
-         ◀─ engine.close ◀─ daemon.json removed ◀─ requests finished, services stopped ◀─┘
+         ◀─ engine.close ◀─ requests finished, services stopped ◀─ daemon.json removed ◀─┘
 
 After kill -9 only the files are left: the lock is the kernel's, and the next daemon replaces the
 rest.
@@ -31,13 +31,14 @@ from localmem_node.daemon.guard import Guard
 from localmem_node.daemon.state import (
     DaemonState,
     daemon_lock_path,
+    read_state,
     socket_path,
     state_path,
     write_state,
 )
 from localmem_node.engine import Engine
 from localmem_node.errors import ConfigError, DaemonError
-from localmem_node.files import private_directory, try_lock, umask
+from localmem_node.files import lock_owner, note_owner, private_directory, try_lock, umask
 from localmem_node.opening import open_engine
 from localmem_node.system import SystemClock, SystemRandom
 from localmem_protocol.seams import Clock, Random
@@ -64,9 +65,15 @@ Extension = Callable[
 class DaemonServer(uvicorn.Server):
     """uvicorn that sleeps until it is told to stop, instead of looking ten times a second."""
 
-    def __init__(self, config: uvicorn.Config, on_started: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        on_started: Callable[[], None],
+        on_stopping: Callable[[], None],
+    ) -> None:
+        """`on_started` is called when requests are accepted, `on_stopping` before they no longer are."""
         super().__init__(config)
-        self._on_started = on_started
+        self._on_started, self._on_stopping = on_started, on_stopping
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -78,6 +85,11 @@ class DaemonServer(uvicorn.Server):
         """Start to accept, and say so."""
         await super().startup(sockets)
         self._on_started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say so, stop to accept, finish what is under way."""
+        self._on_stopping()
+        await super().shutdown(sockets)
 
     async def main_loop(self) -> None:
         """Wait."""
@@ -132,7 +144,7 @@ def run_daemon(
     """
     private_directory(settings.runtime_dir)
     clock, random = SystemClock(), SystemRandom()
-    _lock(daemon_lock_path(settings), clock)
+    _lock(settings, clock)
     engine = open_engine(settings, clock=clock, random=random)
     gc.freeze()  # what lives as long as the process need not be looked through again and again
     try:
@@ -190,14 +202,16 @@ async def _serve(
         logger.info("ready: pid %d, port %d", state.pid, state.port)
         ready()
 
-    server = DaemonServer(config, started)
+    def stopping() -> None:
+        state_path(settings).unlink(missing_ok=True)
+
+    server = DaemonServer(config, started, stopping)
     watch = asyncio.create_task(_watch(server, engine, idleness, settings.idle_exit_s))
     try:
         await server.serve(sockets)
     finally:
         watch.cancel()
-        with contextlib.suppress(FileNotFoundError):
-            state_path(settings).unlink()
+        stopping()  # it may have failed before that
     logger.info("stopped")
 
 
@@ -215,12 +229,17 @@ async def _watch(
         await asyncio.sleep(max(left, 0.05))
 
 
-def _lock(path: Path, clock: Clock) -> None:
+def _lock(settings: Settings, clock: Clock) -> None:
+    """Be the daemon; waits for one that is ending. Raises DaemonError naming the one that is not."""
+    path = daemon_lock_path(settings)
     deadline = clock.monotonic_s() + LOCK_WAIT_S
-    while try_lock(path) is None:
-        if clock.monotonic_s() > deadline:
-            raise DaemonError(f"another daemon holds {path}; run: localmem down")
+    while (lock := try_lock(path)) is None:
+        owner, state = lock_owner(path), read_state(settings)
+        serves = state is not None and state.pid == owner
+        if serves or clock.monotonic_s() > deadline:
+            raise DaemonError(f"process {owner} is the daemon already; stop it: localmem down")
         time.sleep(0.05)
+    note_owner(lock)
 
 
 @contextlib.contextmanager

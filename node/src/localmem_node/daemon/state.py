@@ -1,7 +1,7 @@
 """Where a daemon is found: `daemon.json` and its neighbours in the runtime folder.
 
     daemon.json   who runs, on what, and the token that it asks for (0600)
-    daemon.lock   held by the daemon for as long as it lives
+    daemon.lock   held by the daemon for as long as it lives, with its process id
     launch.lock   held by a client while it starts one
     localmem.sock the Unix socket (0600)
 

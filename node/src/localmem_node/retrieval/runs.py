@@ -67,6 +67,10 @@ class Runs:
         if key < len(self._starts):
             self._ends[key] = self._starts[key]
 
+    def room(self) -> int:
+        """Bytes that the numbers take, with what their arrays keep free."""
+        return len(self._block) + sum(run.__sizeof__() for run in self._changed.values())
+
     def joined(self, keys: Iterable[int]) -> npt.NDArray[np.uint64]:
         """The runs of some keys, one after the other."""
         # Joined as bytes: an array that lends its buffer cannot grow.

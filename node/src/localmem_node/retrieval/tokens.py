@@ -25,6 +25,9 @@ TERM_CHARACTERS_MAX: Final = 64
 PARTS_MAX: Final = 12
 """An identifier with more parts (a hexadecimal digest) counts whole only."""
 
+CACHED_WORDS: Final = 8192
+"""Words whose terms are kept, some 2 MiB: 95 % of those in code; 65,536 save no measurable time."""
+
 _WORDS: Final = re.compile(r"\w+")
 _PARTS: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")  # HTTP, Server, 2
 _CJK: Final = (
@@ -91,7 +94,7 @@ def _terms_of(word: str) -> tuple[str, ...]:
     )
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=CACHED_WORDS)
 def _word_terms(word: str) -> tuple[str, ...]:
     lower = word.casefold()
     if lower in STOP_WORDS and lower not in KEYWORDS:
