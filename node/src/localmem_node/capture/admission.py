@@ -125,7 +125,7 @@ def _fit(text: str, bytes_max: int) -> str:
 def _label(text: str | None, bytes_max: int) -> str | None:
     if text is None:
         return None
-    cleaned = redact(text)
+    cleaned = redact(text, guess=False)  # an id looks random, and has to stay one
     if len(cleaned.encode()) > bytes_max:
         return placeholder("label")
     return cleaned
