@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -14,10 +15,11 @@ RECORD_EVENTS_MAX: Final = 256
 """Events of one call: one sync, and a bound on what a call holds in memory."""
 
 
-def record(engine: Engine, events: object) -> dict[str, Any]:
+def record(engine: Engine, events: object, folder: object = None) -> dict[str, Any]:
     """Record every event that is right; `failed` names the others by their index.
 
-    Raises EventError if `events` is no list or too long, and StoreError.
+    Relative paths are relative to `folder`, an absolute path, if there is one. Raises EventError if
+    `events` is no list or too long, or `folder` is none, and StoreError.
     """
     if not isinstance(events, list) or not 1 <= len(events) <= RECORD_EVENTS_MAX:
         raise EventError("events", f"must be a list of 1 to {RECORD_EVENTS_MAX} events")
@@ -28,12 +30,19 @@ def record(engine: Engine, events: object) -> dict[str, Any]:
         try:
             if not isinstance(fields, dict):
                 raise EventError("", "not a JSON object")
-            drafts.append(engine.admit(parse_draft(fields)))
+            drafts.append(parse_draft(fields))
             indexes.append(index)
         except EventError as error:
             failed.append(failure(index, error))
+    admitted: list[tuple[int, Draft]] = []
+    for index, draft in zip(indexes, engine.admit(drafts, _folder(folder)), strict=True):
+        if isinstance(draft, EventError):
+            failed.append(failure(index, draft))
+        else:
+            admitted.append((index, draft))
     recorded: list[dict[str, Any]] = []
-    for index, outcome in zip(indexes, engine.record_admitted(drafts), strict=True):
+    outcomes = engine.record_admitted([draft for _, draft in admitted])
+    for (index, _), outcome in zip(admitted, outcomes, strict=True):
         if isinstance(outcome, EventError):
             failed.append(failure(index, outcome))
         else:
@@ -56,6 +65,14 @@ def recent(engine: Engine, k: Any, project: Any) -> dict[str, Any]:
 def failure(index: int, error: EventError) -> dict[str, Any]:
     """Why an event was not recorded."""
     return {"index": index, "field": error.field, "message": error.problem}
+
+
+def _folder(value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or "\0" in value or not os.path.isabs(value):
+        raise EventError("folder", "must be an absolute path, or null")
+    return value
 
 
 def unknown_field(fields: dict[str, Any], known: Sequence[str]) -> str | None:
