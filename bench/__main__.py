@@ -12,7 +12,9 @@ from localmem_node.errors import NodeError
 BENCHMARKS: Final = {
     "git": ("bench.git_hunks", "commit subjects against the hunks of their commits"),
     "hub": ("bench.hub", "updates that a hub merges, stores and passes on"),
+    "ignored": ("bench.ignored_files", "asking git whether it ignores the file of an event"),
     "latency": ("bench.latency", "a warm query through the socket, against its encoding alone"),
+    "redaction": ("bench.redaction", "lines that redaction changes, beside detect-secrets"),
     "search": ("bench.search_time", "time of a search, without encoding the query"),
 }
 """Name: the module, whose `main(arguments)` runs it, and what it measures."""

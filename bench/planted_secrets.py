@@ -23,12 +23,15 @@ BASE64: Final = ALNUM + "+/"
 
 @dataclass(frozen=True, slots=True)
 class Planted:
-    """A secret in a text. `detectors` names the plugins of detect-secrets whose kind it is."""
+    """A secret in a text. `detectors` names the plugins of detect-secrets whose kind it is;
+    `guessed` is one that nothing but its randomness gives away, as an id would be.
+    """
 
     name: str
     secret: str
     text: str
     detectors: tuple[str, ...] = ()
+    guessed: bool = False
 
     @property
     def pieces(self) -> tuple[str, ...]:
@@ -238,7 +241,6 @@ def _assigned(drawn: Drawn) -> Iterator[Planted]:
     yield assigned("env word", text(9, LOWER), "REDIS_PASSWORD=@@")
     yield assigned("env quoted", password(), 'export SMTP_PASS="@@"')
     yield assigned("env secret", text(32), "SESSION_SECRET=@@")
-    yield assigned("env unnamed hex", text(64, HEX), "ACME_VALUE=@@")
     yield assigned("docker env", password(), "docker run -e POSTGRES_PASSWORD=@@ postgres")
     yield assigned("yaml", password(), "db:\n  user: app\n  password: @@\n")
     yield assigned("yaml key", text(40), "stripe:\n  apiKey: @@\n")
@@ -342,11 +344,13 @@ def _unnamed(drawn: Drawn) -> Iterator[Planted]:
         ("quoted base62", text(24), 'LICENCE = "@@"', ""),
         ("quoted hex", text(64, HEX), 'x = "@@"', "HexHighEntropyString"),
         ("quoted short hex", text(32, HEX), 'admin("@@")', "HexHighEntropyString"),
+        ("assigned hex", text(64, HEX), "ACME_VALUE=@@", ""),
         ("bare base64", text(40, BASE64), "paste @@ there", ""),
         ("bare url base64", text(43, URL64), "it said @@", ""),
     ]  # fmt: skip
     for name, secret, template, detector in made:
-        yield Planted(name, secret, template.replace("@@", secret), (detector,) if detector else ())
+        detectors = (detector,) if detector else ()
+        yield Planted(name, secret, template.replace("@@", secret), detectors, guessed=True)
     secret = text(12, LOWER)
     yield Planted("private span", secret, f"a <private>{secret} {secret}</private> b")
     secret = text(12, LOWER)

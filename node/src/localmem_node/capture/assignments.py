@@ -201,11 +201,17 @@ def _is_secret(word: str, kind: str, match: re.Match[str]) -> bool:
     is_line = not quoted and sign == "=" and " " not in around and (word + rest).isupper()
     if kind == "password":
         return _is_password(value, quoted=quoted, is_line=is_line)
-    if not quoted and not is_line and has_words(value):
+    if not quoted and not is_line and _is_identifier(value):
         return False
     if kind == "key":
         return len(value) >= KEY_MIN and looks_random(value) and not is_text_in_base64(value)
     return looks_random(value) or (is_line and len(value) >= 8 and looks_chosen(value))
+
+
+def _is_identifier(value: str) -> bool:
+    """Whether it is a name in a program: words, and few digits."""
+    digits = sum(map(str.isdigit, value))
+    return value.isidentifier() and 8 * digits < len(value) and has_words(value)
 
 
 def _is_password(value: str, *, quoted: bool, is_line: bool) -> bool:
