@@ -13,8 +13,10 @@ BENCHMARKS: Final = {
     "crash": ("bench.crash", "clients hammering a daemon that is killed again and again"),
     "git": ("bench.git_hunks", "commit subjects against the hunks of their commits"),
     "hub": ("bench.hub", "updates that a hub merges, stores and passes on"),
+    "ignored": ("bench.ignored_files", "asking git whether it ignores the file of an event"),
     "latency": ("bench.latency", "a warm query through the socket, against its encoding alone"),
     "memory": ("bench.memory", "memory of a daemon that goes on recording"),
+    "redaction": ("bench.redaction", "lines that redaction changes, beside detect-secrets"),
     "search": ("bench.search_time", "time of a search, without encoding the query"),
     "store": ("bench.store", "events that a ring file holds, time of an append and of opening"),
 }

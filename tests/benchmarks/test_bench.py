@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import search_time
+from bench import ignored_files, redaction, search_time
 from bench.__main__ import BENCHMARKS, main
+from bench.planted_secrets import Drawn, planted
 from bench.report import print_table
 
 
@@ -44,6 +45,47 @@ def test_a_search_is_timed_at_every_size(capsys: pytest.CaptureFixture[str]) -> 
     sizes = json.loads(capsys.readouterr().out)["sizes"]
     assert list(sizes) == ["20", "50"]
     assert all(value > 0 for row in sizes.values() for value in row.values())
+
+
+def test_redaction_is_measured_beside_the_scan_of_detect_secrets(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redaction, "SEEDS", 1)
+    secret = Drawn("bench").text(24)
+    (tmp_path / "plain.py").write_text("def main() -> int:\n    return 0\n")
+    (tmp_path / "secret.py").write_text(f'password = "{secret}"\nport = 80\n')
+    (tmp_path / "binary.py").write_bytes(b"\xff\xfe")
+    redaction.main(["--path", str(tmp_path), "--json"])
+    result = json.loads(capsys.readouterr().out)
+    assert (result["files"], result["lines"]) == (2, 6)
+    for side in ("localmem", "detect_secrets"):
+        assert result[side]["lines"] == 1
+        assert result[side]["us_per_line"] > 0
+    assert result["localmem"]["by_kind"] == {"password": 1}
+    assert result["planted_missed"]["localmem"] == 0
+    assert 0 < result["planted_missed"]["detect_secrets"] < result["planted"]
+    assert result["snippet_us"].keys() == result["hostile_ms"].keys()
+
+
+def test_redaction_without_sources_says_so(tmp_path: Path) -> None:
+    assert main(["redaction", "--path", str(tmp_path)]) == 1
+
+
+def test_lines_that_go_with_their_secret_count_as_well() -> None:
+    one = next(one for one in planted() if one.name == "pem RSA")
+    found = redaction.Found()
+    redaction.ours(one.text.split("\n"), found)
+    assert found.lines == one.text.count("\n") - 1  # all but the first and the last
+
+
+def test_asking_git_is_measured_beside_a_lasting_process(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ignored_files, "EVENTS", 10)
+    ignored_files.main(["--json"])
+    result = json.loads(capsys.readouterr().out)
+    assert result["remembered"]["wrong"] == 0
+    assert result["a lasting process"]["wrong"] == 10
 
 
 def test_a_table_is_aligned_markdown(capsys: pytest.CaptureFixture[str]) -> None:

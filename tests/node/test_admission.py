@@ -1,4 +1,4 @@
-"""Admission: deny lists by path and project."""
+"""Admission: deny lists by path, project and tool."""
 
 from __future__ import annotations
 
@@ -77,6 +77,40 @@ def test_a_denied_project_is_refused_by_id_and_by_remote() -> None:
     assert Admission(deny_projects=[remote]).admit(draft(project="other")).project == "other"
     with pytest.raises(ConfigError, match="deny_projects"):
         Admission(deny_projects=["my project"])
+
+
+@pytest.mark.parametrize(
+    ("glob", "tool"),
+    [("cursor", "cursor"), ("Cursor", "cursor"), ("cursor", "CURSOR"), ("mcp__*", "mcp__github__search"),
+     ("*-agent", "review-agent"), ("gpt-?", "gpt-5"), ("a*b*c", "a1b2c")],
+)  # fmt: skip
+def test_a_denied_tool_is_refused_by_name_and_by_pattern(glob: str, tool: str) -> None:
+    with pytest.raises(EventError) as caught:
+        Admission(deny_tools=[glob]).admit(draft(tool=tool))
+    assert caught.value.field == "tool"
+    assert "capture.deny_tools" in caught.value.problem
+    assert glob in caught.value.problem
+
+
+@pytest.mark.parametrize(
+    ("glob", "tool"),
+    [("cursor", "cursor2"), ("cursor", "my-cursor"), ("mcp__*", "mcp"), ("gpt-?", "gpt-10"), ("a.c", "abc")],
+)  # fmt: skip
+def test_other_tools_pass(glob: str, tool: str) -> None:
+    assert Admission(deny_tools=[glob]).admit(draft(tool=tool)).tool == tool
+    assert Admission(deny_tools=[glob]).admit(draft(tool=None)).tool is None
+
+
+@pytest.mark.parametrize("glob", ["*", "**"])
+def test_a_pattern_for_every_tool_is_a_wrong_setting(glob: str) -> None:
+    with pytest.raises(ConfigError, match="deny_tools"):
+        Admission(deny_tools=[glob])
+
+
+def test_a_session_id_stays_though_it_looks_drawn() -> None:
+    session = "ses_9fK2mQ7xLw3RtZ8bVn5cYd1H"
+    admitted = Admission().admit(draft(session=session, tool="x1Y2z3A4b5C6d7E8f9G0h1I2"))
+    assert (admitted.session, admitted.tool) == (session, "x1Y2z3A4b5C6d7E8f9G0h1I2")
 
 
 def test_what_comes_out_still_keeps_every_limit() -> None:

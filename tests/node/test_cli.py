@@ -18,6 +18,7 @@ from localmem_node.cli.output import escape
 from localmem_protocol.limits import SNIPPET_BYTES_MAX
 from support.daemon import answer, command, daemons_of, environment, localmem
 from support.events import fields
+from support.git_repository import Repository
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +94,54 @@ def test_the_project_is_that_of_the_file_unless_given(home: Path, tmp_path: Path
     assert len(event["project"]) == 16
     found = answer(localmem(home, "query", "project", "--project", ".", "--json", cwd=tmp_path))
     assert [one["id"] for one in found["events"]] == [event["id"]]
+
+
+@pytest.fixture
+def work_tree(tmp_path: Path) -> Path:
+    """A repository that ignores `out/`."""
+    path = tmp_path / "work"
+    path.mkdir()
+    Repository(path).write(".gitignore", "out/\n")
+    return path
+
+
+def test_a_file_that_git_ignores_is_refused_in_one_line(home: Path, work_tree: Path) -> None:
+    arguments = ("--lines", "1", "--snippet", "made by a program")
+    for path in ("out/a.js", str(work_tree / "out" / "a.js")):
+        done = localmem(home, "record", "--file", path, *arguments, cwd=work_tree)
+        assert done.returncode == 1
+        assert stderr(done) == ["localmem: filePath: is ignored by git (capture.skip_ignored)"]
+    done = localmem(home, "record", "--file", "a.js", *arguments, cwd=work_tree)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_of_several_lines_only_those_of_ignored_files_are_refused(
+    home: Path, work_tree: Path
+) -> None:
+    lines = [line(filePath=name) for name in ("a.js", "out/a.js", "b.js", "out/b.js")]
+    done = localmem(home, "record", "--json", stdin=b"\n".join(lines), cwd=work_tree)
+    result = answer(done)
+    assert [one["line"] for one in result["recorded"]] == [1, 3]
+    assert [(one["line"], one["field"]) for one in result["failed"]] == [
+        (2, "filePath"),
+        (4, "filePath"),
+    ]
+
+
+def test_ignored_files_are_kept_where_that_is_set(quiet_home: Path, work_tree: Path) -> None:
+    quiet_home.mkdir()
+    (quiet_home / "config.toml").write_text("[capture]\nskip_ignored = false\n")
+    arguments = ("--file", "out/a.js", "--lines", "1", "--snippet", "x")
+    done = localmem(quiet_home, "record", *arguments, cwd=work_tree)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_denied_tool_is_refused_in_one_line(quiet_home: Path) -> None:
+    quiet_home.mkdir()
+    (quiet_home / "config.toml").write_text('[capture]\ndeny_tools = ["mcp__*"]\n')
+    done = localmem(quiet_home, "record", "--snippet", "x", "--tool", "mcp__mail")
+    assert done.returncode == 1
+    assert stderr(done) == ["localmem: tool: is on the deny list (capture.deny_tools: mcp__*)"]
 
 
 BAD_LINES = [

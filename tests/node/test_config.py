@@ -49,6 +49,14 @@ def test_the_file_sets_and_the_environment_overrides(tmp_path: Path) -> None:
     assert settings.deny_paths == ("*.log",)
 
 
+def test_what_is_captured_can_be_set(tmp_path: Path) -> None:
+    assert load(tmp_path / "home").skip_ignored is True
+    text = '[capture]\ndeny_tools = ["cursor", "mcp__*"]\nskip_ignored = false'
+    settings = load(tmp_path / "home", text)
+    assert settings.deny_tools == ("cursor", "mcp__*")
+    assert settings.skip_ignored is False
+
+
 def test_relative_paths_in_the_file_are_relative_to_it(tmp_path: Path) -> None:
     settings = load(tmp_path / "home", '[store]\nkey_file = "my.key"')
     assert settings.key_file == tmp_path / "home" / "my.key"
@@ -71,6 +79,8 @@ def test_relative_paths_in_the_file_are_relative_to_it(tmp_path: Path) -> None:
         ("[daemon]\nidle_exit_s = -1", "daemon.idle_exit_s"),
         ('[capture]\ndeny_paths = "*.log"', "capture.deny_paths"),
         ("[capture]\ndeny_paths = [1]", "capture.deny_paths"),
+        ('[capture]\ndeny_tools = "cursor"', "capture.deny_tools"),
+        ('[capture]\nskip_ignored = "no"', "capture.skip_ignored"),
         ('[hub]\nurl = "wss://hub"', "hub.token"),
         ('[hub]\ntoken = "t"\npool = "p"', "hub.url"),
         ('[hub]\nurl = "wss://hub"\ntoken = "t"', "hub.pool"),

@@ -38,6 +38,7 @@ from support.daemon import (
     localmem,
 )
 from support.events import fields
+from support.git_repository import Repository
 
 
 @pytest.fixture
@@ -120,6 +121,30 @@ def test_record_and_query_over_the_socket(shared: DaemonClient) -> None:
         "project", "kind", "tool", "session", "pinned", "clock", "sequence", "score",
     ]  # fmt: skip
     assert shared.recent(1)["events"][0]["score"] == 0.0
+
+
+def test_relative_paths_are_looked_for_in_the_callers_folder(
+    shared: DaemonClient, tmp_path: Path
+) -> None:
+    repository = Repository(tmp_path)
+    repository.write(".gitignore", "*.log\n")
+    events = [
+        fields(filePath="x.log"),
+        fields(filePath="x.py"),
+        fields(filePath=f"{tmp_path}/y.log"),
+    ]
+    answer = shared.record(events, folder=str(tmp_path))
+    assert [one["index"] for one in answer["failed"]] == [0, 2]
+    assert [one["filePath"] for one in answer["recorded"]] == ["x.py"]
+    assert [one["index"] for one in shared.record(events)["failed"]] == [2]
+    assert children(state_of(shared).pid) == []
+
+
+@pytest.mark.parametrize("folder", ["", "src", 3, "/a\0b", ["/"]])
+def test_a_folder_that_is_no_absolute_path_is_refused(shared: DaemonClient, folder: object) -> None:
+    with pytest.raises(EventError) as caught:
+        shared.call("POST", "/v1/record", {"events": [fields()], "folder": folder})
+    assert caught.value.field == "folder"
 
 
 def test_long_questions_and_several_at_once_are_answered_too(

@@ -14,6 +14,7 @@ from localmem_protocol.errors import EventError
 from localmem_protocol.events import Event
 from support.daemon import PASSPHRASE, environment
 from support.events import draft, fields
+from support.git_repository import Repository
 
 
 @pytest.fixture(scope="module", params=["daemon", "embedded"])
@@ -70,6 +71,27 @@ def test_a_wrong_event_is_refused_by_field(
     with pytest.raises(EventError) as caught:
         memory.record_event(fields(**changes))
     assert caught.value.field == field
+
+
+def test_a_file_that_git_ignores_is_refused(
+    memory: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Repository(tmp_path).write(".gitignore", "*.log\n")
+    monkeypatch.chdir(tmp_path)
+    for path in ("x.log", str(tmp_path / "x.log")):
+        with pytest.raises(EventError, match="filePath: is ignored by git"):
+            memory.record_event(fields(filePath=path))
+    assert memory.record_event(fields(filePath="x.py")).file_path == "x.py"
+
+
+def test_a_program_whose_folder_is_gone_records_all_the_same(
+    memory: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert memory.record_event(fields(filePath="x.py")).file_path == "x.py"
 
 
 def test_a_wrong_query_is_refused_by_field(memory: Memory) -> None:

@@ -63,9 +63,16 @@ class DaemonClient:
         self._lock = Lock()
         self._connection: tuple[socket.socket, DaemonState] | None = None
 
-    def record(self, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """{"recorded": […], "failed": [{"index", "field", "message"}]} for at most 256 events."""
-        return self._call("POST", "/v1/record", {"events": events}, repeatable=False)
+    def record(
+        self, events: Sequence[Mapping[str, Any]], folder: str | None = None
+    ) -> dict[str, Any]:
+        """{"recorded": […], "failed": [{"index", "field", "message"}]} for at most 256 events.
+
+        Relative paths are relative to `folder`, an absolute path; without it git is not asked
+        whether it ignores them.
+        """
+        body = {"events": events, "folder": folder}
+        return self._call("POST", "/v1/record", body, repeatable=False)
 
     def query(self, query: str, k: int, project: str | None = None) -> dict[str, Any]:
         """{"events": […], "took_ms"}: what answers the query best."""

@@ -29,7 +29,7 @@ GLOB_CHARACTERS_MAX: Final = 512
 _KNOWN: Final[Mapping[str, frozenset[str]]] = {
     "store": frozenset({"size", "key_file"}),
     "daemon": frozenset({"port", "idle_exit_s"}),
-    "capture": frozenset({"deny_paths", "deny_projects"}),
+    "capture": frozenset({"deny_paths", "deny_projects", "deny_tools", "skip_ignored"}),
     "hub": frozenset({"url", "token", "token_file", "pool", "key_file"}),
 }
 _UNITS: Final = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
@@ -65,6 +65,8 @@ class Settings:
     idle_exit_s: int = IDLE_EXIT_S_DEFAULT
     deny_paths: tuple[str, ...] = ()
     deny_projects: tuple[str, ...] = ()
+    deny_tools: tuple[str, ...] = ()
+    skip_ignored: bool = True
     hub: HubSettings | None = None
     store_path: Path = Path()
     """The ring file; `memory.localmem` in the data folder unless given."""
@@ -110,6 +112,8 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
         ),
         deny_paths=file.globs("capture", "deny_paths"),
         deny_projects=file.globs("capture", "deny_projects"),
+        deny_tools=file.globs("capture", "deny_tools"),
+        skip_ignored=file.boolean("capture", "skip_ignored", default=True),
         hub=_hub(file, environment),
     )
 
@@ -261,6 +265,15 @@ class _File:
             return parse_size(value)
         except ValueError as error:
             raise ConfigError(f"{where}: {error}") from None
+
+    def boolean(self, section: str, key: str, *, default: bool) -> bool:
+        """True or false."""
+        value, where = self._value(section, key, None)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            raise ConfigError(f"{where}: must be true or false")
+        return value
 
     def globs(self, section: str, key: str) -> tuple[str, ...]:
         """A list of patterns."""

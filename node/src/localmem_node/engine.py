@@ -103,16 +103,25 @@ class Engine:
     def __len__(self) -> int:
         return len(self._catalogue)
 
-    def admit(self, draft: Draft) -> Draft:
-        """A draft as it may be stored: redacted. Raises EventError if a deny list names it."""
-        return self._admission.admit(draft)
+    def admit(self, drafts: Sequence[Draft], folder: str | None = None) -> list[Draft | EventError]:
+        """Drafts as they may be stored: redacted; an EventError for each that must not be.
 
-    def record(self, drafts: Sequence[Draft]) -> list[Event]:
+        Relative paths are relative to `folder`, if that is known.
+        """
+        return self._admission.admit_all(drafts, folder)
+
+    def record(self, drafts: Sequence[Draft], folder: str | None = None) -> list[Event]:
         """The events that drafts become: redacted, stamped, durable, found by words at once.
 
-        Raises EventError, and then nothing of a denied batch is stored, and StoreError.
+        Relative paths are relative to `folder`, if that is known. Raises EventError, and then
+        nothing of a denied batch is stored, and StoreError.
         """
-        outcomes = self.record_admitted([self.admit(draft) for draft in drafts])
+        admitted: list[Draft] = []
+        for draft in self.admit(drafts, folder):
+            if isinstance(draft, EventError):
+                raise draft
+            admitted.append(draft)
+        outcomes = self.record_admitted(admitted)
         for outcome in outcomes:
             if isinstance(outcome, EventError):
                 raise outcome

@@ -7,7 +7,6 @@ headers (POSIX diff, unified format), so that no content is taken for structure.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import subprocess
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from localmem_node.errors import GitMissing, HistoryError, NoCommits, NotARepository
+from localmem_node.git_process import git_environment
 from localmem_protocol.errors import EventError
 from localmem_protocol.events import Draft, parse_draft
 
@@ -56,10 +56,6 @@ _LOG: Final = (
     "--inter-hunk-context=0", "--diff-algorithm=default", "--ignore-submodules=all",
     "--encoding=UTF-8", "--format=%x00%H %ct %s", "--diff-filter=AMR",
 )  # fmt: skip
-_TIES: Final = (
-    "GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_COMMON_DIR GIT_PREFIX GIT_OBJECT_DIRECTORY "
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_NAMESPACE GIT_EXTERNAL_DIFF GIT_DIFF_OPTS"
-)
 
 _TRAILERS: Final = re.compile(r"\s*\((?:(?:close[sd]?|fix(?:e[sd])?|see|refs?)\s+)?#\d+\)", re.I)
 _CONVENTIONAL: Final = re.compile(
@@ -157,17 +153,11 @@ def _run(repository: Path, *arguments: str) -> subprocess.CompletedProcess[bytes
             ["git", "-C", str(repository), *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            env=_environment(),
+            env=git_environment(),
             check=False,
         )
     except FileNotFoundError:
         raise GitMissing("git is not installed; install it, or record events another way") from None
-
-
-def _environment() -> dict[str, str]:
-    """Ours, without what ties git to another repository, and with messages in English."""
-    kept = {name: value for name, value in os.environ.items() if name not in _TIES.split()}
-    return kept | {"LC_ALL": "C", "GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0"}
 
 
 @contextlib.contextmanager
@@ -180,7 +170,7 @@ def _git_log(repository: Path, commits: int) -> Iterator[IO[bytes]]:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=complaints,
-            env=_environment(),
+            env=git_environment(),
         ) as process,
     ):
         assert process.stdout is not None

@@ -19,6 +19,7 @@ import msgspec
 
 from localmem_node.client import DaemonClient
 from localmem_node.config import load_settings
+from localmem_node.project import current_folder
 from localmem_node.results import Found, parse_event, parse_found
 from localmem_node.selection import Selection, check_ids
 from localmem_protocol.errors import EventError
@@ -105,7 +106,8 @@ class Memory:
     def record_event(self, event: Mapping[str, Any] | Draft) -> Event:
         """Remember an event: a mapping with the JSON names, or a `Draft`. Durable on return.
 
-        Raises EventError naming the field that is missing or wrong, and StoreError.
+        A relative filePath is relative to the current folder. Raises EventError naming the field
+        that is missing, wrong or denied (a file that git ignores is), and StoreError.
         """
         draft = event if isinstance(event, Draft) else parse_draft(event)
         return self._backend.record(draft)
@@ -182,7 +184,7 @@ class DaemonBackend:
 
     def record(self, draft: Draft) -> Event:
         """Keep one event. Raises EventError, DaemonError."""
-        answer = self._client.record([msgspec.to_builtins(draft)])
+        answer = self._client.record([msgspec.to_builtins(draft)], current_folder())
         for failure in answer["failed"]:
             raise EventError(failure["field"], failure["message"])
         return parse_event(answer["recorded"][0])
@@ -224,7 +226,7 @@ class EngineBackend:
 
     def record(self, draft: Draft) -> Event:
         """Keep one event."""
-        return self._engine.record([draft])[0]
+        return self._engine.record([draft], current_folder())[0]
 
     def query(self, k: int, query: str, project: str | None) -> Sequence[Found]:
         """What answers a query best."""

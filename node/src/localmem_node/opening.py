@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from localmem_node.capture.admission import Admission
+from localmem_node.capture.ignored import IgnoredFiles
 from localmem_node.config import Settings
 from localmem_node.engine import Engine
 from localmem_node.retrieval.encoder import OnnxEncoder
@@ -24,7 +25,13 @@ def open_engine(
 
     Raises ConfigError, KeyUnavailable and StoreError, each saying what to do.
     """
-    admission = Admission(settings.deny_paths, settings.deny_projects)
+    clock = clock or SystemClock()
+    admission = Admission(
+        settings.deny_paths,
+        settings.deny_projects,
+        settings.deny_tools,
+        IgnoredFiles(clock) if settings.skip_ignored else None,
+    )
     keystore = choose_keystore(passphrase=settings.passphrase, key_file=settings.key_file)
     random = random or SystemRandom()
     store = EventStore.open(settings.store_path, keystore, random, size=settings.store_bytes)
@@ -32,7 +39,7 @@ def open_engine(
         return Engine(
             store,
             encoder or OnnxEncoder(),
-            clock or SystemClock(),
+            clock,
             admission,
             keystore=keystore,
             random=random,

@@ -49,6 +49,14 @@ def is_project_id(text: str) -> bool:
     return len(text) == 2 * ID_BYTES and set(text) <= set("0123456789abcdef")
 
 
+def current_folder() -> str | None:
+    """The absolute path that relative ones begin at; None if the folder has been removed."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return None
+
+
 def find_root(path: Path) -> Path | None:
     """The nearest folder at or above `path` that has a `.git`."""
     path = Path(os.path.realpath(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -40,10 +41,11 @@ class Cursor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     until: Order
 
 
-def record(engine: Engine, events: object) -> dict[str, Any]:
+def record(engine: Engine, events: object, folder: object = None) -> dict[str, Any]:
     """Record every event that is right; `failed` names the others by their index.
 
-    Raises EventError if `events` is no list or too long, and StoreError.
+    Relative paths are relative to `folder`, an absolute path, if there is one. Raises EventError if
+    `events` is no list or too long, or `folder` is none, and StoreError.
     """
     if not isinstance(events, list) or not 1 <= len(events) <= RECORD_EVENTS_MAX:
         raise EventError("events", f"must be a list of 1 to {RECORD_EVENTS_MAX} events")
@@ -54,12 +56,19 @@ def record(engine: Engine, events: object) -> dict[str, Any]:
         try:
             if not isinstance(fields, dict):
                 raise EventError("", "not a JSON object")
-            drafts.append(engine.admit(parse_draft(fields)))
+            drafts.append(parse_draft(fields))
             indexes.append(index)
         except EventError as error:
             failed.append(failure(index, error))
+    admitted: list[tuple[int, Draft]] = []
+    for index, draft in zip(indexes, engine.admit(drafts, _folder(folder)), strict=True):
+        if isinstance(draft, EventError):
+            failed.append(failure(index, draft))
+        else:
+            admitted.append((index, draft))
     recorded: list[dict[str, Any]] = []
-    for index, outcome in zip(indexes, engine.record_admitted(drafts), strict=True):
+    outcomes = engine.record_admitted([draft for _, draft in admitted])
+    for (index, _), outcome in zip(admitted, outcomes, strict=True):
         if isinstance(outcome, EventError):
             failed.append(failure(index, outcome))
         else:
@@ -125,6 +134,14 @@ def failure(index: int, error: EventError) -> dict[str, Any]:
     return {"index": index, "field": error.field, "message": error.problem}
 
 
+def _folder(value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or "\0" in value or not os.path.isabs(value):
+        raise EventError("folder", "must be an absolute path, or null")
+    return value
+
+
 def unknown_field(fields: dict[str, Any], known: Sequence[str]) -> str | None:
     """The first field that a call does not have."""
     return next((name for name in fields if name not in known), None)
@@ -153,32 +170,29 @@ class _Choice:
 
 def _choose(engine: Engine, events: list[Any]) -> _Choice:
     chosen = _Choice()
-    next_to_leave = engine.next_to_leave()
+    arrived: list[tuple[int, Event]] = []
     for index, fields in enumerate(events):
         try:
-            event = _admitted(engine, fields)
+            if not isinstance(fields, dict):
+                raise EventError("", "not a JSON object")
+            event = parse_recorded(fields)
         except EventError as error:
             chosen.refused.append(failure(index, error))
+        else:
+            if not engine.holds(event.id):
+                arrived.append((index, event))
+    next_to_leave = engine.next_to_leave()
+    drafts = engine.admit([draft_of(event) for _, event in arrived])
+    for (index, event), draft in zip(arrived, drafts, strict=True):
+        if isinstance(draft, EventError):
+            chosen.refused.append(failure(index, draft))
             continue
-        if event is None or event.id in chosen.fresh or engine.holds(event.id):
+        # What is redacted gets the id that follows from what is left, so that it is known next time.
+        kept = stamp(draft, device=event.device, clock=event.clock, sequence=event.sequence)
+        if kept.id in chosen.fresh or engine.holds(kept.id):
             continue
-        if next_to_leave is not None and event.order < next_to_leave and not event.pinned:
+        if next_to_leave is not None and kept.order < next_to_leave and not kept.pinned:
             chosen.too_old += 1
         else:
-            chosen.fresh[event.id] = index, event
+            chosen.fresh[kept.id] = index, kept
     return chosen
-
-
-def _admitted(engine: Engine, fields: object) -> Event | None:
-    """An event of an export as it may be stored, or None if it is here as it is.
-
-    What is redacted gets the id that follows from what is left, so that it is known next time.
-    Raises EventError.
-    """
-    if not isinstance(fields, dict):
-        raise EventError("", "not a JSON object")
-    event = parse_recorded(fields)
-    if engine.holds(event.id):
-        return None
-    draft = engine.admit(draft_of(event))
-    return stamp(draft, device=event.device, clock=event.clock, sequence=event.sequence)

@@ -1,52 +1,76 @@
 """Secrets and private spans taken out of text: `[redacted:kind]` stays in their place.
 
-The order is from the surest to the most guessed: what people marked as private, PEM keys, known
-formats, then values assigned to names such as `password` if they look random. Redacting twice
-changes nothing. Linear in the text.
+The order is from the surest to the most guessed: what people marked as private, private keys, known
+formats, values that a name gives away, runs of high entropy. Redacting twice changes nothing.
+Linear in the text.
 """
 
 from __future__ import annotations
 
 import re
-from itertools import zip_longest
+from collections.abc import Iterable
 from typing import Final
 
-from localmem_node.capture.secrets import (
-    ASSIGNMENT,
-    ASSIGNMENT_HINTS,
-    FORMATS,
-    PEM_BEGIN,
-    PEM_CUT_OFF,
-    PEM_DATA,
-    PEM_END,
-    Format,
-    is_placeholder,
-    is_secret_assignment,
-    looks_random,
-)
+from localmem_node.capture import assignments, key_blocks
+from localmem_node.capture.entropy import random_runs
+from localmem_node.capture.formats import FORMATS, Format
+from localmem_node.capture.randomness import is_placeholder
 
+PASSES_MAX: Final = 4
+"""How often what is left is looked through again: a placeholder may end what hid a secret."""
+
+_HINTS: Final = tuple((hint, at) for at, format_ in enumerate(FORMATS) for hint in format_.hints)
 _PRIVATE_OPEN: Final = re.compile(r"<private>", re.IGNORECASE)
 _PRIVATE_TAG: Final = re.compile(r"<(/?)private>", re.IGNORECASE)
 
 
-def redact(text: str) -> str:
-    """`text` without private spans, and with a placeholder for every secret found in it."""
-    if _PRIVATE_OPEN.search(text):
-        text = _without_private(text) or placeholder("private")
-    if "-----BEGIN" in text:
-        text = _without_pem(text)
-    lowered = text.lower()
-    for format_ in FORMATS:
-        if any(hint in lowered for hint in format_.hints):
-            text = _replace(format_, text)
-    if any(hint in lowered for hint in ASSIGNMENT_HINTS):
-        text = ASSIGNMENT.sub(_assigned, text)
+def redact(text: str, *, guess: bool = True) -> str:
+    """`text` without private spans, and with a placeholder for every secret found in it.
+
+    Without `guess`, high entropy alone is no reason: ids have it too.
+    """
+    for _ in range(PASSES_MAX):
+        cleaned = _redact_once(text, guess=guess)
+        if cleaned == text:
+            break
+        text = cleaned
     return text
 
 
 def placeholder(kind: str) -> str:
     """What is left where a secret was."""
     return f"[redacted:{kind}]"
+
+
+def _redact_once(text: str, *, guess: bool) -> str:
+    if _PRIVATE_OPEN.search(text):
+        text = _without_private(text) or placeholder("private")
+    lowered = text.lower()
+    if "private" in lowered:
+        text = _cut(text, ((*span, "private-key") for span in key_blocks.private_keys(text)))
+        text = _cut(text, ((*span, "private-key") for span in key_blocks.putty_keys(text)))
+    for at in sorted({at for hint, at in _HINTS if hint in lowered}):
+        text = _replace(FORMATS[at], text)
+    text = _cut(text, assignments.assigned_secrets(text))
+    if "--" in text:
+        text = _cut(text, assignments.option_secrets(text))
+    if "value" in lowered or "</" in text:
+        text = _cut(text, assignments.paired_secrets(text))
+    if "cookie" in lowered:
+        text = _cut(text, assignments.cookie_secrets(text))
+    if guess:
+        text = _cut(text, ((*span, "high-entropy") for span in random_runs(text)))
+    return text
+
+
+def _cut(text: str, found: Iterable[tuple[int, int, str]]) -> str:
+    kept: list[str] = []
+    at = 0
+    for start, stop, kind in found:
+        if start >= at:
+            kept += [text[at:start], placeholder(kind)]
+            at = stop
+    return "".join([*kept, text[at:]]) if kept else text
 
 
 def _without_private(text: str) -> str:
@@ -65,46 +89,15 @@ def _without_private(text: str) -> str:
     return result if result.strip() else ""
 
 
-def _without_pem(text: str) -> str:
-    """A key up to its end marker; one that is cut off, as far as its data goes."""
-    kept: list[str] = []
-    begins = list(PEM_BEGIN.finditer(text))
-    ends = PEM_END.finditer(text)
-    end = next(ends, None)
-    at = 0
-    for begin, following in zip_longest(begins, begins[1:]):
-        while end is not None and end.start() < begin.end():
-            end = next(ends, None)
-        limit = following.start() if following else len(text)
-        if end is not None and end.end() <= limit:
-            stop = end.end()
-        else:
-            cut_off = PEM_CUT_OFF.match(text, begin.end())
-            stop = cut_off.end() if cut_off else begin.end()
-        if PEM_DATA.search(text, begin.end(), stop):
-            kept += [text[at : begin.start()], placeholder("private-key")]
-            at = stop
-    return "".join([*kept, text[at:]])
-
-
 def _replace(format_: Format, text: str) -> str:
     group = 1 if format_.pattern.groups else 0
 
     def one(match: re.Match[str]) -> str:
         secret = match[group]
-        if is_placeholder(secret) or (format_.random and not looks_random(secret)):
+        if is_placeholder(secret) or (format_.judge and not format_.judge(secret)):
             return match[0]
         before = match[0][: match.start(group) - match.start()]
         after = match[0][match.end(group) - match.start() :]
         return f"{before}{placeholder(format_.kind)}{after}"
 
     return format_.pattern.sub(one, text)
-
-
-def _assigned(match: re.Match[str]) -> str:
-    if not is_secret_assignment(match):
-        return match[0]
-    group = 3 if match[3] is not None else 4
-    start, stop = match.start(group) - match.start(), match.end(group) - match.start()
-    kind = "password" if match[1].lower().startswith(("pass", "pwd")) else "secret"
-    return f"{match[0][:start]}{placeholder(kind)}{match[0][stop:]}"

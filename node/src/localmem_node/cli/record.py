@@ -17,7 +17,7 @@ from localmem_node.cli.search import resolve_project
 from localmem_node.client import DaemonClient
 from localmem_node.lines import LINE_BYTES_MAX, read_lines
 from localmem_node.problems import problem
-from localmem_node.project import project_id
+from localmem_node.project import current_folder, project_id
 from localmem_node.system import SystemClock
 from localmem_protocol.errors import EventError
 from localmem_protocol.events import KINDS
@@ -56,7 +56,7 @@ def record(as_json: bool, **flags: Any) -> int:
 
 def _record_one(flags: dict[str, Any], as_json: bool) -> int:
     with DaemonClient() as client:
-        answer = client.record([_event(flags)])
+        answer = client.record([_event(flags)], current_folder())
     for failure in answer["failed"]:
         raise EventError(failure["field"], failure["message"])
     if as_json:
@@ -160,7 +160,7 @@ class _Lines:
             yield batch
 
     def _send(self, batch: list[tuple[int, dict[str, Any]]]) -> None:
-        answer = self._client.record([fields for _, fields in batch])
+        answer = self._client.record([fields for _, fields in batch], current_folder())
         failed = {failure["index"]: failure for failure in answer["failed"]}
         recorded = iter(answer["recorded"])
         for index, (number, _) in enumerate(batch):

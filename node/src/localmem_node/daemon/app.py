@@ -1,6 +1,6 @@
 """The HTTP interface over an engine, the same on the Unix socket and on loopback.
 
-    POST /v1/record {"events": […]}                    {"recorded": […], "failed": […]}
+    POST /v1/record {"events": […], "folder"?}         {"recorded": […], "failed": […]}
     POST /v1/query  {"query", "k"?, "project"?}        {"events": […], "took_ms"}
     POST /v1/recent {"k"?, "project"?}                 {"events": […], "took_ms"}
     POST /v1/export {"cursor"?, "project"?, "kind"?, "since"?, "before"?}
@@ -123,10 +123,11 @@ class Handlers:
 
     async def record(self, request: Request) -> Response:
         """POST /v1/record."""
-        fields = await read_body(request, ("events",))
+        fields = await read_body(request, ("events", "folder"))
+        events, folder = fields.get("events"), fields.get("folder")
         return await self._run(
             next(self._turns),
-            lambda: msgspec.json.encode(service.record(self._engine, fields.get("events"))),
+            lambda: msgspec.json.encode(service.record(self._engine, events, folder)),
         )
 
     async def recent(self, request: Request) -> Response:
