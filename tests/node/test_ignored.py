@@ -58,7 +58,7 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     started: list[str] = []
     original = module._run
 
-    def counted(root: str, arguments: tuple[str, ...], text: str = "") -> object:
+    def counted(root: str, arguments: tuple[str, ...], text: str) -> object:
         started.append(arguments[0])
         return original(root, arguments, text)
 
@@ -211,6 +211,39 @@ def test_without_git_nothing_is_ignored(
     monkeypatch.setenv("PATH", "")
     path = f"{repository.path}/z.log"
     assert IgnoredFiles(SystemClock()).among([path]) == set()
+
+
+def test_a_git_that_hangs_is_waited_for_once(
+    repository: Repository,
+    tmp_path: Path,
+    processes: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slow = tmp_path / "bin" / "git"
+    slow.parent.mkdir()
+    slow.write_text("#!/bin/sh\nexec sleep 600\n")
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(module, "GIT_TIMEOUT_S", 0.2)
+    clock = LaterClock()
+    files = IgnoredFiles(clock)
+    path = f"{repository.path}/z.log"
+    for _ in range(3):
+        assert files.among([path]) == set()
+    assert len(processes) == 1
+    slow.unlink()
+    clock.ahead_s = module.ANSWER_S + 1
+    assert files.among([path]) == {path}
+
+
+def test_one_path_that_git_stops_at_does_not_speak_for_the_others(repository: Repository) -> None:
+    inner = repository.path / "inner"
+    inner.mkdir()
+    Repository(inner).commit("first", {"a.py": "1"})
+    repository.git("add", "inner")  # as a submodule
+    (inner / ".git").rename(repository.path / "elsewhere")
+    paths = [f"{repository.path}/{name}" for name in ("z.log", "inner/a.log", "y.log", "a.py")]
+    assert IgnoredFiles(SystemClock()).among(paths) == {paths[0], paths[2]}
 
 
 def test_a_repository_that_git_refuses_is_said_once_without_a_path(

@@ -15,7 +15,6 @@ from typing import Final
 from localmem_node.capture.randomness import has_digit, has_letter, looks_chosen, looks_random
 
 START: Final = r"(?<![A-Za-z0-9_-])"
-END: Final = r"(?![A-Za-z0-9_-])"
 
 Judge = Callable[[str], bool]
 

@@ -73,12 +73,14 @@ class IgnoredFiles:
         self._lock = Lock()
         self._answers: dict[_File, _Answer] = {}
         self._sources: dict[str, _Sources] = {}
+        self._silent_until_s = 0.0
         self._complained: set[str] = set()
 
     def among(self, paths: Collection[str]) -> set[str]:
         """Those of the absolute `paths` that lie in a work tree of git and are ignored there.
 
-        Tracked files never are. None is where git is not installed, or fails (that is logged).
+        Tracked files never are. None is where git is not installed, fails (that is logged), or has
+        just been too slow: nobody is to wait for it again and again.
         """
         files = {path: file for path in paths if (file := _locate(path))}
         known: dict[_File, bool] = {}
@@ -126,7 +128,7 @@ class IgnoredFiles:
             sources = self._sources.get(file.root)
         if sources is None or sources.until_s < self._clock.monotonic_s():
             until_s = self._clock.monotonic_s() + ANSWER_S
-            sources = _Sources(_sources(file.root), until_s)
+            sources = _Sources(self._found_sources(file.root), until_s)
             with self._lock:
                 if len(self._sources) >= ANSWERS_MAX:
                     self._sources.clear()
@@ -136,7 +138,7 @@ class IgnoredFiles:
     def _ask(self, root: str, files: Sequence[_File]) -> dict[_File, bool]:
         """What git says of files in one work tree; nothing for those that it says nothing of."""
         names = {f"./{os.path.relpath(file.path, root)}": file for file in files}
-        done = _run(root, ("check-ignore", "-z", "--stdin"), "\0".join([*names, ""]))
+        done = self._git(root, ("check-ignore", "-z", "--stdin"), "\0".join([*names, ""]))
         if done is None:
             return {}
         if done.returncode in (0, 1):
@@ -148,7 +150,40 @@ class IgnoredFiles:
             # Neither path nor git's own words: a path can hold what must not be logged.
             self._complained.add(root)
             logger.warning("git check-ignore ended with %d; nothing is skipped", done.returncode)
-        return {}
+        return dict.fromkeys(files, False)
+
+    def _found_sources(self, root: str) -> tuple[str, ...]:
+        """Index and excludes of a repository, and where its user may have excludes and settings."""
+        paths = ("index", "info/exclude", "config")
+        named = ("rev-parse", *(word for path in paths for word in ("--git-path", path)))
+        excludes = ("config", "--null", "--type=path", "--get", "core.excludesFile")
+        found: list[str] = []
+        for arguments, end in ((named, "\n"), (excludes, "\0")):
+            if done := self._git(root, arguments):
+                found += os.fsdecode(done.stdout).split(end)
+        settings = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+        found += [
+            f"{settings}/git/ignore",
+            f"{settings}/git/config",
+            os.path.expanduser("~/.gitconfig"),
+        ]
+        return tuple(os.path.join(root, name) for name in found if name)
+
+    def _git(
+        self, root: str, arguments: Sequence[str], text: str = ""
+    ) -> subprocess.CompletedProcess[bytes] | None:
+        """What git answers; None where there is none, or where it has just been too slow."""
+        if self._clock.monotonic_s() < self._silent_until_s:
+            return None
+        try:
+            return _run(root, arguments, text)
+        except FileNotFoundError:
+            pass
+        except (OSError, subprocess.TimeoutExpired) as error:
+            reason = type(error).__name__
+            logger.warning("git did not answer (%s); nothing is skipped for a while", reason)
+        self._silent_until_s = self._clock.monotonic_s() + ANSWER_S
+        return None
 
 
 def _locate(path: str) -> _File | None:
@@ -165,31 +200,6 @@ def _locate(path: str) -> _File | None:
     return _File(os.path.join(folder, name), root)
 
 
-def _sources(root: str) -> tuple[str, ...]:
-    """Index and excludes of a repository, and where its user may have excludes and settings."""
-    named = (
-        "rev-parse",
-        "--git-path",
-        "index",
-        "--git-path",
-        "info/exclude",
-        "--git-path",
-        "config",
-    )
-    excludes = ("config", "--null", "--type=path", "--get", "core.excludesFile")
-    found: list[str] = []
-    for arguments, end in ((named, "\n"), (excludes, "\0")):
-        if done := _run(root, arguments):
-            found += os.fsdecode(done.stdout).split(end)
-    settings = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    found += (
-        f"{settings}/git/ignore",
-        f"{settings}/git/config",
-        os.path.expanduser("~/.gitconfig"),
-    )
-    return tuple(os.path.join(root, name) for name in found if name)
-
-
 def _stamp(path: str) -> Stamp:
     try:
         found = os.stat(path)
@@ -198,18 +208,12 @@ def _stamp(path: str) -> Stamp:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def _run(
-    root: str, arguments: Sequence[str], text: str = ""
-) -> subprocess.CompletedProcess[bytes] | None:
-    """git's answer; None where there is no git, or none in time."""
-    try:
-        return subprocess.run(
-            [*_GIT, "-C", root, *arguments],
-            input=os.fsencode(text),
-            capture_output=True,
-            env=git_environment(),
-            timeout=GIT_TIMEOUT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
+def _run(root: str, arguments: Sequence[str], text: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [*_GIT, "-C", root, *arguments],
+        input=os.fsencode(text),
+        capture_output=True,
+        env=git_environment(),
+        timeout=GIT_TIMEOUT_S,
+        check=False,
+    )
