@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,6 +71,12 @@ def test_a_wrong_event_is_refused_by_field(
     with pytest.raises(EventError) as caught:
         memory.record_event(fields(**changes))
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize("event", [None, [], "text", 7])
+def test_what_is_no_mapping_is_refused_as_an_event(memory: Memory, event: Any) -> None:
+    with pytest.raises(EventError, match="mapping"):
+        memory.record_event(event)
 
 
 def test_a_wrong_query_is_refused_by_field(memory: Memory) -> None:
