@@ -165,10 +165,7 @@ def test_what_was_recorded_before_the_store_failed_is_told(quiet_home: Path, as_
     process.stdin.flush()
     while b"the last one" not in localmem(quiet_home, "recent", "--json").stdout:
         pass
-    for pid in daemons_of(quiet_home):
-        os.kill(pid, signal.SIGKILL)
-    while daemons_of(quiet_home):
-        pass
+    assert localmem(quiet_home, "down").returncode == 0
     (quiet_home / "data" / "memory.localmem").write_bytes(b"another file" * 1000)
     output, errors = process.communicate(line() + b"\n", timeout=60)
     assert process.returncode == 1
