@@ -164,9 +164,10 @@ def running_hub(database: Path) -> Iterator[str]:
     with process:
         try:
             line = process.stdout.readline() if process.stdout else ""
-            if not line:
-                raise SystemExit("bench: the hub did not start")
-            yield json.loads(line)["url"]
+            answer = json.loads(line or "{}")
+            if "url" not in answer:
+                raise SystemExit(f"bench: the hub did not start {answer.get('error', '')}")
+            yield answer["url"]
         finally:
             process.terminate()
 

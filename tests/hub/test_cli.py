@@ -88,12 +88,28 @@ def test_wrong_input_is_one_line_that_names_it(
     assert err.startswith("localmem-hub: ")
     assert err.count("\n") == 1
     assert named in err
+    found, out, err = run(*arguments, "--json")
+    assert (found, err, out.count("\n")) == (code, "", 1)
+    error = json.loads(out)["error"]
+    assert (set(error), error["field"]) == ({"code", "message", "field"}, None)
+    assert named in error["message"]
+    assert error["code"] in ("usage", "config", "listen")
+
+
+@pytest.mark.parametrize("arguments", [("--json",), ("token", "--json")])
+def test_json_without_a_command_is_told_where_it_goes(run: Run, arguments: tuple[str]) -> None:
+    code, out, err = run(*arguments)
+    assert (code, err) == (2, "")
+    message = json.loads(out)["error"]["message"]
+    command = " ".join(["localmem-hub", *arguments[:-1]])
+    assert message == f"--json goes after a command; see: {command} --help"
 
 
 def test_without_arguments_it_says_what_it_can_do(run: Run) -> None:
-    code, _, err = run()
-    assert code == 2
-    assert "serve" in err
+    for arguments, named in (((), "serve"), (("token",), "revoke")):
+        code, out, err = run(*arguments)
+        assert (code, err) == (2, "")
+        assert named in out
     code, out, _ = run("--help")
     assert code == 0
     assert "token" in out

@@ -10,7 +10,6 @@ import pytest
 
 from localmem_hub.limits import COMPACT_ROWS
 from localmem_protocol.envelope import PoolKey
-from localmem_protocol.errors import RefusedError
 from localmem_protocol.frames import Ack, Close, Refusal, Step1, Update
 from localmem_protocol.updates import decode_update
 from support.hub_process import HubProcess, running_hub
@@ -98,19 +97,30 @@ async def test_devices_that_open_a_new_room_at_once_all_get_the_same_one(
     assert len({tuple(ids(client)) for client in devices}) == 1
 
 
-async def test_a_reader_receives_and_may_not_write(hub: HubProcess, pool: PoolKey) -> None:
+async def test_a_reader_receives_everything_and_keeps_its_own_back(
+    hub: HubProcess, pool: PoolKey
+) -> None:
     reader = SyncClient(hub.url, pool, TWO, hub.token(pool.pool, TWO, "reader"))
     async with asyncio.timeout(30), device(hub, pool, ONE) as one:
         one.record("for readers")
         await one.settle()
         async with reader:
-            await reader.receive(1)
             reader.record("mine")
-            with pytest.raises(RefusedError) as refused:
-                await reader.settle()
-            assert await close_code(reader.socket) == Close.READ_ONLY
-    assert refused.value.close_code == Close.READ_ONLY
-    assert refused.value.permanent
+            await reader.settle()
+            one.record("later")
+            await one.settle()
+            await reader.receive(3)
+            assert len(ids(one)) == 2
+
+
+async def test_what_a_reader_sends_all_the_same_is_refused(hub: HubProcess, pool: PoolKey) -> None:
+    async with asyncio.timeout(30):
+        raw = await RawClient.join(hub.url, pool.pool, TWO, hub.token(pool.pool, TWO, "reader"))
+        await raw.write(b"mine")
+        refusal = await raw.next()
+        assert isinstance(refusal, Refusal)
+        assert (refusal.code, refusal.permanent) == (Close.READ_ONLY, True)
+        assert await close_code(raw.socket) == Close.READ_ONLY
 
 
 async def test_a_newer_connection_of_a_client_id_replaces_the_older(

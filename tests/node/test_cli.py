@@ -190,6 +190,66 @@ def test_bad_lines_are_named_by_number_and_field_and_the_others_are_recorded(hom
         assert "\n" not in one["message"]
 
 
+def test_bad_lines_are_told_in_their_order_whoever_finds_them(home: Path) -> None:
+    lines = [line(), line(kind="x"), b"{", line(), line(snippet=""), b"\xff", line(timestamp=-1)]
+    done = localmem(home, "record", stdin=b"\n".join(lines))
+    told = [one.split(":")[1].strip() for one in stderr(done)]
+    assert told == ["line 2", "line 3", "line 5", "line 6", "line 7"]
+    result = answer(localmem(home, "record", "--json", stdin=b"\n".join(lines)))
+    assert [one["line"] for one in result["failed"]] == [2, 3, 5, 6, 7]
+    assert [one["line"] for one in result["recorded"]] == [1, 4]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_was_recorded_before_the_store_failed_is_told(quiet_home: Path, as_json: bool) -> None:
+    process = subprocess.Popen(
+        command("record", *(["--json"] if as_json else [])),
+        env=environment(quiet_home),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    process.stdin.write(b"{\n" + line(snippet="the last one") + b"\n")
+    process.stdin.flush()
+    while b"the last one" not in localmem(quiet_home, "recent", "--json").stdout:
+        pass
+    assert localmem(quiet_home, "down").returncode == 0
+    (quiet_home / "data" / "memory.localmem").write_bytes(b"another file" * 1000)
+    output, errors = process.communicate(line() + b"\n", timeout=60)
+    assert process.returncode == 1
+    if as_json:
+        result = json.loads(output)
+        assert [one["line"] for one in result["recorded"]] == [2]
+        assert (result["failed_count"], result["stopped_at_line"]) == (1, 3)
+        assert result["error"]["code"] == "foreign_file"
+        assert errors == b""
+    else:
+        assert output == b"recorded 1 events, 1 lines failed; stopped at line 3\n"
+        first, last = errors.splitlines()
+        assert first.startswith(b"localmem: line 1: is not JSON")
+        assert b"memory.localmem" in last
+
+
+def test_without_arguments_it_says_what_it_can_do(quiet_home: Path) -> None:
+    done = localmem(quiet_home)
+    assert (done.returncode, done.stderr) == (2, b"")
+    assert done.stdout.startswith(b"Usage: localmem ")
+    assert b"\n  record " in done.stdout
+    for arguments in (("--json",), ("sync", "--json", "--jason"), ("--jason",)):
+        done = localmem(quiet_home, *arguments)
+        assert (done.returncode, done.stderr.count(b"\n")) == (2, 0 if "--json" in arguments else 1)
+    message = answer(localmem(quiet_home, "--json"))["error"]["message"]
+    assert message == "--json goes after a command; see: localmem --help"
+
+
+def test_a_demo_outside_a_repository_says_where_it_looked_and_what_to_do(tmp_path: Path) -> None:
+    done = localmem(tmp_path / "home", "demo", cwd=tmp_path)
+    assert (done.returncode, len(stderr(done))) == (1, 1)
+    assert f"localmem: {tmp_path} is in no git repository" in stderr(done)[0]
+    assert stderr(done)[0].endswith("stand in one, or give --repo PATH")
+
+
 def test_people_read_of_bad_lines_on_standard_error(home: Path) -> None:
     done = localmem(home, "record", stdin=b"\n".join([line(), b"{", line(kind="x"), line()]))
     assert done.returncode == 1
@@ -223,13 +283,28 @@ def test_no_lines_at_all_are_no_error(home: Path) -> None:
         (("query", "x" * 10_001), 2, "query"),
         (("query",), 2, "TEXT"),
         (("query", "x", "--project", "/"), 2, "--project"),
+        (("query", "x", "--project", ""), 2, "--project: is empty"),
+        (("recent", "--project", "caf\udce9"), 2, "--project"),
+        (("query", "caf\udce9"), 2, "query"),
         (("recent", "-k", "0"), 2, "k"),
         (("unknown",), 2, "unknown"),
         (("query", "x", "--colour"), 2, "--colour"),
         (("record", "--file", "a", "--lines", "x", "--snippet", "y"), 2, "--lines"),
         (("record", "--file", "a", "--lines", "1"), 2, "--snippet"),
         (("record", "--file", "a", "--lines", "2-1", "--snippet", "x"), 1, "selectionRange"),
-        (("record", "--file", "a", "--snippet", "x"), 1, "selectionRange"),
+        (("record", "--file", "a", "--snippet", "x"), 1, "selectionRange: missing; give --lines"),
+        (("record", "--snippet", "x", "--kind", "edit"), 1, "filePath: missing; give --file"),
+        (
+            ("record", "--file", "caf\udce9.py", "--lines", "1", "--snippet", "x"),
+            1,
+            "filePath: is no text in UTF-8",
+        ),
+        (("record", "--snippet", "x", "--tool", "\udce9"), 1, "tool: is no text in UTF-8"),
+        (
+            ("sync", "setup", "--hub", "wss://\udce9", "--pool", "x", "--key", "y"),
+            2,
+            "LOCALMEM_HUB_TOKEN",
+        ),
         (("record", "--file", "", "--lines", "1", "--snippet", "x"), 1, "filePath"),
         (("record", "--snippet", ""), 1, "snippet"),
         (("record", "--snippet", "x", "--hash", "xyz"), 1, "modelResponseHash"),
@@ -257,7 +332,8 @@ def test_a_wrong_call_is_one_line_that_names_what_is_wrong(
     sys.stdout.flush()
     output, errors = capfd.readouterr()
     assert errors == ""
-    assert named.strip("-") in json.dumps(json.loads(output)["error"])
+    error = json.loads(output)["error"]
+    assert named in f"{error['field']}: {error['message']}"
 
 
 def test_control_characters_of_a_snippet_do_not_reach_the_terminal(home: Path) -> None:

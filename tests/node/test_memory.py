@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,6 +100,12 @@ def test_a_wrong_query_is_refused_by_field(memory: Memory) -> None:
         with pytest.raises(QueryError) as caught:
             memory.query_recent(k, query)
         assert caught.value.field == field
+
+
+@pytest.mark.parametrize("event", [None, [], "text", 7])
+def test_what_is_no_mapping_is_refused_as_an_event(memory: Memory, event: Any) -> None:
+    with pytest.raises(EventError, match="mapping"):
+        memory.record_event(event)
 
 
 def test_an_embedded_memory_keeps_to_the_path_and_key_that_it_is_given(tmp_path: Path) -> None:

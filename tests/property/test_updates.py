@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pycrdt import Array, Doc
 
 from localmem_protocol.envelope import PoolKey
+from localmem_protocol.errors import UpdateError
 from localmem_protocol.frames import (
     PROTOCOL,
     Ack,
@@ -191,3 +192,19 @@ def test_what_is_acknowledged_of_a_mutated_update_is_there(data: st.DataObject) 
     if code:
         assert code in (Close.REFUSED_UPDATE, Close.GAP)
         assert hub.send(last) == 0
+
+
+@given(st.data())
+def test_a_device_has_what_it_takes_from_any_hub(data: st.DataObject) -> None:
+    replica = Replica(POOL, THREE, 9)
+    replica.integrate(encode_update(Update({OWN: [Item(0, 2, (b"a", b"b"), root=ONE)]})))
+    for _ in range(data.draw(st.integers(1, 5))):
+        vector = decode_state_vector(replica.state_vector())
+        try:
+            replica.integrate(encode_update(data.draw(updates(vector))))
+        except UpdateError:
+            continue
+        reached = decode_state_vector(replica.state_vector())
+        assert reached == {client: replica.ledger.clock(client) for client in replica.ledger}
+    again = Replica(POOL, THREE, 9, [replica.export()])
+    assert decode_state_vector(again.state_vector()) == decode_state_vector(replica.state_vector())

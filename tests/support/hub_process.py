@@ -45,7 +45,7 @@ class HubProcess:
             )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        assert line, self.log.read_text()
+        assert "url" in line, line + self.log.read_text()
         self.url = json.loads(line)["url"]
 
     @property

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import venv
 from pathlib import Path
 
@@ -83,4 +82,3 @@ def test_a_real_installation_answers(tmp_path: Path) -> None:
     answer = json.loads(subprocess.run(asked, **run).stdout)  # type: ignore[call-overload]
     assert answer["events"][0]["snippet"] == "retry limit = 3"
     subprocess.run([program, "down"], **run)  # type: ignore[call-overload]
-    assert sys.version_info >= (3, 11)

@@ -1,6 +1,7 @@
 """The command line `localmem-hub`: serve, migrate, token.
 
-Exit codes: 0 done, 1 it failed, 2 it was asked wrongly. Errors are one line on stderr.
+Exit codes: 0 done, 1 it failed, 2 it was asked wrongly. Errors are one line on stderr; with
+`--json` they are `{"error": {"code", "message", "field"}}` on stdout, as those of `localmem`.
 """
 
 from __future__ import annotations
@@ -175,22 +176,20 @@ def revoke_token(config: Path | None, database: str | None, as_json: bool, token
 
 def main() -> None:
     """Run the command line; the process ends with its exit code."""
+    as_json = "--json" in sys.argv[1:]
     try:
-        code = group.main(standalone_mode=False)
+        code = group.main(prog_name="localmem-hub", standalone_mode=False)
     except click.Abort:
         sys.exit(130)
     except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
+        click.echo(error.format_message())
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        _complain(error.format_message())
+        _complain(_usage(error), "usage", as_json)
         sys.exit(error.exit_code)
-    except ConfigError as error:
-        _complain(str(error))
-        sys.exit(2)
     except HubError as error:
-        _complain(str(error))
-        sys.exit(1)
+        _complain(str(error), error.code, as_json)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -217,6 +216,16 @@ def _when(time_ms: int | None) -> str:
     return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def _complain(message: str) -> None:
+def _usage(error: click.ClickException) -> str:
+    if isinstance(error, click.NoSuchOption) and error.option_name == "--json":
+        command = error.ctx.command_path if error.ctx else "localmem-hub"
+        return f"--json goes after a command; see: {command} --help"
+    return error.format_message()
+
+
+def _complain(message: str, code: str, as_json: bool) -> None:
     line = " ".join(message.split())
-    click.echo(f"localmem-hub: {line}", err=True)
+    if as_json:
+        click.echo(json.dumps({"error": {"code": code, "message": line, "field": None}}))
+    else:
+        click.echo(f"localmem-hub: {line}", err=True)

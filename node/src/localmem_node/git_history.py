@@ -137,14 +137,18 @@ def cleaned_subject(subject: str) -> str:
 
 
 def _check(repository: Path) -> None:
+    folder = repository.resolve()
     if not repository.is_dir():
-        raise NotARepository(f"{repository} is not a directory; name a git repository")
+        raise NotARepository(f"{folder} is not a directory; give --repo PATH")
     inside = _run(repository, "rev-parse", "--git-dir")
     if inside.returncode:
         reason = _first_line(inside.stderr)
-        raise NotARepository(f"{repository} is not a git repository that can be read: {reason}")
+        raise NotARepository(
+            f"{folder} is in no git repository that can be read ({reason}); "
+            "stand in one, or give --repo PATH"
+        )
     if _run(repository, "rev-parse", "--verify", "--quiet", "HEAD^{commit}").returncode:
-        raise NoCommits(f"{repository} has no commits yet; commit something, or name another")
+        raise NoCommits(f"{folder} has no commits yet; commit something, or give --repo PATH")
 
 
 def _run(repository: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:

@@ -103,6 +103,8 @@ def parse_draft(fields: Mapping[str, Any]) -> Draft:
 
     Raises EventError naming the first field that is missing, unknown or wrong, and why.
     """
+    if not isinstance(fields, Mapping):
+        raise EventError("", "an event is a JSON object, or a mapping")
     for name in fields:
         if name not in _FIELDS:
             raise EventError(str(name)[:40], "unknown field")
@@ -257,7 +259,7 @@ def _utf8(name: str, value: str) -> bytes:
     try:
         return value.encode()
     except UnicodeEncodeError:
-        raise EventError(name, "contains half of a surrogate pair") from None
+        raise EventError(name, "is no text in UTF-8 (half of a surrogate pair)") from None
 
 
 def _range(value: object) -> tuple[int, int] | None:

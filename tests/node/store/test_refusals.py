@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
 import subprocess
 import sys
+import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,7 @@ from support.events import event
 from support.seeded import SeededRandom
 from support.store_keys import FixedKeyStore
 
+NOBODY = 65534
 LIGHT = Cost(memory_kib=64, iterations=1, lanes=1)
 
 
@@ -166,11 +169,27 @@ def test_a_file_where_the_directory_should_be_is_an_error(tmp_path: Path) -> Non
         open_store(tmp_path / "data" / "ring")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_directory_without_permission_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir(mode=0o500)
-    with pytest.raises(StoreError, match="Permission denied"):
-        open_store(tmp_path / "data" / "ring")
+@contextlib.contextmanager
+def folder_of_somebody() -> Iterator[Path]:
+    """A folder of a user who is not root, and that user; root may write anywhere."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # where anybody may go
+        if os.geteuid() != 0:
+            yield Path(name)
+            return
+        os.chown(name, NOBODY, NOBODY)
+        os.seteuid(NOBODY)
+        try:
+            yield Path(name)
+        finally:
+            os.seteuid(0)
+
+
+def test_a_directory_without_permission_is_an_error() -> None:
+    with folder_of_somebody() as folder:
+        open_store(folder / "allowed" / "ring").close()
+        (folder / "data").mkdir(mode=0o500)
+        with pytest.raises(StoreError, match="Permission denied"):
+            open_store(folder / "data" / "ring")
 
 
 def test_a_missing_store_is_not_made_unless_asked_for(tmp_path: Path) -> None:

@@ -76,9 +76,12 @@ def run(arguments: list[str]) -> int:
         result = cli.main(args=arguments, prog_name="localmem", standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return error.exit_code
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "localmem"
-        return _fail(f"{error.format_message()}; see: {command} --help", "usage", 2, as_json)
+        return _fail(f"{_usage(error)}; see: {command} --help", "usage", 2, as_json)
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", "interrupted", 1, as_json)
     except BrokenPipeError:
@@ -89,6 +92,12 @@ def run(arguments: list[str]) -> int:
         return _fail(error.format_message(), "failed", 1, as_json)
     except Exception as error:
         return _report(error, as_json)
+
+
+def _usage(error: click.UsageError) -> str:
+    if isinstance(error, click.NoSuchOption) and error.option_name == "--json":
+        return "--json goes after a command"
+    return error.format_message()
 
 
 def _report(error: Exception, as_json: bool) -> int:

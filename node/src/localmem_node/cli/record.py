@@ -20,14 +20,18 @@ from localmem_node.problems import problem
 from localmem_node.project import current_folder, project_id
 from localmem_node.system import SystemClock
 from localmem_protocol.errors import EventError
-from localmem_protocol.events import KINDS
+from localmem_protocol.events import KINDS, parse_draft
 from localmem_protocol.limits import SNIPPET_BYTES_MAX
+
+Line = tuple[int, dict[str, Any] | EventError]
+"""A line's number from 1, and its event or what is wrong with it."""
 
 BATCH_LINES_MAX: Final = 256
 BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
 FAILURES_LISTED_MAX: Final = 10_000
 """Failed lines listed in the JSON result; further ones are only counted."""
 
+_FLAGS: Final = {"filePath": "--file", "selectionRange": "--lines"}
 _LINES: Final = re.compile(r"([0-9]{1,10})(?:[-,:]([0-9]{1,10}))?")
 
 
@@ -55,8 +59,10 @@ def record(as_json: bool, **flags: Any) -> int:
 
 
 def _record_one(flags: dict[str, Any], as_json: bool) -> int:
+    event = _event(flags)
+    _check(event)
     with DaemonClient() as client:
-        answer = client.record([_event(flags)], current_folder())
+        answer = client.record([event], current_folder())
     for failure in answer["failed"]:
         raise EventError(failure["field"], failure["message"])
     if as_json:
@@ -84,6 +90,17 @@ def _event(flags: dict[str, Any]) -> dict[str, Any]:
         "project": project,
         "pinned": flags["pin"],
     }
+
+
+def _check(event: dict[str, Any]) -> None:
+    """Raises EventError for what the daemon would refuse, or what could not even be sent to it."""
+    try:
+        parse_draft(event)
+    except EventError as error:
+        flag = _FLAGS.get(error.field)
+        if flag is None or event[error.field] is not None:
+            raise
+        raise EventError(error.field, f"missing; give {flag}") from None
 
 
 def _range(text: str | None) -> tuple[int, int] | None:
@@ -123,55 +140,51 @@ class _Lines:
         self._recorded = 0
         self._failed = 0
         self._failures: list[dict[str, Any]] = []
+        self._at = 1  # the first line that nothing was said of yet
 
     def run(self, read: Callable[[int], bytes]) -> int:
+        """Whatever stops it, what was recorded until then is reported, and the line it stopped at."""
         if self._as_json:
             write_bytes(b'{"recorded":[')
         error: Exception | None = None
         try:
             for group in read_lines(read):
-                for batch in self._batches(group):
+                for batch in _batches(group):
                     self._send(batch)
+        except BrokenPipeError:
+            raise
         except Exception as caught:
-            if isinstance(caught, BrokenPipeError) or not self._as_json:
-                raise
             error = caught
         self._finish(error)
+        if error is not None and not self._as_json:
+            raise error
         return 1 if self._failed or error else 0
 
-    def _batches(
-        self, group: list[tuple[int, bytes | None]]
-    ) -> Iterator[list[tuple[int, dict[str, Any]]]]:
-        batch: list[tuple[int, dict[str, Any]]] = []
-        size = 0
-        for number, line in group:
-            try:
-                fields = _decode(line)
-            except EventError as error:
-                self._fail(number, error.field, error.problem)
-                continue
-            assert line is not None
-            if batch and (len(batch) >= BATCH_LINES_MAX or size + len(line) > BATCH_BYTES_MAX):
-                yield batch
-                batch, size = [], 0
-            batch.append((number, fields))
-            size += len(line)
-        if batch:
-            yield batch
-
-    def _send(self, batch: list[tuple[int, dict[str, Any]]]) -> None:
-        answer = self._client.record([fields for _, fields in batch], current_folder())
+    def _send(self, batch: list[Line]) -> None:
+        self._at = batch[0][0]
+        events = [event for _, event in batch if not isinstance(event, EventError)]
+        answer: dict[str, Any] = {"recorded": [], "failed": []}
+        if events:
+            answer = self._client.record(events, current_folder())
         failed = {failure["index"]: failure for failure in answer["failed"]}
         recorded = iter(answer["recorded"])
-        for index, (number, _) in enumerate(batch):
+        index = 0
+        for number, event in batch:
+            if isinstance(event, EventError):
+                self._fail(number, event.field, event.problem)
+                continue
             if index in failed:
                 self._fail(number, failed[index]["field"], failed[index]["message"])
-                continue
-            event = next(recorded)
-            if self._as_json:
-                entry = msgspec.json.encode({"line": number, "id": event["id"]})
-                write_bytes(b"," + entry if self._recorded else entry)
-            self._recorded += 1
+            else:
+                self._note(number, next(recorded)["id"])
+            index += 1
+        self._at = batch[-1][0] + 1
+
+    def _note(self, number: int, event_id: str) -> None:
+        if self._as_json:
+            entry = msgspec.json.encode({"line": number, "id": event_id})
+            write_bytes(b"," + entry if self._recorded else entry)
+        self._recorded += 1
 
     def _fail(self, number: int, field: str, message: str) -> None:
         self._failed += 1
@@ -184,13 +197,32 @@ class _Lines:
     def _finish(self, error: Exception | None) -> None:
         if not self._as_json:
             lost = f", {self._failed} lines failed" if self._failed else ""
-            click.echo(f"recorded {self._recorded} events{lost}")
+            stopped = f"; stopped at line {self._at}" if error else ""
+            click.echo(f"recorded {self._recorded} events{lost}{stopped}")
             return
         counts = {"recorded_count": self._recorded, "failed_count": self._failed}
         rest: dict[str, Any] = {"failed": self._failures} | counts
         if error is not None:
-            rest |= problem(error)[1]
+            rest |= {"stopped_at_line": self._at} | problem(error)[1]
         write_bytes(b"]," + msgspec.json.encode(rest)[1:] + b"\n")
+
+
+def _batches(group: list[tuple[int, bytes | None]]) -> Iterator[list[Line]]:
+    """The lines of a group in their order, in pieces that go in one call each."""
+    batch: list[Line] = []
+    size = 0
+    for number, line in group:
+        length = len(line or b"")
+        if batch and (len(batch) >= BATCH_LINES_MAX or size + length > BATCH_BYTES_MAX):
+            yield batch
+            batch, size = [], 0
+        try:
+            batch.append((number, _decode(line)))
+        except EventError as error:
+            batch.append((number, error))
+        size += length
+    if batch:
+        yield batch
 
 
 def _decode(line: bytes | None) -> dict[str, Any]:

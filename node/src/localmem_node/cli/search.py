@@ -46,6 +46,12 @@ def resolve_project(text: str | None) -> str | None:
     """The id that an option means: itself, or that of the folder it names."""
     if text is None:
         return None
+    if not text:
+        raise click.UsageError("--project: is empty; give an id, or a folder such as '.'")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise click.UsageError("--project: is not UTF-8 text") from None
     if text in (".", "..") or "/" in text or Path(text).is_dir():
         found = project_id(Path(text))
         if found is None:

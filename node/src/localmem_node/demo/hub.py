@@ -36,7 +36,11 @@ class Hub:
             self.stop()
             said = (home / "hub.log").read_text("utf-8", "replace").strip().splitlines()
             raise DemoError(f"the hub did not start: {said[-1] if said else 'no reason given'}")
-        self.port = int(json.loads(line)["port"])
+        answer = json.loads(line)
+        if "error" in answer:
+            self.stop()
+            raise DemoError(f"the hub did not start: {answer['error']['message']}")
+        self.port = int(answer["port"])
 
     def token(self, pool: str) -> str:
         """A new token for a device of a pool. Raises DemoError."""
@@ -45,9 +49,11 @@ class Hub:
             capture_output=True,
             check=False,
         )
-        if made.returncode != 0:
+        if not made.stdout:
             raise DemoError(f"the hub made no token: {made.stderr.decode(errors='replace')}")
         fields: dict[str, Any] = json.loads(made.stdout)
+        if "error" in fields:
+            raise DemoError(f"the hub made no token: {fields['error']['message']}")
         return str(fields["token"])
 
     def stop(self) -> None:

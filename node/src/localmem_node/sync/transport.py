@@ -112,7 +112,8 @@ def sync_url(url: str, pool: str) -> str:
     """The WebSocket address of a pool at a hub. Raises ConfigError naming hub.url or hub.pool."""
     parts = urlsplit(url)
     scheme = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}.get(parts.scheme)
-    if scheme is None or not parts.hostname or parts.query or parts.fragment:
+    plain = url.isprintable() and not parts.query and not parts.fragment
+    if scheme is None or not parts.hostname or not plain:
         raise ConfigError(f"hub.url: must be like wss://hub.example.org, not {url[:80]!r}")
     if parts.username or parts.password:
         raise ConfigError("hub.url: holds a password; the token goes into hub.token_file")
