@@ -237,7 +237,7 @@ def test_pages_go_through_everything_once_in_the_order_of_events(node: Engine) -
 
 
 def test_only_a_full_ring_has_a_next_to_leave_and_it_does_leave(path: Path) -> None:
-    engine = open_node(path, size=10 * 1024)
+    engine = open_node(path, size=10 * 1024, eviction="fifo")
     first = engine.record([draft(snippet="first")])[0]
     assert (engine.next_to_leave(), engine.evicted) == (None, 0)
     recorded = [first]

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from localmem_node.capture.admission import Admission
+from localmem_node.config import EVICTIONS
 from localmem_node.engine import Engine
 from localmem_node.seams import Disk, Encoder
 from localmem_node.store.event_store import EventStore
@@ -72,7 +73,9 @@ def open_node(
     admission: Admission | None = None,
     disk: Disk | None = None,
     seed: int = 0,
+    eviction: str = EVICTIONS[0],
 ) -> Engine:
     """An engine over a real store."""
     store = open_store(path, size=size, seed=seed, disk=disk)
-    return Engine(store, encoder or HashingEncoder(), clock or StandingClock(), admission)
+    encoder, clock = encoder or HashingEncoder(), clock or StandingClock()
+    return Engine(store, encoder, clock, admission, eviction=eviction)

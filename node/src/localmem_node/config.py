@@ -21,13 +21,16 @@ from localmem_node.secret_text import decode_key, secret_text
 
 APP: Final = "localmem"
 STORE_BYTES_DEFAULT: Final = 96 * 1024 * 1024
+EVICTIONS: Final = ("relevance", "fifo")
+"""Who leaves a full ring; the first is the default. `retention.POLICIES` has them."""
+
 IDLE_EXIT_S_DEFAULT: Final = 8 * 3600
 IDLE_EXIT_S_MAX: Final = 30 * 24 * 3600
 GLOBS_MAX: Final = 256
 GLOB_CHARACTERS_MAX: Final = 512
 
 _KNOWN: Final[Mapping[str, frozenset[str]]] = {
-    "store": frozenset({"size", "key_file"}),
+    "store": frozenset({"size", "key_file", "eviction"}),
     "daemon": frozenset({"port", "idle_exit_s"}),
     "capture": frozenset({"deny_paths", "deny_projects", "deny_tools", "skip_ignored"}),
     "hub": frozenset({"url", "token", "token_file", "pool", "key_file"}),
@@ -61,6 +64,7 @@ class Settings:
     store_bytes: int = STORE_BYTES_DEFAULT
     passphrase: str | None = field(default=None, repr=False)
     key_file: Path | None = None
+    eviction: str = EVICTIONS[0]
     port: int = 0
     idle_exit_s: int = IDLE_EXIT_S_DEFAULT
     deny_paths: tuple[str, ...] = ()
@@ -101,6 +105,7 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
         store_bytes=file.size("store", "size", environment.get("LOCALMEM_SIZE")),
         passphrase=passphrase,
         key_file=key_file,
+        eviction=file.choice("store", "eviction", environment.get("LOCALMEM_EVICTION"), EVICTIONS),
         port=file.integer("daemon", "port", environment.get("LOCALMEM_PORT"), 0, 65535, 0),
         idle_exit_s=file.integer(
             "daemon",
@@ -255,6 +260,15 @@ class _File:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise ConfigError(f"{where}: must be a whole number from {low} to {high}")
         return value
+
+    def choice(self, section: str, key: str, override: str | None, choices: tuple[str, ...]) -> str:
+        """One of some words, the first if nothing is said."""
+        value, where = self._value(section, key, override)
+        if value is None:
+            return choices[0]
+        if value not in choices:
+            raise ConfigError(f"{where}: must be one of {', '.join(choices)}")
+        return str(value)
 
     def size(self, section: str, key: str, override: str | None) -> int:
         """A number of bytes."""

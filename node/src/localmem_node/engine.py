@@ -23,11 +23,13 @@ import numpy.typing as npt
 from localmem_node.background import BackgroundEncoder, Vectors
 from localmem_node.capture.admission import Admission
 from localmem_node.checkpoint import make_checkpoint
+from localmem_node.config import EVICTIONS
 from localmem_node.errors import NodeError, StoreError
 from localmem_node.group_commit import GroupCommit
 from localmem_node.maintenance import Maintenance
 from localmem_node.recovery import recover
 from localmem_node.results import Found, check_k, check_project, check_query
+from localmem_node.retention import POLICIES
 from localmem_node.retrieval.index import text_for_encoding
 from localmem_node.seams import Encoder, KeyStore
 from localmem_node.store.event_store import Appended, EventStore
@@ -62,15 +64,20 @@ class Engine:
         *,
         keystore: KeyStore | None = None,
         random: Random | None = None,
+        eviction: str = EVICTIONS[0],
     ) -> None:
         """Reads what is needed of the store; raises StoreError. Events without a vector are encoded
-        later. Without `keystore` the store can be used, and not rewritten.
+        later. Without `keystore` the store can be used, and not rewritten. `eviction` is one of
+        `retention.POLICIES`.
         """
         self._store = store
         self._encoder = encoder
         self._admission = admission or Admission()
         self._writer = Writer(store, clock)
-        recovered = recover(store, encoder, self._writer)
+        self._eviction = eviction
+        self._retention = POLICIES[eviction](store.ring_bytes)
+        recovered = recover(store, encoder, self._writer, self._retention)
+        store.set_keep(self._earned)
         self._catalogue, self._index = recovered.catalogue, recovered.index
         self._since_checkpoint = recovered.indexed
         self._state = Lock()
@@ -173,9 +180,11 @@ class Engine:
                 search = partial(self._search, query, vector, wanted, project)
                 places, found = self._found(search)
                 if len(found) >= k or len(places) < wanted:
-                    return found[:k]
+                    break
                 # Some left the ring between the search and the reading.
                 wanted += k - len(found)
+            self._used(found[:k])
+            return found[:k]
 
     def recent(self, k: int, *, project: str | None = None) -> list[Found]:
         """The k newest events by `Event.order`, newest first. Raises QueryError."""
@@ -252,6 +261,7 @@ class Engine:
                 "pinned_bytes": self._store.pinned_bytes,
                 "copied_bytes": stats.copied_bytes,
                 "forgotten": self._store.forgotten,
+                "eviction": self._eviction,
             },
             "encoder": {
                 "model": self._encoder.fingerprint,
@@ -297,6 +307,8 @@ class Engine:
         with self._state:
             for slot in self._catalogue.renumber(ordinals):
                 self._index.remove(slot)
+                self._retention.removed(slot)
+            self._retain_anew()
             waiting = [
                 ordinal
                 for ordinal in self._catalogue.ordinals()
@@ -340,7 +352,9 @@ class Engine:
         self._store.commit()
         for ordinal, event in written.events:
             with self._state:  # taken once per event, so that queries get in between
-                self._index.add(self._catalogue.add(ordinal, event), event)
+                slot = self._catalogue.add(ordinal, event)
+                self._index.add(slot, event)
+                self._retention.added(slot, event, self._store.size_of(ordinal))
         self._since_checkpoint += len(written.events)
         self._background.push([ordinal for ordinal, _ in written.events])
         self._follow(written)
@@ -379,6 +393,7 @@ class Engine:
                 slot = self._catalogue.remove(ordinal)
                 if slot is not None:
                     self._index.remove(slot)
+                    self._retention.removed(slot)
                     self._evicted += 1
         self._background.push(waiting)
 
@@ -401,6 +416,25 @@ class Engine:
             if event is not None
         ]
         return places, found
+
+    def _earned(self, ordinal: int, size: int) -> bool:
+        """Whether an event at the tail of the ring earns another round. In the writer's place."""
+        with self._state:
+            slot = self._catalogue.slot(ordinal)
+            return slot is not None and self._retention.earned(slot, size)
+
+    def _used(self, found: Sequence[Found]) -> None:
+        """These events answered a query."""
+        with self._state:
+            ordinals = [self._catalogue.ordinal_of(one.event.id) for one in found]
+            slots = [self._catalogue.slot(ordinal) for ordinal in ordinals if ordinal is not None]
+            self._retention.used([slot for slot in slots if slot is not None])
+
+    def _retain_anew(self) -> None:
+        """The policy counts in rings: another one for a ring of another size."""
+        known = self._retention.dump()
+        self._retention = POLICIES[self._eviction](self._store.ring_bytes)
+        self._retention.load(known, self._catalogue.rows().slots.tolist())
 
     def _search(
         self, query: str, vector: npt.NDArray[np.float32] | None, k: int, project: str | None
@@ -461,7 +495,8 @@ class Engine:
         """Runs in the writer's place. Raises StoreError."""
         with self._state:
             rows, dump = self._catalogue.rows(), self._index.dump()
-        if not self._store.write_checkpoint(make_checkpoint(rows, dump)):
+            retention = self._retention.dump()
+        if not self._store.write_checkpoint(make_checkpoint(rows, dump, retention)):
             logger.info("no room for the index of %d events; it is rebuilt at opening", len(self))
         self._since_checkpoint = 0
 

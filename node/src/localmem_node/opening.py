@@ -43,6 +43,7 @@ def open_engine(
             admission,
             keystore=keystore,
             random=random,
+            eviction=settings.eviction,
         )
     except BaseException:
         store.close()

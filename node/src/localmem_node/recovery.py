@@ -16,6 +16,7 @@ import numpy.typing as npt
 from localmem_node.catalogue import Catalogue
 from localmem_node.checkpoint import read_checkpoint
 from localmem_node.errors import DamagedIndex
+from localmem_node.retention import Retention
 from localmem_node.retrieval.index import SearchIndex
 from localmem_node.seams import Encoder
 from localmem_node.store.event_store import EventStore
@@ -41,16 +42,22 @@ class Recovered:
     indexed: int = 0
 
 
-def recover(store: EventStore, encoder: Encoder, writer: Writer) -> Recovered:
-    """Rebuild what is kept in memory, and let `writer` go on from where the events are."""
+def recover(store: EventStore, encoder: Encoder, writer: Writer, retention: Retention) -> Recovered:
+    """Rebuild what is kept in memory, and let `writer` and `retention` go on from there."""
     recovered = _from_checkpoint(store, encoder.dimensions, writer)
     catalogue, index = recovered.catalogue, recovered.index
+    try:
+        retention.load(recovered.retention, catalogue.rows().slots.tolist())
+    except DamagedIndex as error:
+        logger.warning("%s", error)
     known = catalogue.rows().ordinals
     for ordinal in np.setdiff1d(np.array(store.ordinals(), np.int64), known).tolist():
         event = store.get(ordinal)
         if event is not None and event.id not in catalogue:
             writer.see(event)
-            index.add(catalogue.add(ordinal, event), event)
+            slot = catalogue.add(ordinal, event)
+            index.add(slot, event)
+            retention.added(slot, event, 0)
             recovered.indexed += 1
     _load_vectors(store, encoder, catalogue, index)
     recovered.without_vector = [

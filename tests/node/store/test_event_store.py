@@ -419,3 +419,30 @@ def test_many_events_without_a_commit_stay_within_bounds(tmp_path: Path) -> None
         found = [found.sequence for _, found in store.scan()]
         assert found == list(range(300 - len(found), 300))
         assert len(found) > 100
+
+
+def test_every_vector_stays_with_its_own_event_while_others_are_copied_forward(
+    tmp_path: Path,
+) -> None:
+    chance = np.random.default_rng(7)
+    with open_store(tmp_path / "ring", size=MIB) as store:
+        store.set_keep(lambda ordinal, size: bool(chance.random() < 0.3))
+        directions = np.eye(32, dtype=np.float32)
+        for number in range(1, 4000):
+            appended = store.append([event(number, snippet=chance.bytes(200).hex())])
+            if number % 3 == 0:  # of the last events, as they lie now
+                recent = store.ordinals()[-3:]
+                events = [store.get(ordinal) for ordinal in recent]
+                store.append_vectors(
+                    [
+                        (ordinal, directions[one.sequence % 32])
+                        for ordinal, one in zip(recent, events, strict=True)
+                        if one is not None
+                    ]
+                )
+            assert all(store.get(new) for _, new in appended.moved)
+        found = {ordinal: one.sequence for ordinal, one in store.scan()}
+        vectors = dict(store.vectors())
+        assert store.stats().copied_bytes > MIB // 8
+        assert len(vectors) > 500
+        assert all(float(v @ directions[found[o] % 32]) > 0.99 for o, v in vectors.items())

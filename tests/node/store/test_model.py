@@ -19,7 +19,8 @@ from support.fault_disk import FaultDisk
 from support.seeded import SeededRandom
 from support.store_keys import FixedKeyStore
 
-UNIT = np.full(16, 0.25, np.float32)
+UNITS = np.eye(16, dtype=np.float32)
+"""Which one an event has follows from its number."""
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -109,9 +110,15 @@ class StoreMachine(RuleBasedStateMachine):
     def append_vectors(self, data: st.DataObject) -> None:
         ordinals = data.draw(st.lists(st.integers(1, self.last + 2), max_size=25, unique=True))
         live = set(self.model)
-        self.follow(self.store.append_vectors([(ordinal, UNIT) for ordinal in ordinals]))
+        offered = [
+            (ordinal, UNITS[self.model[ordinal].sequence % 16 if ordinal in live else 0])
+            for ordinal in ordinals
+        ]
+        appended = self.store.append_vectors(offered)
+        self.follow(appended)
         if self.store.keeps_vectors:
-            self.vectors |= live & set(ordinals)
+            gone = {old for old, _ in appended.moved} | set(appended.evicted)
+            self.vectors |= live & set(ordinals) - gone
 
     @rule()
     def commit(self) -> None:
@@ -145,9 +152,11 @@ class StoreMachine(RuleBasedStateMachine):
     @invariant()
     def holds_what_the_model_holds(self) -> None:
         assert dict(self.store.scan()) == self.model
-        assert {o for o, _ in self.store.vectors()} <= self.vectors & set(self.model)
+        found = dict(self.store.vectors())
+        assert set(found) <= self.vectors & set(self.model)
+        assert all(float(v @ UNITS[self.model[o].sequence % 16]) > 0.9 for o, v in found.items())
         if not self.generosity and not any(one.pinned for one in self.model.values()):
-            assert {o for o, _ in self.store.vectors()} == self.vectors & set(self.model)
+            assert set(found) == self.vectors & set(self.model)
         assert self.store.ids(list(self.model)) == [one.id for one in self.model.values()]
         assert self.store.forgotten <= len(self.forgotten)
         assert not any(self.store.is_forgotten(one.id) for one in self.model.values())

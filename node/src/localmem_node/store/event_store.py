@@ -41,6 +41,7 @@ from localmem_node.store.records import (
     encode_vectors,
     encoder_id,
     event_id,
+    vectors_size,
 )
 from localmem_node.store.recovery_code import decode_recovery
 from localmem_node.store.ring import Change, Keep
@@ -210,6 +211,11 @@ class EventStore:
         return self._file.ring.next_ordinal
 
     @property
+    def ring_bytes(self) -> int:
+        """How much may be live at once."""
+        return self.geometry.live_blocks * self.geometry.block_size
+
+    @property
     def key_location(self) -> str:
         """For people: where the key is."""
         return self._file.key_location
@@ -222,8 +228,7 @@ class EventStore:
     @property
     def full(self) -> bool:
         """Whether the oldest block has to go before the next one can be filled."""
-        geometry = self.geometry
-        return self._file.ring.used_bytes >= geometry.live_blocks * geometry.block_size
+        return self._file.ring.used_bytes >= self.ring_bytes
 
     @property
     def marks(self) -> Marks:
@@ -299,11 +304,12 @@ class EventStore:
         with ring.writing:
             for start in range(0, len(vectors) * self.keeps_vectors, VECTORS_PER_RECORD):
                 some = vectors[start : start + VECTORS_PER_RECORD]
+                # Room first: copying forward takes ordinals, and may move these very events.
+                changes.append(ring.reserve(vectors_size(len(some), len(some[0][1]))))
                 live = ring.live((ordinal for ordinal, _ in some), EVENT)
                 kept = [(ordinal, vector) for ordinal, vector in some if ordinal in live]
                 if kept:
-                    record = encode_vectors(ring.next_ordinal, made_by, kept)
-                    changes.append(ring.append(VECTORS, record)[1])
+                    ring.append(VECTORS, encode_vectors(ring.next_ordinal, made_by, kept))
         return _appended(changes)
 
     def replace(self, ordinal: int, event: Event) -> Appended:

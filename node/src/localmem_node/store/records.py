@@ -161,6 +161,11 @@ def encoder_id(fingerprint: str) -> bytes:
     return hashlib.blake2b(fingerprint.encode(), digest_size=ENCODER_BYTES).digest()
 
 
+def vectors_size(count: int, dimensions: int) -> int:
+    """Bytes of a record of so many vectors."""
+    return _VECTORS.size + count * _row_type(dimensions).itemsize
+
+
 def encode_vectors(
     ordinal: int, encoder: bytes, vectors: Sequence[tuple[int, npt.NDArray[np.float32]]]
 ) -> bytes:

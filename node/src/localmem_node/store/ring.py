@@ -152,13 +152,23 @@ class Ring:
                 )
             if kind == EVENT | PINNED:
                 self._check_pin(RECORD_OVERHEAD + len(plain))
-            if self._own is None:
-                self._begin()
-            change = self._make_room(len(plain))
+            change = self.reserve(len(plain))
             ordinal = self._place(kind, plain, event_id)
             if len(self._pending) >= PENDING_BLOCKS_MAX:
                 self.commit()
             return ordinal, change
+
+    def reserve(self, length: int) -> Change:
+        """Make room for a record of `length` plain bytes; what that did.
+
+        An append of so many bytes or fewer then gets `next_ordinal`: no copy comes before it. Raises
+        StoreFailed.
+        """
+        with self.writing:
+            self.check()
+            if self._own is None:
+                self._begin()
+            return self._make_room(length)
 
     def supersede(self, ordinal: int) -> None:
         """A record that a newer one stands for, or that nobody is to see again."""
