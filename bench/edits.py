@@ -20,6 +20,7 @@ from localmem_node.errors import NodeError
 LINES: Final = 5
 SNIPPET_CHARACTERS: Final = 200
 SESSION_EDITS: Final = 200
+CHECKOUT: Final = "/home/developer/projects/library"
 PAUSE_MS_MAX: Final = 60_000
 BEGAN_MS: Final = 1_760_000_000_000
 SEED: Final = 20_261_123
@@ -63,21 +64,21 @@ def edits(count: int) -> Iterator[dict[str, Any]]:
 
 def _pieces(chance: np.random.Generator) -> Iterator[tuple[str, int, str]]:
     """(path, first line, text), file after file."""
-    for file in _files(chance):
+    for name, file in _files(chance):
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
         for first in range(0, len(lines), LINES):
             snippet = "\n".join(lines[first : first + LINES])[:SNIPPET_CHARACTERS]
             if snippet.strip():
-                yield str(file), first + 1, snippet
+                yield name, first + 1, snippet
 
 
-def _files(chance: np.random.Generator) -> Iterator[Path]:
-    library = Path(sysconfig.get_path("stdlib"))
+def _files(chance: np.random.Generator) -> Iterator[tuple[str, Path]]:
+    """Each file, and where an editor would have it: what git ignores there is not recorded."""
+    library, installed = (Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib"))
     own = [path for path in library.rglob("*.py") if "site-packages" not in path.parts]
-    installed = Path(sysconfig.get_path("purelib")).rglob("*.py")
-    for files in (sorted(own), sorted(installed)):
+    for root, files in ((library, sorted(own)), (installed, sorted(installed.rglob("*.py")))):
         for index in chance.permutation(len(files)):
-            yield files[index]
+            yield f"{CHECKOUT}/{files[index].relative_to(root)}", files[index]
 
 
 def _name(kind: str, number: int) -> str:

@@ -216,7 +216,7 @@ def _signal(pids: Sequence[int], number: signal.Signals) -> int:
             signal.pidfd_send_signal(descriptor, number)
             reached += 1
             if number == signal.SIGKILL:
-                select.select([descriptor], [], [])
+                select.select([descriptor], [], [], WAIT_S)
         except ProcessLookupError:
             continue
         finally:

@@ -22,6 +22,7 @@ import msgspec
 import numpy as np
 
 from bench.daemons import daemon
+from bench.edits import CHECKOUT
 from bench.report import print_json, print_progress, print_table
 from bench.search_time import QUERY_WORDS, SEED, pieces
 from localmem_node.client import DaemonClient
@@ -114,4 +115,6 @@ def fields(event: Event) -> dict[str, Any]:
     """The JSON object that an editor would have sent."""
     names = msgspec.structs.fields(Draft)
     draft = Draft(**{field.name: getattr(event, field.name) for field in names})
-    return dict(msgspec.to_builtins(draft))
+    # Where an editor would have it: what git ignores at the real place is not recorded.
+    path = f"{CHECKOUT}/{Path(event.file_path or '').name}"
+    return dict(msgspec.to_builtins(draft)) | {"filePath": path}

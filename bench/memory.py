@@ -31,8 +31,8 @@ from localmem_node.config import STORE_BYTES_DEFAULT, parse_size
 
 SMALL_BYTES: Final = 2 * 2**20
 CALL_EVENTS: Final = 250
-EDITS_MAX: Final = 50_000
-QUERIES: Final = 20
+EDITS_MAX: Final = 100_000
+QUERIES: Final = 2
 MIB: Final = 2**20
 
 Sample = dict[str, float]
@@ -77,12 +77,7 @@ def sampled(size: int, events: int, every: int, *, encode: bool) -> Iterator[Sam
             last = min(recorded + every, events)
             batch: list[dict[str, Any]] = []
             for start in range(recorded, last, CALL_EVENTS):
-                batch = list(islice(source, min(CALL_EVENTS, last - start)))
-                answer = client.record(batch)
-                assert len(answer["recorded"]) == len(batch), answer["failed"]
-            for fields in batch[:QUERIES]:
-                client.query(fields["snippet"][:80], 10)
-            client.recent(100)
+                _use(client, list(islice(source, min(CALL_EVENTS, last - start))))
             while encode and client.status()["encoder"]["waiting"]:
                 time.sleep(0.2)
             yield _sample(client, last)
@@ -101,6 +96,15 @@ def summary(samples: Sequence[Sample]) -> dict[str, Any]:
         "per_event": _slope(before[1:]),  # without the first, when caches were empty
         "slope": _slope(twice),
     }
+
+
+def _use(client: DaemonClient, batch: Sequence[Mapping[str, Any]]) -> None:
+    """Record events, and ask for some of them as somebody at work would."""
+    answer = client.record(batch)
+    assert len(answer["recorded"]) == len(batch), answer["failed"]
+    for fields in batch[:QUERIES]:
+        client.query(fields["snippet"][:80], 10)
+    client.recent(100)
 
 
 def _slope(samples: Sequence[Sample]) -> float | None:

@@ -28,7 +28,7 @@ def test_more_edits_than_there_are_sources_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a.py").write_text("x = 1\n" * 10 + "y = 2\n" * 5)
-    monkeypatch.setattr(bench_edits, "_files", lambda chance: [tmp_path / "a.py"])
+    monkeypatch.setattr(bench_edits, "_files", lambda chance: [("a.py", tmp_path / "a.py")])
     assert len(list(edits(2))) == 2
     with pytest.raises(TooFewSources, match="2 pieces; ask for fewer than 3"):
         list(edits(3))

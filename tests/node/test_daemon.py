@@ -36,6 +36,7 @@ from support.daemon import (
     environment,
     is_alive,
     localmem,
+    thread_heaps,
 )
 from support.events import fields
 from support.git_repository import Repository
@@ -275,6 +276,14 @@ def test_the_daemon_has_no_children_no_terminal_and_no_parent_but_init(
     assert parent != os.getpid()
     assert os.readlink(f"/proc/{pid}/cwd") == "/"
     assert os.readlink(f"/proc/{pid}/fd/0") == "/dev/null"
+
+
+def test_the_threads_of_the_daemon_share_one_heap(shared: DaemonClient) -> None:
+    shared.record([fields()])
+    shared.recent(1)
+    tasks = os.listdir(f"/proc/{state_of(shared).pid}/task")
+    assert len(tasks) > 5
+    assert thread_heaps(state_of(shared).pid) == 0
 
 
 def test_the_log_holds_neither_secrets_nor_snippets(shared: DaemonClient) -> None:
