@@ -75,7 +75,6 @@ def sampled(size: int, events: int, every: int, *, encode: bool) -> Iterator[Sam
         yield _sample(client, 0)
         for recorded in range(0, events, every):
             last = min(recorded + every, events)
-            batch: list[dict[str, Any]] = []
             for start in range(recorded, last, CALL_EVENTS):
                 _use(client, list(islice(source, min(CALL_EVENTS, last - start))))
             while encode and client.status()["encoder"]["waiting"]:
