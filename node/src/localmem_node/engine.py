@@ -13,12 +13,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from functools import lru_cache, partial
 from threading import Lock
 from typing import Any, Final
-
-import numpy as np
-import numpy.typing as npt
 
 from localmem_node.background import BackgroundEncoder, Vectors
 from localmem_node.capture.admission import Admission
@@ -27,10 +23,10 @@ from localmem_node.config import EVICTIONS
 from localmem_node.errors import NodeError, StoreError
 from localmem_node.group_commit import GroupCommit
 from localmem_node.maintenance import Maintenance
+from localmem_node.reading import Reader
 from localmem_node.recovery import recover
-from localmem_node.results import Found, check_k, check_project, check_query
+from localmem_node.results import Found
 from localmem_node.retention import POLICIES
-from localmem_node.retrieval.index import text_for_encoding
 from localmem_node.seams import Encoder, KeyStore
 from localmem_node.store.event_store import Appended, EventStore
 from localmem_node.system import SystemRandom
@@ -41,9 +37,6 @@ from localmem_protocol.events import Draft, Event, Order
 from localmem_protocol.seams import Clock, Random
 
 logger = logging.getLogger(__name__)
-
-CACHED_EVENTS: Final = 1024
-"""Events kept decrypted, for answers; at most 64 MiB, some 500 KiB as a rule."""
 
 CHECKPOINT_EVENTS: Final = 2000
 CHECKPOINT_SHARE: Final = 20
@@ -82,13 +75,24 @@ class Engine:
         self._since_checkpoint = recovered.indexed
         self._state = Lock()
         self._commits = GroupCommit(self._apply)
-        self._event = lru_cache(maxsize=CACHED_EVENTS)(store.get)
         self._timings = Timings(clock)
         self.maintenance = Maintenance(store, keystore, random or SystemRandom(), self)
         self._subscribers: list[Callable[[], None]] = []
         self._evicted = 0
         self._closed = False
-        self._background = BackgroundEncoder(encoder, self._text, self._keep_vectors)
+        self._background = BackgroundEncoder(
+            encoder, lambda ordinal: self._reader.text(ordinal), self._keep_vectors
+        )
+        self._reader = Reader(
+            store,
+            encoder,
+            self._catalogue,
+            self._index,
+            state=self._state,
+            commits=self._commits,
+            background=self._background,
+            timings=self._timings,
+        )
         self._background.start(recovered.without_vector)
 
     @property
@@ -169,49 +173,22 @@ class Engine:
 
     def query_recent(self, k: int, query: str, *, project: str | None = None) -> list[Found]:
         """The k events that answer a query best, best first. Raises QueryError."""
-        k, query, project = check_k(k), check_query(query), check_project(project)
-        if not len(self._catalogue):
-            return []
-        with self._timings.measured("query"), self._background.yielding():
-            with self._timings.measured("encode"):
-                vector = self._query_vector(query)
-            wanted = k
-            while True:
-                search = partial(self._search, query, vector, wanted, project)
-                places, found = self._found(search)
-                if len(found) >= k or len(places) < wanted:
-                    break
-                # Some left the ring between the search and the reading.
-                wanted += k - len(found)
-            self._used(found[:k])
-            return found[:k]
+        return self._reader.query_recent(k, query, project)
 
     def recent(self, k: int, *, project: str | None = None) -> list[Found]:
         """The k newest events by `Event.order`, newest first. Raises QueryError."""
-        k, project = check_k(k), check_project(project)
-
-        def newest() -> list[tuple[int, float]]:
-            with self._state:
-                return [(ordinal, 0.0) for ordinal in self._catalogue.newest(k, project)]
-
-        return self._found(newest)[1]
+        return self._reader.recent(k, project)
 
     def page(self, after: Order | None, limit: int) -> tuple[list[Event], Order | None]:
         """The live events that follow `after` in the order, at most `limit`, and where to go on.
 
         None begins, and says that there is no more. A page may lack events that left meanwhile.
         """
-        ends: list[Order] = []
+        return self._reader.page(after, limit)
 
-        def following() -> list[tuple[int, float]]:
-            with self._state:
-                places = self._catalogue.after(after, limit)
-            ends[:] = [order for order, _ in places]
-            return [(ordinal, 0.0) for _, ordinal in places]
-
-        found = self._found(following, self._store.get)[1]
-        end = ends[-1] if len(ends) == limit else None
-        return [one.event for one in found], end
+    def own_events(self, after: int, limit: int) -> list[Event]:
+        """This device's events with a sequence above `after`, ascending, at most `limit`."""
+        return self._reader.own_events(after, limit)
 
     def holds(self, event_id: str) -> bool:
         """Whether an event is here, or was forgotten, so that it is not to be inserted."""
@@ -223,15 +200,6 @@ class Engine:
         """The event that makes room for the next ones; None while there is room."""
         with self._state:
             return self._catalogue.next_to_leave() if self._store.full else None
-
-    def own_events(self, after: int, limit: int) -> list[Event]:
-        """This device's events with a sequence above `after`, ascending, at most `limit`."""
-
-        def own() -> list[tuple[int, float]]:
-            with self._state:
-                return [(ordinal, 0.0) for ordinal in self._catalogue.own_after(after, limit)]
-
-        return [found.event for found in self._found(own, self._store.get)[1]]
 
     def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back after new own events are durable, from any thread; returns how to stop that."""
@@ -274,7 +242,7 @@ class Engine:
 
     def warm(self) -> None:
         """Load the encoder now, so that the first query does not wait for it."""
-        self._query_vector("warm up")
+        self._reader.warm()
 
     def drain(self) -> None:
         """Wait until every event has its vector. Raises NodeError if the encoder does not work."""
@@ -300,7 +268,7 @@ class Engine:
         moved = final_ordinals(appended.moved)
         self.settle(appended)
         self._follow(Written(evicted=[moved.get(ordinal, ordinal) for ordinal in ordinals]))
-        self._event.cache_clear()
+        self._reader.forget()
 
     def renumber(self, ordinals: dict[int, int]) -> None:
         """In the writer's place: where each event is now, by where it was; others are gone."""
@@ -314,7 +282,7 @@ class Engine:
                 for ordinal in self._catalogue.ordinals()
                 if not self._index.has_vector(self._catalogue.slot(ordinal))
             ]
-        self._event.cache_clear()
+        self._reader.forget()
         self._background.forget(ordinals)
         self._background.push(waiting)
         self._checkpoint()
@@ -350,6 +318,8 @@ class Engine:
         """Make what was written durable, then visible, and queue it for the encoder."""
         self._carry_vectors(written)
         self._store.commit()
+        with self._state:
+            self._note_answers()
         for ordinal, event in written.events:
             with self._state:  # taken once per event, so that queries get in between
                 slot = self._catalogue.add(ordinal, event)
@@ -397,36 +367,20 @@ class Engine:
                     self._evicted += 1
         self._background.push(waiting)
 
-    def _found(
-        self,
-        find: Callable[[], list[tuple[int, float]]],
-        get: Callable[[int], Event | None] | None = None,
-    ) -> tuple[list[tuple[int, float]], list[Found]]:
-        """What `find` gave, ordinals with scores, and the events that could be read."""
-        places = find()
-        events = [(get or self._event)(ordinal) for ordinal, _ in places]
-        if None in events:
-            # A writer was copying some forward; once it is done, all is where it is said to be.
-            with self._commits.exclusive():
-                places = find()
-                events = [self._store.get(ordinal) for ordinal, _ in places]
-        found = [
-            Found(event, score)
-            for event, (_, score) in zip(events, places, strict=True)
-            if event is not None
-        ]
-        return places, found
-
     def _earned(self, ordinal: int, size: int) -> bool:
         """Whether an event at the tail of the ring earns another round. In the writer's place."""
         with self._state:
             slot = self._catalogue.slot(ordinal)
             return slot is not None and self._retention.earned(slot, size)
 
-    def _used(self, found: Sequence[Found]) -> None:
-        """These events answered a query."""
-        with self._state:
-            ordinals = [self._catalogue.ordinal_of(one.event.id) for one in found]
+    def _note_answers(self) -> None:
+        """Tell the policy what answered queries since the last call. Under the state lock.
+
+        Not in `query_recent`, where somebody waits.
+        """
+        answers = self._reader.answers
+        while answers:
+            ordinals = [self._catalogue.ordinal_of(one) for one in answers.popleft()]
             slots = [self._catalogue.slot(ordinal) for ordinal in ordinals if ordinal is not None]
             self._retention.used([slot for slot in slots if slot is not None])
 
@@ -435,32 +389,6 @@ class Engine:
         known = self._retention.dump()
         self._retention = POLICIES[self._eviction](self._store.ring_bytes)
         self._retention.load(known, self._catalogue.rows().slots.tolist())
-
-    def _search(
-        self, query: str, vector: npt.NDArray[np.float32] | None, k: int, project: str | None
-    ) -> list[tuple[int, float]]:
-        with self._state:
-            among = None if project is None else self._catalogue.in_project(project)
-            hits = self._index.search(query, vector, k, among=among)
-            places = [(self._catalogue.ordinal(hit.slot), hit.score) for hit in hits]
-        return [(ordinal, score) for ordinal, score in places if ordinal is not None]
-
-    def _query_vector(self, query: str) -> npt.NDArray[np.float32] | None:
-        if self._background.problem:
-            return None
-        try:
-            vector: npt.NDArray[np.float32] = self._encoder.encode([query])[0]
-            return vector
-        except Exception as error:
-            logger.exception("the encoder does not work; searching by words alone")
-            self._background.problem = " ".join(str(error).split()) or type(error).__name__
-            return None
-
-    def _text(self, ordinal: int) -> str | None:
-        with self._state:
-            live = self._catalogue.slot(ordinal) is not None
-        event = self._event(ordinal) if live else None
-        return None if event is None else text_for_encoding(event)
 
     def _keep_vectors(self, vectors: Vectors, last: bool) -> None:
         """Into the index and the store; synced when the encoder has caught up."""
@@ -494,6 +422,7 @@ class Engine:
     def _checkpoint(self) -> None:
         """Runs in the writer's place. Raises StoreError."""
         with self._state:
+            self._note_answers()
             rows, dump = self._catalogue.rows(), self._index.dump()
             retention = self._retention.dump()
         if not self._store.write_checkpoint(make_checkpoint(rows, dump, retention)):

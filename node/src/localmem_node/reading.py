@@ -1,0 +1,171 @@
+"""The reading half of the engine: what answers a query, what is newest, what this device wrote.
+
+Ordinals come from the catalogue and the index, under the state lock; events are read from the store
+without it. What a writer copies forward in between has moved: then everything is asked once more in the
+writer's place, where both agree.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from functools import lru_cache, partial
+from threading import Lock
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from localmem_node.background import BackgroundEncoder
+from localmem_node.catalogue import Catalogue
+from localmem_node.group_commit import GroupCommit
+from localmem_node.results import Found, check_k, check_project, check_query
+from localmem_node.retrieval.index import SearchIndex, text_for_encoding
+from localmem_node.seams import Encoder
+from localmem_node.store.event_store import EventStore
+from localmem_node.timings import Timings
+from localmem_protocol.events import Event, Order
+
+logger = logging.getLogger(__name__)
+
+CACHED_EVENTS: Final = 1024
+"""Events kept decrypted, for answers; at most 64 MiB, some 500 KiB as a rule."""
+
+ANSWERS_MAX: Final = 1024
+"""Answers that wait to be counted; of more, the oldest do not count."""
+
+Places = list[tuple[int, float]]
+"""Ordinals with scores."""
+
+
+class Reader:
+    """Thread-safe. `answers` are the ids of what answered queries, for whoever counts them."""
+
+    def __init__(
+        self,
+        store: EventStore,
+        encoder: Encoder,
+        catalogue: Catalogue,
+        index: SearchIndex,
+        *,
+        state: Lock,
+        commits: GroupCommit[Any, Any],
+        background: BackgroundEncoder,
+        timings: Timings,
+    ) -> None:
+        self._store, self._encoder = store, encoder
+        self._catalogue, self._index, self._state = catalogue, index, state
+        self._commits, self._background, self._timings = commits, background, timings
+        self._event = lru_cache(maxsize=CACHED_EVENTS)(store.get)
+        self.answers: deque[list[str]] = deque(maxlen=ANSWERS_MAX)
+
+    def query_recent(self, k: int, query: str, project: str | None) -> list[Found]:
+        """The k events that answer a query best, best first. Raises QueryError."""
+        k, query, project = check_k(k), check_query(query), check_project(project)
+        if not len(self._catalogue):
+            return []
+        with self._timings.measured("query"), self._background.yielding():
+            with self._timings.measured("encode"):
+                vector = self._query_vector(query)
+            wanted = k
+            while True:
+                search = partial(self._search, query, vector, wanted, project)
+                places, found = self._found(search)
+                if len(found) >= k or len(places) < wanted:
+                    break
+                # Some left the ring between the search and the reading.
+                wanted += k - len(found)
+            self.answers.append([one.event.id for one in found[:k]])
+            return found[:k]
+
+    def recent(self, k: int, project: str | None) -> list[Found]:
+        """The k newest events by `Event.order`, newest first. Raises QueryError."""
+        k, project = check_k(k), check_project(project)
+
+        def newest() -> Places:
+            with self._state:
+                return [(ordinal, 0.0) for ordinal in self._catalogue.newest(k, project)]
+
+        return self._found(newest)[1]
+
+    def page(self, after: Order | None, limit: int) -> tuple[list[Event], Order | None]:
+        """The live events that follow `after` in the order, at most `limit`, and where to go on.
+
+        None begins, and says that there is no more. A page may lack events that left meanwhile.
+        """
+        ends: list[Order] = []
+
+        def following() -> Places:
+            with self._state:
+                places = self._catalogue.after(after, limit)
+            ends[:] = [order for order, _ in places]
+            return [(ordinal, 0.0) for _, ordinal in places]
+
+        found = self._found(following, self._store.get)[1]
+        end = ends[-1] if len(ends) == limit else None
+        return [one.event for one in found], end
+
+    def own_events(self, after: int, limit: int) -> list[Event]:
+        """This device's events with a sequence above `after`, ascending, at most `limit`."""
+
+        def own() -> Places:
+            with self._state:
+                return [(ordinal, 0.0) for ordinal in self._catalogue.own_after(after, limit)]
+
+        return [found.event for found in self._found(own, self._store.get)[1]]
+
+    def warm(self) -> None:
+        """Load the encoder."""
+        self._query_vector("warm up")
+
+    def text(self, ordinal: int) -> str | None:
+        """What is encoded of an event; None once it is gone."""
+        with self._state:
+            live = self._catalogue.slot(ordinal) is not None
+        event = self._event(ordinal) if live else None
+        return None if event is None else text_for_encoding(event)
+
+    def forget(self) -> None:
+        """Keep no event decrypted."""
+        self._event.cache_clear()
+
+    def _found(
+        self,
+        find: Callable[[], Places],
+        get: Callable[[int], Event | None] | None = None,
+    ) -> tuple[Places, list[Found]]:
+        """What `find` gave, ordinals with scores, and the events that could be read."""
+        places = find()
+        events = [(get or self._event)(ordinal) for ordinal, _ in places]
+        if None in events:
+            # A writer was copying some forward; once it is done, all is where it is said to be.
+            with self._commits.exclusive():
+                places = find()
+                events = [self._store.get(ordinal) for ordinal, _ in places]
+        found = [
+            Found(event, score)
+            for event, (_, score) in zip(events, places, strict=True)
+            if event is not None
+        ]
+        return places, found
+
+    def _search(
+        self, query: str, vector: npt.NDArray[np.float32] | None, k: int, project: str | None
+    ) -> Places:
+        with self._state:
+            among = None if project is None else self._catalogue.in_project(project)
+            hits = self._index.search(query, vector, k, among=among)
+            places = [(self._catalogue.ordinal(hit.slot), hit.score) for hit in hits]
+        return [(ordinal, score) for ordinal, score in places if ordinal is not None]
+
+    def _query_vector(self, query: str) -> npt.NDArray[np.float32] | None:
+        if self._background.problem:
+            return None
+        try:
+            vector: npt.NDArray[np.float32] = self._encoder.encode([query])[0]
+            return vector
+        except Exception as error:
+            logger.exception("the encoder does not work; searching by words alone")
+            self._background.problem = " ".join(str(error).split()) or type(error).__name__
+            return None
