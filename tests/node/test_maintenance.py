@@ -331,3 +331,26 @@ def test_a_recovery_code_opens_the_store_until_there_is_a_newer_one(path: Path) 
     engine = open_node(path, word="the new passphrase")
     assert [one.id for one in newest(engine)][::-1] == [one.id for one in events]
     engine.close()
+
+
+def test_events_that_are_found_damaged_are_not_looked_for_any_more(path: Path) -> None:
+    engine = open_node(path)
+    events = record(engine, 200)
+    engine.close()
+    image = bytearray(path.read_bytes())
+    image[16384 + 4096 : 16384 + 2 * 4096] = bytes(4096)  # the second block of the ring
+    path.write_bytes(image)
+    engine = open_node(path)
+    assert len(engine) == 200, "a checkpoint was there: nothing was read yet"
+    said = engine.maintenance.verify()
+    assert said["damaged_blocks"] == 1
+    [place] = said["damaged"]
+    left = [one.id for one in newest(engine)]
+    assert len(engine) == len(left) == 200 - place["records"]
+    assert set(left) < {one.id for one in events}
+    times = {one.id: one.timestamp for one in events}
+    lost = sorted(times[one.id] for one in events if one.id not in left)
+    assert place["after"] == lost[0] - 1
+    assert place["before"] == lost[-1] + 1
+    assert engine.maintenance.verify()["damaged_blocks"] == 1
+    engine.close()

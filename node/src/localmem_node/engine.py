@@ -270,6 +270,13 @@ class Engine:
         self._follow(Written(evicted=[moved.get(ordinal, ordinal) for ordinal in ordinals]))
         self._reader.forget()
 
+    def drop_lost(self) -> None:
+        """In the writer's place: events that the store has lost are not found any more."""
+        live = set(self._store.ordinals())
+        with self._state:
+            gone = [ordinal for ordinal in self._catalogue.ordinals() if ordinal not in live]
+        self._follow(Written(evicted=gone))
+
     def renumber(self, ordinals: dict[int, int]) -> None:
         """In the writer's place: where each event is now, by where it was; others are gone."""
         with self._state:

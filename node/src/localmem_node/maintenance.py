@@ -49,6 +49,10 @@ class Host(Protocol):
         """In the writer's place: where each event is now, by where it was; others are gone."""
         ...
 
+    def drop_lost(self) -> None:
+        """In the writer's place: events that the store has lost are not to be found any more."""
+        ...
+
     def exclusive(self) -> Any:
         """The writer's place, as a context manager."""
         ...
@@ -162,6 +166,9 @@ class Maintenance:
     def verify(self) -> dict[str, Any]:
         """Read all of the store from the disk, and say what is damaged, for people and JSON."""
         blocks = self._store.verify()
+        if blocks:
+            with self._host.exclusive():
+                self._host.drop_lost()
         return {
             "damaged_blocks": blocks,
             "damaged": [
