@@ -10,6 +10,7 @@ from typing import Final
 from localmem_node.errors import NodeError
 
 BENCHMARKS: Final = {
+    "eviction": ("bench.eviction", "what a full ring still answers later, by who leaves it"),
     "git": ("bench.git_hunks", "commit subjects against the hunks of their commits"),
     "hub": ("bench.hub", "updates that a hub merges, stores and passes on"),
     "latency": ("bench.latency", "a warm query through the socket, against its encoding alone"),
