@@ -27,7 +27,7 @@ def test_no_benchmark_of_that_name_is_an_error(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2
-    assert "there are git" in capsys.readouterr().err
+    assert "there are eviction, git" in capsys.readouterr().err
 
 
 def test_a_benchmark_that_cannot_run_says_why_in_one_line(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -21,13 +21,15 @@ from localmem_node.secret_text import decode_key, secret_text
 
 APP: Final = "localmem"
 STORE_BYTES_DEFAULT: Final = 64 * 1024 * 1024
+EVICTIONS: Final = ("fifo", "relevance")
+EVICTION_DEFAULT: Final = "relevance"
 IDLE_EXIT_S_DEFAULT: Final = 8 * 3600
 IDLE_EXIT_S_MAX: Final = 30 * 24 * 3600
 GLOBS_MAX: Final = 256
 GLOB_CHARACTERS_MAX: Final = 512
 
 _KNOWN: Final[Mapping[str, frozenset[str]]] = {
-    "store": frozenset({"size", "key_file"}),
+    "store": frozenset({"size", "key_file", "eviction"}),
     "daemon": frozenset({"port", "idle_exit_s"}),
     "capture": frozenset({"deny_paths", "deny_projects"}),
     "hub": frozenset({"url", "token", "token_file", "pool", "key_file"}),
@@ -55,6 +57,8 @@ class Settings:
     runtime_dir: Path
     state_dir: Path
     store_bytes: int = STORE_BYTES_DEFAULT
+    eviction: str = EVICTION_DEFAULT
+    """Who leaves a full store: a name in `retention.POLICIES`."""
     passphrase: str | None = field(default=None, repr=False)
     key_file: Path | None = None
     port: int = 0
@@ -93,6 +97,9 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
     return Settings(
         **folders,
         store_bytes=file.size("store", "size", environment.get("LOCALMEM_SIZE")),
+        eviction=file.choice(
+            "store", "eviction", environment.get("LOCALMEM_EVICTION"), EVICTIONS, EVICTION_DEFAULT
+        ),
         passphrase=passphrase,
         key_file=key_file,
         port=file.integer("daemon", "port", environment.get("LOCALMEM_PORT"), 0, 65535, 0),
@@ -243,6 +250,17 @@ class _File:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise ConfigError(f"{where}: must be a whole number from {low} to {high}")
         return value
+
+    def choice(
+        self, section: str, key: str, override: str | None, names: Sequence[str], default: str
+    ) -> str:
+        """One of `names`."""
+        value, where = self._value(section, key, override)
+        if value is None:
+            return default
+        if value not in names:
+            raise ConfigError(f"{where}: must be one of {', '.join(names)}")
+        return str(value)
 
     def size(self, section: str, key: str, override: str | None) -> int:
         """A number of bytes."""
