@@ -24,7 +24,7 @@ from localmem_protocol.events import Event
 EVENT_BYTES_MAX: Final = 1300
 """What an event of `text` takes in the ring at most, with a vector that has a record to itself."""
 
-RING_SHARE: Final = 0.8
+RING_SHARE: Final = 0.7
 """Of the file's bytes, what the ring holds at least; the rest is index section and slack."""
 
 PROBLEMS_SHOWN: Final = 10

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -185,7 +185,7 @@ def measure(history: History, ring: int, draws: int) -> dict[str, npt.NDArray[np
     return {name: total / asked for name, total in sums.items()}
 
 
-def graded(found: Sequence[int], answers: range) -> tuple[float, float, float]:
+def graded(found: Sequence[int], answers: Collection[int]) -> tuple[float, float, float]:
     """Hit, recall and reciprocal rank of the positions found, best first."""
     ranks = [rank for rank, position in enumerate(found, start=1) if position in answers]
     return (float(bool(ranks)), len(ranks) / len(answers), 1 / ranks[0] if ranks else 0.0)
@@ -224,12 +224,18 @@ def name_of(repository: Path) -> str:
 
 def summary(scores: npt.NDArray[np.float64]) -> dict[str, float]:
     """Percentages; `low` and `high` bound hit@10 at 95 % (bootstrap over questions)."""
-    chance = np.random.default_rng(SEED)
-    picks = chance.integers(0, len(scores), size=(1000, len(scores)))
-    low, high = np.percentile(scores[:, 0][picks].mean(axis=1), [2.5, 97.5])
+    low, high = interval(scores[:, 0])
     hit, recall, rank = scores.mean(axis=0)
     shares = {"hit_at_10": hit, "low": low, "high": high, "recall_at_10": recall, "mrr": rank}
     return {name: round(100 * float(share), 1) for name, share in shares.items()}
+
+
+def interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """The bounds at 95 % of the mean of `values`, one per question (bootstrap)."""
+    chance = np.random.default_rng(SEED)
+    picks = chance.integers(0, len(values), size=(1000, len(values)))
+    low, high = np.percentile(values[picks].mean(axis=1), [2.5, 97.5])
+    return float(low), float(high)
 
 
 def compared(histories: Sequence[History], ring: int, draws: int) -> dict[str, dict[str, object]]:
@@ -293,9 +299,9 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--repo", type=Path, action="append", help="a git repository; may be repeated (this one)"
     )
-    parser.add_argument("--ring", type=_sizes, default=[200, 2500], help="200,2500")
-    parser.add_argument("--events", type=_size, default=2500, help="newest hunks of each (2500)")
-    parser.add_argument("--draws", type=_size, default=3, help="moments per question (3)")
+    parser.add_argument("--ring", type=sizes, default=[200, 2500], help="200,2500")
+    parser.add_argument("--events", type=size, default=2500, help="newest hunks of each (2500)")
+    parser.add_argument("--draws", type=size, default=3, help="moments per question (3)")
     parser.add_argument(
         "--snippet-vectors", action="store_true", help="also MiniLM on the bare snippet (slow)"
     )
@@ -305,11 +311,13 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def _size(text: str) -> int:
+def size(text: str) -> int:
+    """A positive number on the command line."""
     if not text.isdecimal() or not 1 <= int(text) <= 1_000_000:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 1,000,000")
     return int(text)
 
 
-def _sizes(text: str) -> list[int]:
-    return [_size(part) for part in text.split(",")]
+def sizes(text: str) -> list[int]:
+    """Such numbers, with commas."""
+    return [size(part) for part in text.split(",")]

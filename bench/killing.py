@@ -75,8 +75,12 @@ class Round:
         self._home.mkdir(mode=0o700)
         key = self._home / "store.key"
         # A key file: stretching a passphrase would be most of the time that a daemon takes to start.
+        # Which events a full ring must still have is certain for first in, first out alone.
         self._environment = environment(
-            self._home, LOCALMEM_KEY_FILE=str(key), LOCALMEM_SIZE=str(size)
+            self._home,
+            LOCALMEM_KEY_FILE=str(key),
+            LOCALMEM_SIZE=str(size),
+            LOCALMEM_EVICTION="fifo",
         )
         self._keystore = KeyFileStore(key)
         self._size, self._seed = size, seed

@@ -7,8 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from localmem_node.config import Settings, load_settings, parse_size
+from localmem_node.config import (
+    EVICTION_DEFAULT,
+    EVICTIONS,
+    Settings,
+    load_settings,
+    parse_size,
+)
 from localmem_node.errors import ConfigError
+from localmem_node.retention import POLICIES
 
 KEY = bytes(range(32))
 
@@ -57,6 +64,13 @@ def test_what_is_captured_can_be_set(tmp_path: Path) -> None:
     assert settings.skip_ignored is False
 
 
+def test_who_leaves_a_full_store_can_be_chosen(tmp_path: Path) -> None:
+    assert set(EVICTIONS) == set(POLICIES)
+    assert load(tmp_path / "home").eviction == EVICTION_DEFAULT
+    assert load(tmp_path / "home", '[store]\neviction = "fifo"').eviction == "fifo"
+    assert load(tmp_path / "home", LOCALMEM_EVICTION="fifo").eviction == "fifo"
+
+
 def test_relative_paths_in_the_file_are_relative_to_it(tmp_path: Path) -> None:
     settings = load(tmp_path / "home", '[store]\nkey_file = "my.key"')
     assert settings.key_file == tmp_path / "home" / "my.key"
@@ -73,6 +87,8 @@ def test_relative_paths_in_the_file_are_relative_to_it(tmp_path: Path) -> None:
         ("[store]\nsize = -1", "store.size"),
         ("[store]\nsize = true", "store.size"),
         ('[store]\nkey_file = ""', "store.key_file"),
+        ('[store]\neviction = "lru"', "store.eviction"),
+        ("[store]\neviction = []", "store.eviction"),
         ("[daemon]\nport = 65536", "daemon.port"),
         ('[daemon]\nport = "80"', "daemon.port"),
         ("[daemon]\nport = true", "daemon.port"),

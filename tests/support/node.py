@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from localmem_node.capture.admission import Admission
-from localmem_node.config import EVICTIONS
+from localmem_node.config import EVICTION_DEFAULT
 from localmem_node.engine import Engine
 from localmem_node.seams import Disk, Encoder
 from localmem_node.store.event_store import EventStore
@@ -73,7 +73,7 @@ def open_node(
     admission: Admission | None = None,
     disk: Disk | None = None,
     seed: int = 0,
-    eviction: str = EVICTIONS[0],
+    eviction: str = EVICTION_DEFAULT,
 ) -> Engine:
     """An engine over a real store."""
     store = open_store(path, size=size, seed=seed, disk=disk)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -21,9 +21,8 @@ from localmem_node.secret_text import decode_key, secret_text
 
 APP: Final = "localmem"
 STORE_BYTES_DEFAULT: Final = 96 * 1024 * 1024
-EVICTIONS: Final = ("relevance", "fifo")
-"""Who leaves a full ring; the first is the default. `retention.POLICIES` has them."""
-
+EVICTIONS: Final = ("fifo", "relevance")
+EVICTION_DEFAULT: Final = "relevance"
 IDLE_EXIT_S_DEFAULT: Final = 8 * 3600
 IDLE_EXIT_S_MAX: Final = 30 * 24 * 3600
 GLOBS_MAX: Final = 256
@@ -62,9 +61,10 @@ class Settings:
     runtime_dir: Path
     state_dir: Path
     store_bytes: int = STORE_BYTES_DEFAULT
+    eviction: str = EVICTION_DEFAULT
+    """Who leaves a full store: a name in `retention.POLICIES`."""
     passphrase: str | None = field(default=None, repr=False)
     key_file: Path | None = None
-    eviction: str = EVICTIONS[0]
     port: int = 0
     idle_exit_s: int = IDLE_EXIT_S_DEFAULT
     deny_paths: tuple[str, ...] = ()
@@ -103,9 +103,11 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
     return Settings(
         **folders,
         store_bytes=file.size("store", "size", environment.get("LOCALMEM_SIZE")),
+        eviction=file.choice(
+            "store", "eviction", environment.get("LOCALMEM_EVICTION"), EVICTIONS, EVICTION_DEFAULT
+        ),
         passphrase=passphrase,
         key_file=key_file,
-        eviction=file.choice("store", "eviction", environment.get("LOCALMEM_EVICTION"), EVICTIONS),
         port=file.integer("daemon", "port", environment.get("LOCALMEM_PORT"), 0, 65535, 0),
         idle_exit_s=file.integer(
             "daemon",
@@ -261,13 +263,15 @@ class _File:
             raise ConfigError(f"{where}: must be a whole number from {low} to {high}")
         return value
 
-    def choice(self, section: str, key: str, override: str | None, choices: tuple[str, ...]) -> str:
-        """One of some words, the first if nothing is said."""
+    def choice(
+        self, section: str, key: str, override: str | None, names: Sequence[str], default: str
+    ) -> str:
+        """One of `names`."""
         value, where = self._value(section, key, override)
         if value is None:
-            return choices[0]
-        if value not in choices:
-            raise ConfigError(f"{where}: must be one of {', '.join(choices)}")
+            return default
+        if value not in names:
+            raise ConfigError(f"{where}: must be one of {', '.join(names)}")
         return str(value)
 
     def size(self, section: str, key: str, override: str | None) -> int:

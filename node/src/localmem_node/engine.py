@@ -19,7 +19,7 @@ from typing import Any, Final
 from localmem_node.background import BackgroundEncoder, Vectors
 from localmem_node.capture.admission import Admission
 from localmem_node.checkpoint import make_checkpoint
-from localmem_node.config import EVICTIONS
+from localmem_node.config import EVICTION_DEFAULT
 from localmem_node.errors import NodeError, StoreError
 from localmem_node.group_commit import GroupCommit
 from localmem_node.maintenance import Maintenance
@@ -57,7 +57,7 @@ class Engine:
         *,
         keystore: KeyStore | None = None,
         random: Random | None = None,
-        eviction: str = EVICTIONS[0],
+        eviction: str = EVICTION_DEFAULT,
     ) -> None:
         """Reads what is needed of the store; raises StoreError. Events without a vector are encoded
         later. Without `keystore` the store can be used, and not rewritten. `eviction` is one of

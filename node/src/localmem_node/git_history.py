@@ -42,7 +42,7 @@ _GENERATED: Final = re.compile(
     r"|(?:^|/)(?:vendor|node_modules|third_party|dist|\.yarn|__snapshots__)/",
     re.IGNORECASE,
 )
-_HUNK: Final = re.compile(rb"@@ -\d+(?:,(\d+))? \+(\d+)(?:,(\d+))? @@ ?(.*)")
+_HUNK: Final = re.compile(rb"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@ ?(.*)")
 _ESCAPE: Final = re.compile(rb'\\([0-7]{3}|[abtnvfr"\\])')
 _ESCAPED: Final = dict(zip(b'abtnvfr"\\', b'\a\b\t\n\v\f\r"\\', strict=True))
 
@@ -52,7 +52,7 @@ _LOG: Final = (
     "git", "--no-pager", "-c", "log.showRoot=true",
     "-c", "log.showSignature=false", "-c", "diff.suppressBlankEmpty=false",
     "log", "--no-merges", "--patch", "--no-color", "--no-ext-diff", "--no-textconv",
-    "--find-renames", "--no-relative", "--dst-prefix=b/", "--unified=3",
+    "--find-renames", "--no-relative", "--src-prefix=a/", "--dst-prefix=b/", "--unified=3",
     "--inter-hunk-context=0", "--diff-algorithm=default", "--ignore-submodules=all",
     "--encoding=UTF-8", "--format=%x00%H %ct %s", "--diff-filter=AMR",
 )  # fmt: skip
@@ -69,12 +69,26 @@ _REFERENCES: Final = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Lines of a file, 1-based, both included."""
+
+    path: str
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
 class Hunk:
-    """One edit: the commit that made it, that commit's subject, the event it would have been."""
+    """One edit: the commit that made it, that commit's subject, the event it would have been.
+
+    `before` is where it was made, in the parent commit: the lines that it changed and up to three
+    around them; None where there were none.
+    """
 
     commit: str
     subject: str
     draft: Draft
+    before: Place | None = None
 
 
 @dataclass(slots=True)
@@ -82,7 +96,7 @@ class _Commit:
     digest: str
     timestamp: int
     subject: str
-    drafts: list[Draft]
+    hunks: list[Hunk]
     seen: int = 0
 
 
@@ -105,8 +119,8 @@ def read_hunks(
     _check(repository)
     with _git_log(repository, commits) as output:
         for commit in _commits(output, project, hunks_per_commit, snippet_characters):
-            if commit.drafts and commit.seen <= hunks_per_commit:
-                yield [Hunk(commit.digest, commit.subject, draft) for draft in commit.drafts]
+            if commit.hunks and commit.seen <= hunks_per_commit:
+                yield commit.hunks
 
 
 def recent_hunks(
@@ -140,18 +154,19 @@ def _check(repository: Path) -> None:
     folder = repository.resolve()
     if not repository.is_dir():
         raise NotARepository(f"{folder} is not a directory; give --repo PATH")
-    inside = _run(repository, "rev-parse", "--git-dir")
+    inside = run_git(repository, "rev-parse", "--git-dir")
     if inside.returncode:
         reason = _first_line(inside.stderr)
         raise NotARepository(
             f"{folder} is in no git repository that can be read ({reason}); "
             "stand in one, or give --repo PATH"
         )
-    if _run(repository, "rev-parse", "--verify", "--quiet", "HEAD^{commit}").returncode:
+    if run_git(repository, "rev-parse", "--verify", "--quiet", "HEAD^{commit}").returncode:
         raise NoCommits(f"{folder} has no commits yet; commit something, or give --repo PATH")
 
 
-def _run(repository: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+def run_git(repository: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """A finished git command of a repository, in English, undisturbed by the user's. Raises GitMissing."""
     try:
         return subprocess.run(
             ["git", "-C", str(repository), *arguments],
@@ -192,12 +207,14 @@ def _commits(
     output: IO[bytes], project: str | None, hunks: int, characters: int
 ) -> Iterator[_Commit]:
     commit: _Commit | None = None
-    path: str | None = None
+    old = path = None
     while line := _line(output):
         if line.startswith(b"\0"):
             if commit:
                 yield commit
-            commit, path = _started(line), None
+            commit, old, path = _started(line), None, None
+        elif line.startswith(b"--- "):
+            old = _path(line[4:])
         elif line.startswith(b"+++ "):
             path = _path(line[4:])
         elif commit and (header := _HUNK.match(line)):
@@ -205,8 +222,11 @@ def _commits(
             if path and not _GENERATED.search(path):
                 commit.seen += 1
                 if commit.seen <= hunks:
-                    draft = _draft(commit, path, _text(header[4]), added, project, characters)
-                    commit.drafts += draft
+                    drafts = _draft(commit, path, _text(header[5]), added, project, characters)
+                    before = _before(old, header)
+                    commit.hunks += [
+                        Hunk(commit.digest, commit.subject, draft, before) for draft in drafts
+                    ]
     if commit:
         yield commit
 
@@ -227,7 +247,7 @@ def _line(output: IO[bytes]) -> bytes:
 
 def _added(output: IO[bytes], header: re.Match[bytes]) -> list[tuple[int, str]]:
     """The lines that a hunk adds, with their numbers in the new file."""
-    old, number, new = (int(header[group] or 1) for group in (1, 2, 3))
+    old, number, new = (int(header[group] or 1) for group in (2, 3, 4))
     added: list[tuple[int, str]] = []
     while (old > 0 or new > 0) and (line := _line(output)):
         mark = line[:1]
@@ -239,6 +259,11 @@ def _added(output: IO[bytes], header: re.Match[bytes]) -> list[tuple[int, str]]:
         new -= mark != b"-"
         number += mark != b"-"
     return added
+
+
+def _before(path: str | None, header: re.Match[bytes]) -> Place | None:
+    first, count = int(header[1]), int(header[2] or 1)
+    return Place(path, first, first + count - 1) if path and count else None
 
 
 def _draft(
@@ -280,11 +305,11 @@ def _snippet(symbol: str, lines: list[str], characters: int) -> str:
 
 
 def _path(name: bytes) -> str | None:
-    """The path in a `+++` line: `b/` cut off, C quoting undone; None for /dev/null."""
+    """The path in a `---` or `+++` line: prefix cut off, C quoting undone; None for /dev/null."""
     name = name.rstrip(b"\r\n").removesuffix(b"\t")
     if name.startswith(b'"'):
         name = _ESCAPE.sub(_unescaped, name[1:-1])
-    return _text(name[2:]) if name.startswith(b"b/") else None
+    return _text(name[2:]) if name.startswith((b"a/", b"b/")) else None
 
 
 def _unescaped(escape: re.Match[bytes]) -> bytes:

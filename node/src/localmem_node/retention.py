@@ -175,7 +175,7 @@ class Relevance:
             raise ValueError("a ring has bytes, and the share of what is copied is not negative")
         self.weights, self._share = weights, share
         self._ring_bytes = ring_bytes
-        self._burst = min(BURST_BYTES_MAX, ring_bytes // BURST_PART)
+        self._burst = float(min(BURST_BYTES_MAX, ring_bytes // BURST_PART))
         self._rows = np.zeros(0, dtype=_ROW)
         self._asked = np.zeros(0, dtype=np.int64)  # `_events` when it was last an answer; 0: never
         self._files: dict[int, array[int]] = {}  # live slots, oldest first
@@ -240,7 +240,8 @@ class Relevance:
 
     def score(self, slot: int) -> float:
         """What counts for an event that is known."""
-        _, _, _, characters, returned, rounds, flags = self._rows[slot].item()
+        row: tuple[int, ...] = self._rows[slot].item()
+        _, _, _, characters, returned, rounds, flags = row
         weights = self.weights
         return (
             weights.content * math.log(CHARACTERS_BASE + characters)

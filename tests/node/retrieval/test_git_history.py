@@ -10,6 +10,7 @@ from localmem_node.git_history import (
     HUNKS_PER_COMMIT_MAX,
     SNIPPET_CHARACTERS_MAX,
     Hunk,
+    Place,
     cleaned_subject,
     read_hunks,
     recent_hunks,
@@ -49,6 +50,16 @@ def test_a_hunk_is_an_edit_at_the_lines_it_added(repository: Repository) -> None
     assert draft.snippet.split("\n")[-2:] == ["new one", "new two"]
     assert draft.timestamp == (BASE_SECONDS + 60) * 1000
     assert (draft.tool, draft.project) == ("git", "abc")
+
+
+def test_a_hunk_knows_the_lines_that_were_there_before_it(repository: Repository) -> None:
+    repository.commit("Begin", {"old.py": _lines(1, 20)})
+    repository.git("mv", "old.py", "new.py")
+    changed = _lines(1, 9) + "other\n" + _lines(11, 20)
+    repository.commit("Move and change a line", {"new.py": changed})
+    begun, moved = _hunks(repository)
+    assert begun.before is None
+    assert moved.before == Place("old.py", 7, 13)
 
 
 def test_the_enclosing_symbol_comes_before_the_added_lines(repository: Repository) -> None:
