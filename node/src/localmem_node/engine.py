@@ -28,7 +28,8 @@ from localmem_node.recovery import recover
 from localmem_node.results import Found
 from localmem_node.retention import POLICIES
 from localmem_node.seams import Encoder, KeyStore
-from localmem_node.store.event_store import Appended, EventStore
+from localmem_node.store.event_store import EventStore
+from localmem_node.store.reports import Appended
 from localmem_node.system import SystemRandom
 from localmem_node.timings import Timings
 from localmem_node.writer import Outcome, Write, Writer, Written, final_ordinals

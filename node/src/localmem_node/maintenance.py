@@ -18,9 +18,10 @@ import msgspec
 from localmem_node.errors import ConfigError, NodeError, PinsFull, QueryError, StoreError
 from localmem_node.seams import KeyStore
 from localmem_node.selection import Selection
-from localmem_node.store.event_store import Appended, EventStore
+from localmem_node.store.event_store import EventStore
 from localmem_node.store.layout import Geometry
 from localmem_node.store.recovery_code import encode_recovery
+from localmem_node.store.reports import Appended
 from localmem_node.store.rewrite import Rewrite, copies
 from localmem_node.store.vault import recovery_pair
 from localmem_protocol.errors import EventError

@@ -15,7 +15,8 @@ import numpy as np
 
 from localmem_node.catalogue import Rows
 from localmem_node.errors import PinsFull, StoreError, StoreFailed
-from localmem_node.store.event_store import Appended, EventStore
+from localmem_node.store.event_store import EventStore
+from localmem_node.store.reports import Appended
 from localmem_protocol.clock import HybridClock, latest_reading, reading_ms
 from localmem_protocol.errors import EventError
 from localmem_protocol.events import Draft, Event, stamp

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localmem_node.errors import ConfigError, StoreError
-from localmem_node.store.event_store import EventStore, Marks
+from localmem_node.store.event_store import EventStore
+from localmem_node.store.reports import Marks
 from localmem_protocol.events import Event, stamp
 from support.events import DEVICE, draft, event, events
 from support.fault_disk import FaultDisk

@@ -12,7 +12,8 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from localmem_node.errors import PinsFull, StoreError
-from localmem_node.store.event_store import Appended, EventStore
+from localmem_node.store.event_store import EventStore
+from localmem_node.store.reports import Appended
 from localmem_protocol.events import Event
 from support.events import event
 from support.fault_disk import FaultDisk

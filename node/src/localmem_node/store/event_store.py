@@ -10,13 +10,8 @@ import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, NamedTuple
-
-import numpy as np
-import numpy.typing as npt
 
 from localmem_node.errors import StoreError, WrongVersion
 from localmem_node.seams import Disk, KeyStore
@@ -36,64 +31,17 @@ from localmem_node.store.open_file import (
 )
 from localmem_node.store.records import (
     decode_event,
-    decode_vectors,
     encode_event,
-    encode_vectors,
     encoder_id,
     event_id,
-    vectors_size,
 )
 from localmem_node.store.recovery_code import decode_recovery
+from localmem_node.store.reports import Appended, Damage, Marks, StoreStats
 from localmem_node.store.ring import Change, Keep
 from localmem_node.store.vault import Keys
+from localmem_node.store.vector_records import Vector, append_vectors, read_vectors
 from localmem_protocol.events import Event
 from localmem_protocol.seams import Random
-
-VECTORS_PER_RECORD: Final = 10
-"""As many as fill about one block: a damaged block costs no more vectors than it held."""
-
-
-class Appended(NamedTuple):
-    """The ordinals of what was appended, of events that left to make room, and (old, new) of those
-    that were copied forward for it, in this order.
-    """
-
-    ordinals: list[int]
-    evicted: list[int]
-    moved: list[tuple[int, int]]
-
-
-class Marks(NamedTuple):
-    """The highest sequence and clock of the own device's events; 0 before the first.
-
-    They survive the eviction of the events they come from.
-    """
-
-    sequence: int
-    clock: int
-
-
-class Damage(NamedTuple):
-    """Records that were lost together, between two moments in ms; None where nothing is left."""
-
-    records: int
-    after_ms: int | None
-    before_ms: int | None
-
-
-@dataclass(frozen=True)
-class StoreStats:
-    """What can be said about a store. Ordinals are None while it is empty."""
-
-    path: str
-    size_bytes: int
-    used_bytes: int
-    copied_bytes: int
-    events: int
-    oldest_ordinal: int | None
-    newest_ordinal: int | None
-    damaged: int
-    key_location: str
 
 
 class EventStore:
@@ -285,7 +233,7 @@ class EventStore:
         return appended
 
     def append_vectors(
-        self, vectors: Sequence[tuple[int, npt.NDArray[np.float32]]], *, encoder: str = ""
+        self, vectors: Sequence[tuple[int, Vector]], *, encoder: str = ""
     ) -> Appended:
         """Add the unit vectors of events, by ordinal; no ordinals are returned.
 
@@ -295,22 +243,11 @@ class EventStore:
         """
         return self.append_encoded(vectors, encoder_id(encoder))
 
-    def append_encoded(
-        self, vectors: Sequence[tuple[int, npt.NDArray[np.float32]]], made_by: bytes
-    ) -> Appended:
+    def append_encoded(self, vectors: Sequence[tuple[int, Vector]], made_by: bytes) -> Appended:
         """Like `append_vectors`, for the encoder that `encoder_id` stands for."""
-        changes: list[Change] = []
-        ring = self._file.ring
-        with ring.writing:
-            for start in range(0, len(vectors) * self.keeps_vectors, VECTORS_PER_RECORD):
-                some = vectors[start : start + VECTORS_PER_RECORD]
-                # Room first: copying forward takes ordinals, and may move these very events.
-                changes.append(ring.reserve(vectors_size(len(some), len(some[0][1]))))
-                live = ring.live((ordinal for ordinal, _ in some), EVENT)
-                kept = [(ordinal, vector) for ordinal, vector in some if ordinal in live]
-                if kept:
-                    ring.append(VECTORS, encode_vectors(ring.next_ordinal, made_by, kept))
-        return _appended(changes)
+        if not self.keeps_vectors:
+            return Appended([], [], [])
+        return _appended(append_vectors(self._file.ring, vectors, made_by))
 
     def replace(self, ordinal: int, event: Event) -> Appended:
         """Append another version of a live event (its id is the same); durable after `commit`.
@@ -392,9 +329,7 @@ class EventStore:
             if event is not None:
                 yield ordinal, event
 
-    def vectors(
-        self, *, encoder: str | None = None
-    ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+    def vectors(self, *, encoder: str | None = None) -> Iterator[tuple[int, Vector]]:
         """The unit vectors of live events, by event ordinal; a later one of an event counts.
 
         With `encoder`, only those that it made.
@@ -404,7 +339,7 @@ class EventStore:
             if made_by in (None, found):
                 yield from zip(ordinals, units, strict=True)
 
-    def vector_records(self) -> Iterator[tuple[bytes, list[int], npt.NDArray[np.float32]]]:
+    def vector_records(self) -> Iterator[tuple[bytes, list[int], Vector]]:
         """`vectors_at` for each record of vectors, oldest first, as of the call."""
         for ordinal in self.vector_ordinals():
             found = self.vectors_at(ordinal)
@@ -415,23 +350,9 @@ class EventStore:
         """The live records of vectors with ordinals above `after`, oldest first."""
         return self._file.ring.ordinals(VECTORS, after + 1)
 
-    def vectors_at(self, ordinal: int) -> tuple[bytes, list[int], npt.NDArray[np.float32]] | None:
+    def vectors_at(self, ordinal: int) -> tuple[bytes, list[int], Vector] | None:
         """A record's encoder, the ordinals of its live events, and their unit vectors by row."""
-        ring = self._file.ring
-        record = ring.read(ordinal, VECTORS)
-        if record is None:
-            return None
-        try:
-            found, events, units = decode_vectors(ordinal, record)
-        except StoreError:
-            ring.lose(ordinal)
-            return None
-        numbered: list[int] = events.tolist()
-        live = ring.live(numbered, EVENT)
-        if len(live) < len(numbered):
-            rows = [row for row, event in enumerate(numbered) if event in live]
-            numbered, units = [numbered[row] for row in rows], units[rows]
-        return (found, numbered, units) if numbered else None
+        return read_vectors(self._file.ring, ordinal)
 
     def write_checkpoint(self, payload: bytes) -> bool:
         """Commit, then keep `payload` in the index section; False if it does not fit.

@@ -24,9 +24,10 @@ from localmem_node.errors import PinsFull, StoreError
 from localmem_node.seams import KeyStore
 from localmem_node.store.creation import Origin
 from localmem_node.store.disk import reason, sync_directory, wipe_file
-from localmem_node.store.event_store import Appended, EventStore
+from localmem_node.store.event_store import EventStore
 from localmem_node.store.layout import Geometry
 from localmem_node.store.open_file import create_at, open_path
+from localmem_node.store.reports import Appended
 from localmem_protocol.seams import Random
 
 ORDINALS_APART: Final = 1_000_000
