@@ -121,6 +121,28 @@ def test_the_budget_is_used_once_the_ring_is_full() -> None:
     assert len(set(ring.left)) == len(ring.left)
 
 
+def test_what_is_spent_is_spent() -> None:
+    policy = Relevance(RING)
+    for slot in range(4):
+        lines = (slot * 20 + 1, slot * 20 + 5)
+        policy.added(slot, edit(slot + 1, lines, snippet="x" * 100 * (slot + 1)), 500)
+    assert policy.earned(0, 900)
+    assert not policy.earned(1, 101)
+    assert policy.earned(2, 100)
+    assert not policy.earned(3, 1)
+
+
+def test_what_comes_to_the_tail_sets_the_threshold() -> None:
+    ring = Ring(Relevance(50_000), 50_000)
+    shares = []
+    for characters in (2000, 20, 300):  # at first all better, then all worse than what was before
+        written, copied = ring.written, ring.copied
+        for number in range(1000):
+            ring.record(Step(500, number % 40, 1 + number % 700, characters + number % 10, []))
+        shares.append((ring.copied - copied) / (ring.written - written))
+    assert all(0.4 < share < 0.51 for share in shares)
+
+
 @given(_steps, st.integers(1000, 30_000))
 def test_first_in_first_out_copies_nothing(steps: list[Step], capacity: int) -> None:
     ring = Ring(Fifo(), capacity)
@@ -157,6 +179,16 @@ def test_an_answer_that_work_on_its_file_followed_scores_higher_than_one_without
     policy.used([0, 1])
     policy.added(2, edit(3, (50, 60)), 500)
     assert policy.score(0) == pytest.approx(policy.score(1) + WEIGHTS.followed)
+
+
+def test_an_answer_that_has_left_is_not_taken_for_its_successor() -> None:
+    policy = scored(edit(1))
+    policy.used([0])
+    policy.removed(0)
+    policy.added(0, edit(2), 500)
+    before = policy.score(0)
+    policy.added(1, edit(3, (50, 60)), 500)
+    assert policy.score(0) == before
 
 
 def test_work_long_after_an_answer_does_not_confirm_it() -> None:

@@ -95,7 +95,14 @@ class Catalogue:
         catalogue._project_of = np.full(max(width, _GROWTH), _NO_PROJECT, np.int32)
         catalogue._project_of[rows.slots] = rows.projects
         catalogue._projects = {name: number for number, name in enumerate(rows.names)}
-        catalogue._by_ordinal = dict(zip(rows.ordinals.tolist(), slots, strict=True))
+        oldest_first = np.argsort(rows.ordinals)
+        catalogue._by_ordinal = dict(
+            zip(
+                rows.ordinals[oldest_first].tolist(),
+                rows.slots[oldest_first].tolist(),
+                strict=True,
+            )
+        )
         catalogue._by_id = dict(zip(ids, slots, strict=True))
         taken = set(slots)
         catalogue._free = [slot for slot in range(width) if slot not in taken]
@@ -144,7 +151,7 @@ class Catalogue:
         """Give every event its new ordinal; those without one are removed: their slots."""
         gone = [ordinal for ordinal in self._by_ordinal if ordinal not in ordinals]
         slots = [slot for ordinal in gone if (slot := self.remove(ordinal)) is not None]
-        for old in list(self._by_ordinal):
+        for old in sorted(self._by_ordinal, key=ordinals.__getitem__):
             self.move(old, ordinals[old])
         return slots
 
@@ -201,10 +208,11 @@ class Catalogue:
         chosen = self._ordered[first : first + limit]
         return [(self._public(slot), self._ordinals[slot]) for slot in chosen]
 
-    def next_to_leave(self) -> Order | None:
-        """The place in the order of the event with the lowest ordinal; None if there is none."""
+    def next_to_leave(self, stays: Callable[[int], bool] = lambda ordinal: False) -> Order | None:
+        """The place in the order of the event with the lowest ordinal, but for those that stay."""
         # Ordinals enter ascending, also those of what is copied forward.
-        return next((self._public(slot) for slot in self._by_ordinal.values()), None)
+        leaving = (slot for ordinal, slot in self._by_ordinal.items() if not stays(ordinal))
+        return next(map(self._public, leaving), None)
 
     def own_after(self, sequence: int, limit: int) -> list[int]:
         """Ordinals of at most `limit` events of this device above a sequence, ascending."""

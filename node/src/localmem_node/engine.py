@@ -39,6 +39,12 @@ from localmem_protocol.seams import Clock, Random
 
 logger = logging.getLogger(__name__)
 
+CARRIED_MAX: Final = 32
+"""Passes in which vectors follow their events; what is left after so many is encoded again some day."""
+
+VECTOR_BYTES: Final = 6
+"""Ring bytes of a vector beside its components."""
+
 CHECKPOINT_EVENTS: Final = 2000
 CHECKPOINT_SHARE: Final = 20
 """New events after which a checkpoint is due, at least and as a part of all: half a second of
@@ -73,6 +79,7 @@ class Engine:
         recovered = recover(store, encoder, self._writer, self._retention)
         store.set_keep(self._earned)
         self._catalogue, self._index = recovered.catalogue, recovered.index
+        self._vector_bytes = encoder.dimensions + VECTOR_BYTES if store.keeps_vectors else 0
         self._since_checkpoint = recovered.indexed
         self._state = Lock()
         self._commits = GroupCommit(self._apply)
@@ -93,6 +100,7 @@ class Engine:
             commits=self._commits,
             background=self._background,
             timings=self._timings,
+            lost=lambda ordinals: self._follow(Written(evicted=list(ordinals))),
         )
         self._background.start(recovered.without_vector)
 
@@ -200,7 +208,9 @@ class Engine:
     def next_to_leave(self) -> Order | None:
         """The event that makes room for the next ones; None while there is room."""
         with self._state:
-            return self._catalogue.next_to_leave() if self._store.full else None
+            if not self._store.full:
+                return None
+            return self._catalogue.next_to_leave(self._store.is_pinned)
 
     def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back after new own events are durable, from any thread; returns how to stop that."""
@@ -227,7 +237,7 @@ class Engine:
                 "used_bytes": stats.used_bytes,
                 "damaged": stats.damaged,
                 "key": stats.key_location,
-                "pinned_bytes": self._store.pinned_bytes,
+                "kept_bytes": self._store.kept_bytes,
                 "copied_bytes": stats.copied_bytes,
                 "forgotten": self._store.forgotten,
                 "eviction": self._eviction,
@@ -307,8 +317,11 @@ class Engine:
                 return
             self._closed = True
             try:
-                if self._since_checkpoint:
+                if self._since_checkpoint or self._reader.answers:
                     self._checkpoint()
+            except StoreError as error:
+                logger.error("closed without a checkpoint: %s", error)
+            try:
                 self._store.close()
             except StoreError as error:
                 logger.error("closed, but not in order: %s", error)
@@ -332,15 +345,19 @@ class Engine:
             with self._state:  # taken once per event, so that queries get in between
                 slot = self._catalogue.add(ordinal, event)
                 self._index.add(slot, event)
-                self._retention.added(slot, event, self._store.size_of(ordinal))
+                size = self._store.size_of(ordinal)
+                self._retention.added(slot, event, size + self._vector_bytes)
         self._since_checkpoint += len(written.events)
         self._background.push([ordinal for ordinal, _ in written.events])
+        self._evicted += len(written.evicted)
         self._follow(written)
 
     def _carry_vectors(self, written: Written) -> None:
         """The vectors of events that were copied forward go with them."""
         followed = 0
-        while followed < len(written.moved):
+        for _ in range(CARRIED_MAX):  # each pass has less to carry than the one before
+            if followed == len(written.moved):
+                return
             moved, followed = written.moved[followed:], len(written.moved)
             with self._state:
                 current = final_ordinals(written.moved)
@@ -360,26 +377,28 @@ class Engine:
         if not written.moved and not written.evicted:
             return
         self._background.forget([*(old for old, _ in written.moved), *written.evicted])
+        waiting: list[int] = []
         with self._state:
-            waiting: list[int] = []
             for old, new in written.moved:
-                if self._catalogue.move(old, new):
-                    slot = self._catalogue.slot(new)
-                    if not self._index.has_vector(slot):
-                        waiting.append(new)
-            for ordinal in written.evicted:
+                moved = self._catalogue.move(old, new)
+                if moved and not self._index.has_vector(self._catalogue.slot(new)):
+                    waiting.append(new)
+        for ordinal in written.evicted:
+            with self._state:  # taken once per event, so that queries get in between
                 slot = self._catalogue.remove(ordinal)
                 if slot is not None:
                     self._index.remove(slot)
                     self._retention.removed(slot)
-                    self._evicted += 1
         self._background.push(waiting)
 
     def _earned(self, ordinal: int, size: int) -> bool:
         """Whether an event at the tail of the ring earns another round. In the writer's place."""
         with self._state:
             slot = self._catalogue.slot(ordinal)
-            return slot is not None and self._retention.earned(slot, size)
+            if slot is None:
+                return False
+            vector = self._vector_bytes if self._index.has_vector(slot) else 0
+            return self._retention.earned(slot, size + vector)
 
     def _note_answers(self) -> None:
         """Tell the policy what answered queries since the last call. Under the state lock.

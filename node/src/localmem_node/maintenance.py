@@ -96,16 +96,19 @@ class Maintenance:
             return changed
 
     def select(self, selection: Selection) -> list[Event]:
-        """The events that are meant, oldest record first. Raises QueryError if all are."""
+        """The events that are meant. Raises QueryError if nothing narrows them down."""
         if selection == Selection():
             raise QueryError("selection", "is empty; name ids, a project, a file, a kind or a time")
-        if selection.ids:  # no need to look at any other
-            found = [self._host.ordinal_of(event_id) for event_id in selection.ids]
-            ordinals = sorted(ordinal for ordinal in found if ordinal is not None)
-        else:
-            ordinals = self._store.ordinals()
-        events = (self._store.get(ordinal) for ordinal in ordinals)
-        return [event for event in events if event is not None and selection.takes(event)]
+        ids = list(selection.ids) or self._store.named()[1]
+        narrowed = msgspec.structs.replace(selection, ids=())
+        events = {event_id: self._event(event_id) for event_id in ids}
+        if None in events.values():
+            # Some were being copied forward; once the writer is done, all is where it is said to be.
+            with self._host.exclusive():
+                for event_id in [event_id for event_id, event in events.items() if event is None]:
+                    events[event_id] = self._event(event_id)
+        meant = [event for event in events.values() if event is not None]
+        return [event for event in meant if narrowed.takes(event)]
 
     def forget(self, ids: Sequence[str]) -> int:
         """Forget events for good: hidden and marked, durably, then erased from the file.
@@ -114,11 +117,11 @@ class Maintenance:
         Returns how many were here. Raises StoreError: the events are hidden all the same, and
         erased by the next forgetting or start that can.
         """
-        with self._work_named("forget"):
-            with self._host.exclusive():
-                found = [self._host.ordinal_of(event_id) for event_id in dict.fromkeys(ids)]
-                ordinals = [ordinal for ordinal in found if ordinal is not None]
-                self._host.forgotten(ordinals, self._store.forget(ids))
+        with self._host.exclusive():
+            found = [self._host.ordinal_of(event_id) for event_id in dict.fromkeys(ids)]
+            ordinals = [ordinal for ordinal in found if ordinal is not None]
+            self._host.forgotten(ordinals, self._store.forget(ids))
+        with self._work_named("forget", wait=True):
             self._rewrite()
         return len(ordinals)
 
@@ -136,11 +139,13 @@ class Maintenance:
         Raises ConfigError for a size that cannot work or is too small for what is pinned, and
         StoreError; the store is then as it was.
         """
-        pinnable = Geometry.of(size).record_space // 16 * 15
-        if self._store.pinned_bytes > pinnable:
+        geometry = Geometry.of(size)
+        wanted, longest = self._store.kept_bytes, self._store.longest_pinned
+        if wanted > geometry.record_space or longest > geometry.copied_space:
             raise ConfigError(
-                f"store size: {size} bytes keep {pinnable} bytes of pinned events, and "
-                f"{self._store.pinned_bytes} are pinned; unpin some, or choose a larger size"
+                f"store size: {size} bytes keep {geometry.record_space} bytes of pinned events, "
+                f"each of up to {geometry.copied_space}, and {wanted} are pinned, the longest of "
+                f"{longest}; unpin some, or choose a larger size"
             )
         with self._work_named("resize"):
             self._rewrite(size=size)
@@ -203,13 +208,19 @@ class Maintenance:
             rewrite.abandon()
             raise
         with self._host.exclusive():
-            self._host.renumber(rewrite.finish())
-        self._keystore = keystore or self._keystore
+            ordinals = rewrite.finish()
+            self._keystore = keystore or self._keystore
+            self._host.renumber(ordinals)
+        rewrite.wipe()
         replaced.discard(salt)
 
+    def _event(self, event_id: str) -> Event | None:
+        ordinal = self._host.ordinal_of(event_id)
+        return None if ordinal is None else self._store.get(ordinal)
+
     @contextmanager
-    def _work_named(self, work: str) -> Iterator[None]:
-        if not self._running.acquire(blocking=False):
+    def _work_named(self, work: str, *, wait: bool = False) -> Iterator[None]:
+        if not self._running.acquire(blocking=wait):
             raise StoreError(f"the store is being rewritten ({self._work}); try again afterwards")
         self._work, self._done, self._total = work, 0, 0
         try:

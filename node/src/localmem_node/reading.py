@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from threading import Lock
 from typing import Any, Final
@@ -53,10 +53,13 @@ class Reader:
         commits: GroupCommit[Any, Any],
         background: BackgroundEncoder,
         timings: Timings,
+        lost: Callable[[Sequence[int]], None],
     ) -> None:
+        """`lost` is told, in the writer's place, of events that cannot be read any more."""
         self._store, self._encoder = store, encoder
         self._catalogue, self._index, self._state = catalogue, index, state
         self._commits, self._background, self._timings = commits, background, timings
+        self._lost = lost
         self._event = lru_cache(maxsize=CACHED_EVENTS)(store.get)
         self.answers: deque[list[str]] = deque(maxlen=ANSWERS_MAX)
 
@@ -143,6 +146,8 @@ class Reader:
             with self._commits.exclusive():
                 places = find()
                 events = [self._store.get(ordinal) for ordinal, _ in places]
+                pairs = zip(places, events, strict=True)
+                self._lost([ordinal for (ordinal, _), event in pairs if event is None])
         found = [
             Found(event, score)
             for event, (_, score) in zip(events, places, strict=True)

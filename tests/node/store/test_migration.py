@@ -63,7 +63,7 @@ def test_a_store_that_was_killed_is_migrated_with_vectors_and_pins(tmp_path: Pat
         units = {found[ordinal].sequence: unit for ordinal, unit in store.vectors()}
         assert sorted(units) == list(range(1, 17))
         assert all(float(unit @ np.eye(16)[n - 1]) > 0.99 for n, unit in units.items())
-        assert store.pinned_bytes > 0
+        assert store.kept_bytes > 0
         assert store.read_checkpoint() is None
         assert min(found) > 42
 

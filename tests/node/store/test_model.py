@@ -168,8 +168,10 @@ class StoreMachine(RuleBasedStateMachine):
         assert stats.newest_ordinal == max(self.model, default=None)
         assert stats.used_bytes <= stats.size_bytes == self.size
         pinned = [o for o, one in self.model.items() if one.pinned]
-        assert self.store.pinned_bytes == sum(map(self.store.size_of, pinned))
-        assert self.store.pinned_bytes * 2 <= self.size
+        geometry = self.store.geometry
+        pins = sum(geometry.kept_cost(0x41, self.store.size_of(ordinal)) for ordinal in pinned)
+        assert pins <= geometry.record_space < self.size / 2
+        assert pins == self.store.kept_bytes or (self.forgotten and pins < self.store.kept_bytes)
 
 
 TestStore = StoreMachine.TestCase

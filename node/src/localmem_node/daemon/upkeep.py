@@ -13,6 +13,7 @@ Work on the whole store runs in a thread of its own; `maintenance` in the status
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -61,18 +62,21 @@ class Upkeep:
 
     async def stop(self) -> None:
         """End, after the work under way."""
-        self.worker.close()
-        self._thread.join()
+        await asyncio.to_thread(self.worker.close)
+        await asyncio.to_thread(self._thread.join)
 
     def status(self) -> dict[str, Any]:
         """How it is, for people and for JSON; None until all was read."""
         return {"damaged_blocks": self._damaged_blocks}
 
     def _begin(self) -> None:
+        self._engine.warm()
         try:
-            self._engine.warm()
             if self._engine.maintenance.finish_erasing():
                 logger.info("erased what was forgotten before the last end")
+        except NodeError as error:
+            logger.error("what was forgotten is hidden, and not erased yet: %s", error)
+        try:
             self._damaged_blocks = self._engine.maintenance.verify()["damaged_blocks"]
         except NodeError as error:
             logger.error("the store could not be looked through: %s", error)

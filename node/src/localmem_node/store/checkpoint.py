@@ -133,6 +133,13 @@ class IndexSection:
         self._newest = (generation, half)
         return True
 
+    def discard(self) -> None:
+        """Both halves are of a past that did not last. Raises OSError."""
+        for half in (0, 1):
+            self._disk.pwrite(self._at(half), bytes(_HEAD.size))
+        self._disk.sync()
+        self._newest = (0, 1)
+
     def _at(self, half: int) -> int:
         return self._offset + half * self._half
 

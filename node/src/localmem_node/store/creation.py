@@ -31,13 +31,16 @@ class Origin:
 
 
 def new_slots(
-    geometry: Geometry, keystore: KeyStore, random: Random, origin: Origin | None = None
+    geometry: Geometry,
+    keystore: KeyStore,
+    random: Random,
+    salt: bytes,
+    origin: Origin | None = None,
 ) -> bytes:
     """Both slots of an empty store with new keys. Raises KeyUnavailable.
 
     Its device id and lasting key are new as well, unless there is an `origin`.
     """
-    salt = random.token_bytes(SALT_BYTES)
     wrapping_key = keystore.create(salt)
     keys = Keys.draw(random, origin.keys if origin else None)
     identity = Identity(

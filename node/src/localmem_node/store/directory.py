@@ -15,13 +15,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from localmem_node.store.layout import KIND_EVENT, KIND_FORGOTTEN, KIND_PINNED, KIND_VECTORS
 from localmem_protocol.events import ID_BYTES
 
-EVENT: Final = 1
-VECTORS: Final = 2
-FORGOTTEN: Final = 3
-PINNED: Final = 0x40
-"""Beside EVENT: an event that eviction passes over."""
+EVENT: Final = KIND_EVENT
+VECTORS: Final = KIND_VECTORS
+FORGOTTEN: Final = KIND_FORGOTTEN
+PINNED: Final = KIND_PINNED
 
 _LOST: Final = 0
 _DEAD: Final = 0x80
@@ -119,10 +119,11 @@ class Directory:
         index = ordinal - self._base
         return self._start <= index < len(self._kinds) and self._kinds[index] == EVENT | PINNED
 
-    def pinned_ordinals(self) -> list[int]:
-        """The live pinned events, oldest first."""
+    def kept_ordinals(self) -> list[int]:
+        """What eviction passes over: pinned events and marks, oldest first."""
         kinds = np.frombuffer(bytes(self._kinds[self._start :]), np.uint8)
-        found: list[int] = (np.flatnonzero(kinds == EVENT | PINNED) + self.first).tolist()
+        kept = (kinds == EVENT | PINNED) | (kinds == FORGOTTEN)
+        found: list[int] = (np.flatnonzero(kept) + self.first).tolist()
         return found
 
     def event_ids(self, ordinals: Sequence[int]) -> npt.NDArray[np.uint8]:

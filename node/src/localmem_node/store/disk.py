@@ -38,7 +38,11 @@ class FileDisk:
             raise ForeignFile(
                 f"{path} is not a localmem store; choose another path or move it away"
             )
-        self._map = mmap.mmap(self._fd, status.st_size, prot=mmap.PROT_READ)
+        try:
+            self._map = mmap.mmap(self._fd, status.st_size, prot=mmap.PROT_READ)
+        except OSError as error:
+            os.close(self._fd)
+            raise StoreError(f"cannot map {path}: {reason(error)}") from None
 
     def pread(self, offset: int, size: int) -> bytes:
         """Up to `size` bytes; raises OSError for a medium that cannot be read."""

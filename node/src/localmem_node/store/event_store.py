@@ -90,6 +90,7 @@ class EventStore:
             if not _is_there(path):
                 create_at(path, _geometry(str(path), size, create=create), keystore, random)
             store = cls(path, open_path(path, keystore, random), lock)
+            undo.callback(store.close)
             if store.version < VERSION:
                 from localmem_node.store.rewrite import migrate  # stands on this module
 
@@ -113,7 +114,10 @@ class EventStore:
             if not _is_there(path):
                 raise StoreError(f"no store at {path}")
             store = cls(path, open_with_recovery(path, private, random), lock)
-            Rewrite(store, keystore, random).finish()
+            undo.callback(store.close)
+            rewrite = Rewrite(store, keystore, random)
+            rewrite.finish()
+            rewrite.wipe()
             undo.pop_all()
         return store
 
@@ -194,9 +198,18 @@ class EventStore:
         return self._forgotten.erasing_due
 
     @property
-    def pinned_bytes(self) -> int:
-        """Ring bytes that pinned events take."""
-        return self._file.ring.pinned_bytes
+    def kept_bytes(self) -> int:
+        """What pinned events, their vectors, and marks count for, of `geometry.record_space`."""
+        return self._file.ring.kept_bytes
+
+    @property
+    def longest_pinned(self) -> int:
+        """Ring bytes of the longest pinned event."""
+        return max(map(self.size_of, self._file.ring.pinned()), default=0)
+
+    def is_pinned(self, ordinal: int) -> bool:
+        """Whether there is a pinned event at an ordinal."""
+        return self._file.ring.directory.pinned(ordinal)
 
     def set_keep(self, keep: Keep) -> None:
         """Who is asked whether an event at the tail, of so many ring bytes, earns another round.
@@ -273,10 +286,10 @@ class EventStore:
         with self._file.ring.writing:
             return _appended(self._forgotten.forget(ids))
 
-    def mark(self, marks: Iterable[bytes]) -> Appended:
-        """Add marks of events that are forgotten and erased. Durable after `commit`."""
+    def mark(self, marks: Iterable[bytes], *, erased: bool = True) -> Appended:
+        """Add marks of events that are forgotten, and erased or not. Durable after `commit`."""
         with self._file.ring.writing:
-            return _appended(self._forgotten.add(marks, erased=True))
+            return _appended(self._forgotten.add(marks, erased=erased))
 
     def marks_of_forgotten(self) -> list[bytes]:
         """What `mark` takes, oldest first."""
@@ -313,6 +326,10 @@ class EventStore:
     def ordinals(self, after: int = 0) -> list[int]:
         """The live events with ordinals above `after`, oldest first."""
         return self._file.ring.ordinals(EVENT, after + 1)
+
+    def named(self) -> tuple[list[int], list[str]]:
+        """The live events, oldest first, and their ids, of one moment."""
+        return self._file.ring.named(EVENT)
 
     def ids(self, ordinals: Sequence[int]) -> list[str]:
         """The ids of events, without reading them."""
@@ -378,7 +395,13 @@ class EventStore:
 
     def verify(self) -> int:
         """Read all of the ring from the medium. Returns the damaged blocks; `damage` tells more."""
-        return self._file.ring.verify()
+        while True:
+            ring = self._file.ring
+            try:
+                return ring.verify()
+            except (StoreError, ValueError):
+                if ring is self._file.ring:
+                    raise  # else another file took the place of the one that was being read
 
     def damage(self) -> list[Damage]:
         """What was lost, dated by the events on either side. Raises StoreError when closed."""
@@ -423,6 +446,10 @@ class EventStore:
     def note(self, sequence: int, clock: int) -> None:
         """Raise the marks where sequence and clock go on."""
         self._file.ring.note(sequence, clock)
+
+    def give_up(self, error: OSError) -> None:
+        """From now on nothing is acknowledged."""
+        self._file.ring.give_up(error)
 
     def check(self) -> None:
         """Raises StoreFailed after a failure, StoreError when closed."""

@@ -15,8 +15,8 @@ from localmem_node.store.ring import RECORD_OVERHEAD, Change, Ring
 from localmem_node.store.vault import Vault
 
 MARKS_PER_RECORD: Final = 128
-MARKS_SHARE: Final = 16
-"""Marks take at most this part of what may be kept for good; beyond that the oldest go."""
+MARKS_SHARE: Final = 4
+"""Marks of what is erased take at most this part of what may be kept for good; then the oldest go."""
 
 
 class Forgotten:
@@ -54,37 +54,34 @@ class Forgotten:
 
     def forget(self, ids: Sequence[str]) -> list[Change]:
         """Mark events, and hide those that are here. Raises StoreFailed."""
-        changes = self.add([mark_of(one, self._key) for one in ids], erased=False)
-        self.erasing_due = True
-        self._hide()
-        return changes
+        try:
+            return self.add([mark_of(one, self._key) for one in ids], erased=False)
+        finally:  # also when the ring took only some of the marks
+            self.erasing_due = True
+            self._hide()
 
     def add(self, marks: Iterable[bytes], *, erased: bool) -> list[Change]:
         """Append marks; what that did to make room. Raises StoreFailed.
 
-        `erased`: the ring does not hold the events themselves.
+        `erased`: the ring does not hold the events themselves. Marks of what is still to be erased
+        never go: without them an event would come back.
         """
         added = [mark for mark in dict.fromkeys(marks) if mark not in self._marks]
         space = self._ring.geometry.copied_space - RECORD_OVERHEAD - 1
         count = max(1, min(MARKS_PER_RECORD, space // MARK_BYTES))
+        if erased:
+            most = max(1, self._ring.geometry.record_space // MARKS_SHARE // MARK_BYTES)
+            added = added[-most:]
         changes: list[Change] = []
         for start in range(0, len(added), count):
-            record = encode_marks(added[start : start + count], erased=erased)
-            changes.append(self._ring.append(FORGOTTEN, record)[1])
-        self._marks.update(dict.fromkeys(added))
-        while len(self._marks) * MARK_BYTES > self._ring.geometry.record_space // MARKS_SHARE:
-            self._drop_oldest()
+            some = added[start : start + count]
+            changes.append(self._ring.append(FORGOTTEN, encode_marks(some, erased=erased))[1])
+            self._marks.update(dict.fromkeys(some))
+        self.erasing_due = self.erasing_due or (bool(added) and not erased)
         return changes
 
     def _hide(self) -> None:
-        ordinals = self._ring.ordinals(EVENT)
-        for ordinal, name in zip(ordinals, self._ring.ids(ordinals), strict=True):
+        ordinals, names = self._ring.named(EVENT)
+        for ordinal, name in zip(ordinals, names, strict=True):
             if name in self:
                 self._ring.supersede(ordinal)
-
-    def _drop_oldest(self) -> None:
-        oldest = self._ring.ordinals(FORGOTTEN)[0]
-        record = self._ring.read(oldest, FORGOTTEN)
-        for mark in decode_marks(record)[1] if record is not None else ():
-            self._marks.pop(mark, None)
-        self._ring.supersede(oldest)

@@ -47,6 +47,15 @@ CHECKED_BYTES: Final = HEADER_BYTES - 4
 TAGGED_BYTES: Final = CHECKED_BYTES - TAG_BYTES
 """What the tag of a header covers."""
 
+VECTOR_BYTES: Final = 448
+"""Of a vector of 384 dimensions in a record of its own."""
+
+KIND_EVENT: Final = 1
+KIND_VECTORS: Final = 2
+KIND_FORGOTTEN: Final = 3
+KIND_PINNED: Final = 0x40
+"""Beside an event's kind: eviction passes over it."""
+
 SLOT_BLOCKS: Final = 2
 SLOTS: Final = 2
 INDEX_SHARE: Final = 4
@@ -128,6 +137,15 @@ class Geometry:
         they begin and end in.
         """
         return (self.live_blocks // 2 - 1) * (self.block_size - BLOCK_HEADER_BYTES)
+
+    def kept_cost(self, kind: int, size: int) -> int:
+        """What a record of a kind counts for among those kept for good; 0 for what may leave.
+
+        A pinned event takes its vector along in every round, wherever there are vectors.
+        """
+        if kind == KIND_FORGOTTEN:
+            return size
+        return size + (VECTOR_BYTES if self.index_bytes else 0) if kind & KIND_PINNED else 0
 
     @cached_property
     def copied_space(self) -> int:

@@ -37,9 +37,12 @@ class OwnerLock:
         self._note(f"{os.getpid()}\n".encode())
 
     def release(self) -> None:
-        """Let the next owner in."""
+        """Let the next owner in; harmless when repeated."""
+        if self._fd < 0:
+            return
         self._note(b"")
         os.close(self._fd)
+        self._fd = -1
 
     def _note(self, owner: bytes) -> None:
         # On a full disk the lock holds all the same; only the name of its owner is missing.

@@ -10,7 +10,7 @@ from localmem_node.errors import StoreError, WrongKey
 from localmem_node.seams import Disk, KeyStore
 from localmem_node.store.bodies import Reader
 from localmem_node.store.checkpoint import IndexSection, unpack_payload
-from localmem_node.store.creation import Origin, new_slots
+from localmem_node.store.creation import SALT_BYTES, Origin, new_slots
 from localmem_node.store.disk import FileDisk, create_file, reason, write_all
 from localmem_node.store.layout import VERSION, Geometry, Identity
 from localmem_node.store.recovery import Slot, genuine, read_slots, recover, unlock
@@ -72,9 +72,14 @@ def open_file(
     ring = Ring(disk, read, vault, random, found, name)
     if found.taken_up and identity.version == VERSION:  # an older file is only read
         ring.settle()
-    # A checkpoint that knows more than the ring outlived damage to it: those ordinals are used.
+    # A checkpoint that knows more than the ring outlived damage to it: those ordinals are used, and
+    # nothing else in it is to be believed once others are written.
     if checkpoint is not None and checkpoint.ordinal >= ring.next_ordinal:
         ring.skip_to(checkpoint.ordinal + 1)
+        try:
+            index.discard()
+        except OSError as error:
+            ring.fail(error)
     return OpenFile(found.identity, ring, index, vault, key_location)
 
 
@@ -87,13 +92,18 @@ def create_at(
     path: Path, geometry: Geometry, keystore: KeyStore, random: Random, origin: Origin | None = None
 ) -> None:
     """Make a store at a path, whole or not at all. Raises StoreError, KeyUnavailable."""
-    slots = new_slots(geometry, keystore, random, origin)
-    create_file(path, geometry.size, lambda fd: write_all(fd, 0, slots), random)
+    salt = random.token_bytes(SALT_BYTES)
+    slots = new_slots(geometry, keystore, random, salt, origin)
+    try:
+        create_file(path, geometry.size, lambda fd: write_all(fd, 0, slots), random)
+    except BaseException:
+        keystore.discard(salt)
+        raise
 
 
 def create_on(disk: Disk, geometry: Geometry, keystore: KeyStore, random: Random) -> None:
     """Make a store on an empty disk. Raises StoreError, KeyUnavailable."""
-    slots = new_slots(geometry, keystore, random)
+    slots = new_slots(geometry, keystore, random, random.token_bytes(SALT_BYTES))
     try:
         disk.pwrite(geometry.size - 1, b"\0")
         disk.pwrite(0, slots)

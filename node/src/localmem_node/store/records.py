@@ -166,6 +166,18 @@ def vectors_size(count: int, dimensions: int) -> int:
     return _VECTORS.size + count * _row_type(dimensions).itemsize
 
 
+def check_vectors(vectors: Sequence[tuple[int, npt.NDArray[np.float32]]]) -> None:
+    """Raises StoreError for a vector that is no unit vector, or not as long as the others."""
+    dimensions = len(vectors[0][1]) if vectors else 1
+    if not 1 <= dimensions <= DIMENSIONS_MAX:
+        raise StoreError(f"a vector of {dimensions} dimensions; 1 to {DIMENSIONS_MAX} can be kept")
+    for of, vector in vectors:
+        if vector.shape != (dimensions,):
+            raise StoreError(f"vectors of different shapes: ({dimensions},) and {vector.shape}")
+        if not abs(float(vector @ vector) - 1) <= 2 * _UNIT_TOLERANCE:
+            raise StoreError(f"the vector of event {of} is not a unit vector")
+
+
 def encode_vectors(
     ordinal: int, encoder: bytes, vectors: Sequence[tuple[int, npt.NDArray[np.float32]]]
 ) -> bytes:
@@ -173,15 +185,10 @@ def encode_vectors(
 
     Raises StoreError for a vector that is no unit vector, or not as long as the others.
     """
+    check_vectors(vectors)
     dimensions = len(vectors[0][1])
-    if not 1 <= dimensions <= DIMENSIONS_MAX:
-        raise StoreError(f"a vector of {dimensions} dimensions; 1 to {DIMENSIONS_MAX} can be kept")
     rows = np.empty(len(vectors), _row_type(dimensions))
     for row, (of, vector) in zip(rows, vectors, strict=True):
-        if vector.shape != (dimensions,):
-            raise StoreError(f"vectors of different shapes: ({dimensions},) and {vector.shape}")
-        if not abs(float(vector @ vector) - 1) <= 2 * _UNIT_TOLERANCE:
-            raise StoreError(f"the vector of event {of} is not a unit vector")
         row["back"] = ordinal - of
         row["code"] = np.rint(vector * (127 / np.abs(vector).max()))
     return _VECTORS.pack(dimensions, encoder) + rows.tobytes()

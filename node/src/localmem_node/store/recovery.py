@@ -25,6 +25,7 @@ from localmem_node.seams import Disk, KeyStore
 from localmem_node.store.blocks import (
     NO_OPEN_ID,
     NONCE_BYTES,
+    RECORD_HEADER_BYTES,
     Block,
     Frame,
     OpenBlock,
@@ -189,7 +190,7 @@ def recover(disk: Disk, slots: list[Slot], vault: Vault, saved: Saved | None = N
         opened = OpenBlock(size, state.head, state.next_ordinal, NO_OPEN_ID)
         taken_up = False
     else:
-        opened, taken_up = _opened(disk, geometry, block, state.next_ordinal)
+        opened, taken_up = _opened(disk, geometry, block, state.next_ordinal, vault)
     tail, first_ordinal = _tail(disk, geometry, state, opened.number)
     usable = saved is not None and _usable(saved, tail, opened)
     if saved is not None and usable:
@@ -264,11 +265,11 @@ def _choose(slots: list[Slot]) -> tuple[Slot, Block | None]:
 
 
 def _opened(
-    disk: Disk, geometry: Geometry, block: Block, next_ordinal: int
+    disk: Disk, geometry: Geometry, block: Block, next_ordinal: int, vault: Vault
 ) -> tuple[OpenBlock, bool]:
     """The block to go on in, and whether that is past the slot's own."""
     size = geometry.block_size
-    taken = _continued(disk, geometry, block)
+    taken = _continued(disk, geometry, block, vault)
     if taken:
         opened = _after(taken, size)
         if (opened.number, len(opened.payload)) > (block.number, len(block.payload)):
@@ -276,24 +277,51 @@ def _opened(
     return OpenBlock.resume(size, block, next_ordinal), False
 
 
-def _continued(disk: Disk, geometry: Geometry, block: Block) -> list[Block]:
+def _continued(disk: Disk, geometry: Geometry, block: Block, vault: Vault) -> list[Block]:
     """Finished blocks that go on from an open block: what a torn commit left.
 
-    Under one open id every block is finished once, so these conditions suffice.
+    Under one open id every block is finished once, so these conditions suffice. The first may have
+    been sealed anew by the next owner of the file: then its records have to authenticate.
     """
     taken: list[Block] = []
-    ordinal, prefix = block.ordinal, block.payload
+    ordinal, prefix, open_id = block.ordinal, block.payload, block.open_id
     while len(taken) < geometry.live_blocks:
         number = block.number + len(taken)
         found = _read_block(disk, geometry, number)
-        if found is None or found.number != number or found.open_id != block.open_id:
+        if found is None or found.number != number or found.ordinal != ordinal:
             break
-        if found.ordinal != ordinal or not found.payload.startswith(prefix):
+        if found.open_id != open_id:
+            if taken or not _resealed(block, found, geometry.block_size, vault):
+                break
+            open_id = found.open_id
+        elif not found.payload.startswith(prefix):
             break
         taken.append(found)
         ordinal += sum(1 for _ in found.starts(geometry.block_size - BLOCK_HEADER_BYTES))
         prefix = b""
     return taken
+
+
+def _resealed(block: Block, found: Block, size: int, vault: Vault) -> bool:
+    """Whether `found` holds the records of `block` and maybe more, sealed under another open id."""
+    capacity = size - BLOCK_HEADER_BYTES
+    cipher = vault.records(found.open_id)
+    base = found.number * size + BLOCK_HEADER_BYTES
+    starts = list(found.starts(capacity))
+    whole = [
+        (o, *start)
+        for o, start in enumerate(starts, found.ordinal)
+        if start[0] + RECORD_HEADER_BYTES + start[2] <= len(found.payload)
+    ]
+    for ordinal, offset, kind, length in whole:
+        body = found.payload[offset + RECORD_HEADER_BYTES :][:length]
+        try:
+            bound = associated(kind, ordinal, base + offset)
+            cipher.decrypt(body[:NONCE_BYTES], body[NONCE_BYTES:], bound)
+        except InvalidTag:
+            return False
+    before = list(block.starts(capacity))
+    return bool(whole) and starts[: len(before)] == before and found.carried == block.carried
 
 
 def _after(taken: list[Block], size: int) -> OpenBlock:

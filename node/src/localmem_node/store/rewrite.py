@@ -15,6 +15,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +26,7 @@ from localmem_node.seams import KeyStore
 from localmem_node.store.creation import Origin
 from localmem_node.store.disk import reason, sync_directory, wipe_file
 from localmem_node.store.event_store import EventStore
-from localmem_node.store.layout import Geometry
+from localmem_node.store.layout import SLACK_SHARE, Geometry
 from localmem_node.store.open_file import create_at, open_path
 from localmem_node.store.reports import Appended
 from localmem_protocol.seams import Random
@@ -66,14 +67,17 @@ class Rewrite:
         self._path = rewrite_path(store.path)
         self._first = store.next_ordinal + ORDINALS_APART
         geometry = Geometry.of(store.geometry.size if size is None else size)
+        self._keystore = keystore
+        self._replaced: int | None = None
         discard(store.path)
-        create_at(self._path, geometry, keystore, random, self._origin(recovery_key))
-        try:
+        with ExitStack() as undo:
+            undo.callback(discard, store.path)
+            create_at(self._path, geometry, keystore, random, self._origin(recovery_key))
             self._target = EventStore(self._path, open_path(self._path, keystore, random), None)
-            self._target.mark(store.marks_of_forgotten())
-        except BaseException:
-            discard(store.path)
-            raise
+            undo.callback(self._abandon_target)
+            self._marks = store.marks_of_forgotten()
+            self._target.mark(self._marks)
+            undo.pop_all()
         self._events: deque[int] = deque()
         self._vectors: deque[int] = deque()
         self._events_until = self._vectors_until = 0
@@ -97,10 +101,11 @@ class Rewrite:
         """Copy what is left, let the new file take the old one's place, and hand it to the store.
 
         Returns the new ordinal of every event that is in the new file, by its old one. The old file
-        stays under the name `keep_as`, if that is given. Raises StoreError, and then the store goes
-        on in the old file.
+        stays under the name `keep_as`, if that is given; else `wipe` overwrites it. Raises
+        StoreError, and then the store goes on in the old file.
         """
         try:
+            self._store.check()
             for _ in range(2):  # what was not there when the last look was taken
                 while self.copy():
                     pass
@@ -111,19 +116,48 @@ class Rewrite:
             live = set(self._store.ordinals())
             for old in self._new.keys() - live:
                 self._target.supersede(self._new.pop(old))
+            known = set(self._marks)
+            fresh = [mark for mark in self._store.marks_of_forgotten() if mark not in known]
+            self._target.mark(fresh, erased=False)  # the events may be in the new file already
             self._target.note(*self._store.marks)
             self._target.commit()
-            self._take_place(keep_as)
+            self._take_name(keep_as)
         except BaseException:
             self.abandon()
             raise
+        # From here on the new file is the store, whatever else fails.
+        self._store.adopt(self._target)
+        try:
+            sync_directory(self._store.path.parent)
+        except OSError as error:  # after a power cut the old file may be back
+            self._store.give_up(error)
         return self._new
+
+    def wipe(self) -> None:
+        """Overwrite the file that was replaced. May take a while, and hinders nobody."""
+        replaced, self._replaced = self._replaced, None
+        if replaced is None:
+            return
+        try:
+            wipe_file(replaced)
+        except OSError as error:
+            _log.warning("the file that was replaced is not overwritten: %s", reason(error))
+        finally:
+            os.close(replaced)
 
     def abandon(self) -> None:
         """Give up; the store goes on in the old file."""
+        self._abandon_target()
+        if self._replaced is not None:
+            os.close(self._replaced)
+            self._replaced = None
+        discard(self._store.path)
+
+    def _abandon_target(self) -> None:
+        salt = self._target.identity.salt
         with contextlib.suppress(StoreError):
             self._target.close()
-        discard(self._store.path)
+        self._keystore.discard(salt)
 
     def _origin(self, recovery_key: bytes | None) -> Origin:
         sequence, clock = self._store.marks
@@ -141,10 +175,15 @@ class Rewrite:
         event = self._store.get(ordinal)
         if event is None:
             return
+        earlier = self._new.get(self._by_id.get(event.id, 0))
+        if earlier is not None:  # moved, or changed, since it was copied
+            self._drop(earlier)
+            self._target.supersede(earlier)
         try:
             try:
                 appended = self._target.append([event])
             except PinsFull:
+                _log.warning("event %s is pinned no longer: there is no room for it", event.id)
                 appended = self._target.append([msgspec.structs.replace(event, pinned=False)])
         except StoreError as error:
             self._target.check()
@@ -152,10 +191,6 @@ class Rewrite:
             return
         self._follow(appended)
         new = appended.ordinals[0]
-        earlier = self._new.get(self._by_id.get(event.id, 0))
-        if earlier is not None:  # moved, or changed, since it was copied
-            self._drop(earlier)
-            self._target.supersede(earlier)
         self._new[ordinal], self._old[new], self._by_id[event.id] = new, ordinal, ordinal
         self.copied += 1
 
@@ -189,34 +224,37 @@ class Rewrite:
         if old is not None:
             self._new.pop(old, None)
 
-    def _take_place(self, keep_as: Path | None) -> None:
+    def _take_name(self, keep_as: Path | None) -> None:
         path = self._store.path
-        replaced = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            if keep_as is not None:
+            if keep_as is None:
+                self._replaced = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            else:
                 os.link(path, keep_as)
             os.rename(self._path, path)
-            sync_directory(path.parent)
-            self._store.adopt(self._target)
-            if keep_as is None:
-                wipe_file(replaced)
         except OSError as error:
             raise StoreError(f"cannot replace {path}: {reason(error)}") from None
-        finally:
-            os.close(replaced)
 
 
 def migrate(store: EventStore, keystore: KeyStore, random: Random) -> EventStore:
     """The store in a file of this release's format; the older file stays beside it as a copy."""
     copy = _free_name(store.path, store.version)
-    rewrite = Rewrite(store, keystore, random)
-    rewrite.finish(keep_as=copy)
+    Rewrite(store, keystore, random, size=_size_for(store.geometry)).finish(keep_as=copy)
     _log.warning(
         "%s was rewritten in the format of this release; the file as it was is kept as %s",
         store.path,
         copy.name,
     )
     return store
+
+
+def _size_for(old: Geometry) -> int:
+    """A size whose ring holds what one of version 1 did, which kept less free and no large index."""
+    needed = old.blocks - max(1, old.blocks // SLACK_SHARE)
+    size = old.size
+    while (missing := needed - Geometry.of(size).live_blocks) > 0:
+        size += missing * old.block_size
+    return size
 
 
 def rewrite_path(path: Path) -> Path:

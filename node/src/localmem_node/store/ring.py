@@ -86,7 +86,6 @@ class Ring:
         )
         self.keep: Keep = lambda ordinal, size: False
         self.copied_bytes = 0
-        self.pin_bytes_max = self.geometry.record_space // 16 * 15
         self._name = name
         self._open = found.opened
         longest = self.record_bytes_max + BODY_BYTES_MIN
@@ -111,7 +110,7 @@ class Ring:
         self._closed = False
         self.writing = threading.RLock()
         self._lock = threading.Lock()
-        self.pinned_bytes = sum(self.size_of(o, EVENT) for o in self.directory.pinned_ordinals())
+        self.kept_bytes = sum(map(self._kept_bytes_of, self.directory.kept_ordinals()))
 
     @property
     def next_ordinal(self) -> int:
@@ -132,11 +131,14 @@ class Ring:
                 self.fail(error)
 
     def skip_to(self, ordinal: int) -> None:
-        """Never give out an ordinal below this one."""
-        with self.writing, self._lock:
-            self._open.skip_to(ordinal)
-            self._collect()
-            self.directory.lose_until(self._open.next_ordinal)
+        """Never give out an ordinal below this one, durably. Raises StoreFailed."""
+        with self.writing:
+            with self._lock:
+                self._open.skip_to(ordinal)
+                self._collect()
+                self.directory.lose_until(self._open.next_ordinal)
+                self._dirty = True
+            self.commit()
 
     def append(self, kind: int, plain: bytes, event_id: bytes = NO_ID) -> tuple[int, Change]:
         """Add a record; durable after `commit`. Returns its ordinal and what made room for it.
@@ -166,16 +168,31 @@ class Ring:
         """
         with self.writing:
             self.check()
+            space = self.geometry.live_blocks - 3  # what is begun at either end is lost to all
+            if RECORD_OVERHEAD + length + self.kept_bytes > space * self._open.capacity:
+                raise StoreError(
+                    f"a record of {length} bytes does not fit into {self._name} beside what is "
+                    "pinned there; unpin some, or make the store larger: localmem resize"
+                )
             if self._own is None:
                 self._begin()
             return self._make_room(length)
 
+    def _kept_bytes_of(self, ordinal: int) -> int:
+        """What a record counts for among those that are kept for good."""
+        for kind in (EVENT, FORGOTTEN):
+            size = self.size_of(ordinal, kind)
+            if size:
+                pinned = PINNED if self.directory.pinned(ordinal) else 0
+                return self.geometry.kept_cost(kind | pinned, size)
+        return 0
+
     def supersede(self, ordinal: int) -> None:
         """A record that a newer one stands for, or that nobody is to see again."""
-        pinned = self.size_of(ordinal, EVENT) if self.directory.pinned(ordinal) else 0
+        kept = self._kept_bytes_of(ordinal)
         with self._lock:
             self.directory.supersede(ordinal)
-            self.pinned_bytes -= pinned
+            self.kept_bytes -= kept
 
     def size_of(self, ordinal: int, kind: int) -> int:
         """Bytes that a live record takes in the ring; 0 for one that is gone."""
@@ -254,11 +271,23 @@ class Ring:
         with self._lock:
             return self.directory.ordinals(kind, start)
 
+    def named(self, kind: int, start: int = 0) -> tuple[list[int], list[str]]:
+        """The live records of a kind with ordinals from `start`, and their ids, of one moment."""
+        with self._lock:
+            ordinals = self.directory.ordinals(kind, start)
+            names = self.directory.event_ids(ordinals)
+        return ordinals, id_texts(names)
+
     def ids(self, ordinals: Sequence[int]) -> list[str]:
         """The ids of live events."""
         with self._lock:
             names = self.directory.event_ids(ordinals)
         return id_texts(names)
+
+    def pinned(self) -> list[int]:
+        """The live pinned events, oldest first."""
+        with self._lock:
+            return [o for o in self.directory.kept_ordinals() if self.directory.pinned(o)]
 
     def lost_ranges(self) -> list[tuple[int, int]]:
         """Runs of lost ordinals, as (first, one past the last)."""
@@ -312,12 +341,16 @@ class Ring:
 
     def fail(self, error: OSError) -> NoReturn:
         """From now on nothing is acknowledged. Raises StoreFailed."""
+        raise StoreFailed(self.give_up(error)) from error
+
+    def give_up(self, error: OSError) -> str:
+        """From now on nothing is acknowledged; the reason."""
         self._failed = (
             f"{self._name}: a write failed ({error.strerror or error}); nothing more is recorded "
             "until it is opened again: check the disk, then restart"
         )
         _log.error("%s", self._failed)
-        raise StoreFailed(self._failed) from error
+        return self._failed
 
     def _mirror(self) -> None:
         """Both slots the same, so that either suffices while the store is closed."""
@@ -411,21 +444,21 @@ class Ring:
             sealed = self._own.encrypt(nonce, plain, associated(kind, ordinal, position))
             self._open.place(kind, nonce + sealed)
             self.directory.put(ordinal, position, kind, event_id)
-            self.pinned_bytes += RECORD_OVERHEAD + len(plain) if kind == EVENT | PINNED else 0
+            self.kept_bytes += self.geometry.kept_cost(kind, RECORD_OVERHEAD + len(plain))
             self._dirty = True
             self._collect()
         return ordinal
 
     def _check_pin(self, size: int) -> None:
-        most, longest = self.pin_bytes_max, self.geometry.copied_space
+        most, longest = self.geometry.record_space, self.geometry.copied_space
         if size > longest:
             raise PinsFull(
                 f"an event of {size} bytes cannot be pinned in a store of {self.geometry.size} "
                 f"bytes, only one of up to {longest}; make the store larger: localmem resize"
             )
-        if self.pinned_bytes + size > most:
+        if self.kept_bytes + self.geometry.kept_cost(EVENT | PINNED, size) > most:
             raise PinsFull(
-                f"pinned events take {self.pinned_bytes} of {most} bytes that may be pinned in "
+                f"pinned events take {self.kept_bytes} of {most} bytes that may be pinned in "
                 "this store; unpin some, or make the store larger: localmem resize"
             )
 

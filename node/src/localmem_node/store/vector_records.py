@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from localmem_node.errors import StoreError
 from localmem_node.store.directory import EVENT, VECTORS
-from localmem_node.store.records import decode_vectors, encode_vectors, vectors_size
+from localmem_node.store.records import check_vectors, decode_vectors, encode_vectors, vectors_size
 from localmem_node.store.ring import Change, Ring
 
 VECTORS_PER_RECORD: Final = 10
@@ -26,6 +26,7 @@ def append_vectors(
 
     Those of events that are not live are left out. Raises StoreError, StoreFailed.
     """
+    check_vectors(vectors)  # before anything makes room
     changes: list[Change] = []
     with ring.writing:
         for start in range(0, len(vectors), VECTORS_PER_RECORD):
