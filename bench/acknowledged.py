@@ -24,8 +24,12 @@ from localmem_protocol.events import Event
 EVENT_BYTES_MAX: Final = 1300
 """What an event of `text` takes in the ring at most, with a vector that has a record to itself."""
 
-RING_SHARE: Final = 0.7
+RING_SHARE: Final = 0.8
 """Of the file's bytes, what the ring holds at least; the rest is index section and slack."""
+
+NEW_SHARE: Final[Mapping[str, float]] = {"fifo": 1.0, "relevance": 0.6}
+"""Of the ring, what the newest events have for themselves at least, by how others make room. With
+`relevance` one byte may be copied forward for two that are new (`retention.COPIED_SHARE`)."""
 
 PROBLEMS_SHOWN: Final = 10
 NAME_LETTERS: Final = 20
@@ -113,9 +117,17 @@ def edit(seed: int, client: int, number: int) -> dict[str, Any]:
 
 
 def compare(
-    path: Path, keystore: KeyStore, size: int, seed: int, acknowledged: Mapping[int, Event]
+    path: Path,
+    keystore: KeyStore,
+    size: int,
+    seed: int,
+    acknowledged: Mapping[int, Event],
+    eviction: str = "fifo",
 ) -> Result:
-    """Open the store of `size` bytes at `path`; what is wrong with it."""
+    """Open the store of `size` bytes at `path`; what is wrong with it.
+
+    With `fifo` every acknowledged event after the oldest that is there must be there as well.
+    """
     result = Result()
     try:
         store = EventStore.open(path, keystore, SystemRandom(), create=False)
@@ -129,7 +141,10 @@ def compare(
     found = {event.sequence: event for event in scanned}
     if len(found) < len(scanned):
         result.problems.append(f"{len(scanned)} events have {len(found)} sequences")
-    oldest = min(min(found, default=1), _certain(size, acknowledged, max(found, default=0)))
+    newest = max(*found, *acknowledged, 0)
+    oldest = max(1, newest + 1 - int(NEW_SHARE[eviction] * RING_SHARE * size / EVENT_BYTES_MAX))
+    if eviction == "fifo":
+        oldest = min(oldest, min(found, default=1))
     for sequence, event in acknowledged.items():
         if sequence not in found:
             result.evicted += sequence < oldest
@@ -139,12 +154,6 @@ def compare(
     unknown = found.keys() - acknowledged.keys()
     result.altered += sum(not _genuine(found[sequence], seed) for sequence in unknown)
     return result
-
-
-def _certain(size: int, acknowledged: Mapping[int, Event], newest: int) -> int:
-    """The lowest sequence that a first-in-first-out ring in a file of `size` bytes has for sure."""
-    newest = max(newest, max(acknowledged, default=0))
-    return max(1, newest + 1 - int(RING_SHARE * size / EVENT_BYTES_MAX))
 
 
 def _genuine(event: Event, seed: int) -> bool:

@@ -1,7 +1,8 @@
 """Does a daemon that is killed again and again keep what it acknowledged?
 
 Rounds of 25 kills, each with a new store, by turns with room for everything and so small that its
-ring wraps; see `bench.killing` for what happens in them and `bench.acknowledged` for what is counted.
+ring wraps, first in, first out or by relevance; see `bench.killing` for what happens in them and
+`bench.acknowledged` for what is counted.
 """
 
 from __future__ import annotations
@@ -16,6 +17,11 @@ from bench.killing import ROOMY_BYTES, TIGHT_BYTES, TIGHT_EVENTS, run
 from bench.report import print_json, print_progress, print_table
 
 ROUND_KILLS: Final = 25
+ROUNDS: Final = (
+    (ROOMY_BYTES, 0, "relevance"),
+    (TIGHT_BYTES, TIGHT_EVENTS, "fifo"),
+    (TIGHT_BYTES, TIGHT_EVENTS, "relevance"),
+)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -33,8 +39,9 @@ def main(arguments: Sequence[str]) -> None:
     number = 0
     while result.kills < options.kills and result.sound:
         kills = min(ROUND_KILLS, options.kills - result.kills)
-        size, before = (TIGHT_BYTES, TIGHT_EVENTS) if number % 2 else (ROOMY_BYTES, 0)
-        result.add(run(kills, size=size, seed=options.seed + number, before=before))
+        size, before, eviction = ROUNDS[number % len(ROUNDS)]
+        seed = options.seed + number
+        result.add(run(kills, size=size, seed=seed, before=before, eviction=eviction))
         number += 1
         print_progress(f"{result.kills} kills: {'nothing lost' if result.sound else 'LOST'}")
     found = {**result.to_json(), "rounds": number, "took_s": round(time.perf_counter() - began)}

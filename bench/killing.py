@@ -57,33 +57,34 @@ On a quiet machine a daemon is ready after 0.27 s, and has closed after 0.12 s.
 T = TypeVar("T")
 
 
-def run(kills: int, *, size: int, seed: int, before: int = 0) -> Result:
+def run(
+    kills: int, *, size: int, seed: int, before: int = 0, eviction: str = "relevance"
+) -> Result:
     """One round: a new store of `size` bytes, and a daemon that is killed `kills` times.
 
     `before` events are recorded in peace first: enough of them, and the ring wraps from then on.
     """
     with tempfile.TemporaryDirectory(prefix="lm-") as folder:
-        return Round(Path(folder), size, seed).run(kills, before)
+        return Round(Path(folder), size, seed, eviction).run(kills, before)
 
 
 class Round:
     """A home, the clients of its daemon, and the hand that kills it."""
 
-    def __init__(self, folder: Path, size: int, seed: int) -> None:
+    def __init__(self, folder: Path, size: int, seed: int, eviction: str) -> None:
         self._copy = folder / "copy"
         self._home = folder / "home"
         self._home.mkdir(mode=0o700)
         key = self._home / "store.key"
         # A key file: stretching a passphrase would be most of the time that a daemon takes to start.
-        # Which events a full ring must still have is certain for first in, first out alone.
         self._environment = environment(
             self._home,
             LOCALMEM_KEY_FILE=str(key),
             LOCALMEM_SIZE=str(size),
-            LOCALMEM_EVICTION="fifo",
+            LOCALMEM_EVICTION=eviction,
         )
         self._keystore = KeyFileStore(key)
-        self._size, self._seed = size, seed
+        self._size, self._seed, self._eviction = size, seed, eviction
         self._chance = np.random.default_rng(seed)
         self._ledger = Ledger()
         self._done = Flag()
@@ -178,7 +179,8 @@ class Round:
         self._result.add(found)
 
     def _compared(self, path: Path) -> Result:
-        return compare(path, self._keystore, self._size, self._seed, self._ledger.events())
+        told = self._ledger.events()
+        return compare(path, self._keystore, self._size, self._seed, told, self._eviction)
 
     def _pause(self, moment: Moment) -> None:
         time.sleep(DELAY_S[moment] * float(self._chance.random()))

@@ -167,18 +167,15 @@ def _events(fields: Sequence[Mapping[str, Any]]) -> Iterator[Event]:
 
 
 def _filled(store: EventStore, events: Iterator[Event], together: int) -> int:
-    """Append until the oldest have made room for one file's worth; the events that are there."""
+    """Append until the oldest have to make room; the events that are there then."""
     unit = np.zeros(DIMENSIONS, dtype=np.float32)
     unit[0] = 1
-    evicted = 0
-    while not evicted:
-        ordinals: list[int] = []
-        for event in (next(events) for _ in range(max(together, 1))):
-            appended = store.append([event])
-            ordinals += appended.ordinals
-            evicted += len(appended.evicted)
+    full = False
+    while not full:
+        appended = [store.append([next(events)]) for _ in range(max(together, 1))]
+        full = any(one.evicted for one in appended)
         if together:
-            evicted += len(store.append_vectors([(ordinal, unit) for ordinal in ordinals]))
+            store.append_vectors([(one.ordinals[0], unit) for one in appended])
     return store.stats().events
 
 

@@ -21,7 +21,7 @@ def test_a_loss_is_reported_and_ends_the_run(
 ) -> None:
     rounds: list[int] = []
 
-    def lossy(kills: int, *, size: int, seed: int, before: int) -> Result:
+    def lossy(kills: int, *, size: int, seed: int, before: int, eviction: str) -> Result:
         rounds.append(seed)
         return Result(kills=kills, lost_acknowledged=len(rounds) - 1, problems=[])
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.acknowledged import compare, edit
+import pytest
+
+from bench.acknowledged import NEW_SHARE, compare, edit
 from bench.killing import ROOMY_BYTES, TIGHT_BYTES, TIGHT_EVENTS, run
 from localmem_node.store.event_store import EventStore
 from localmem_protocol.events import Event, parse_draft, stamp
@@ -22,10 +24,11 @@ def test_thirteen_kills_lose_nothing_of_a_store_with_room() -> None:
     assert result.acknowledged > 0 == result.evicted
 
 
-def test_twelve_kills_lose_nothing_of_a_ring_that_wraps() -> None:
-    result = run(12, size=TIGHT_BYTES, seed=SEED, before=TIGHT_EVENTS)
+@pytest.mark.parametrize("eviction", NEW_SHARE)
+def test_six_kills_lose_nothing_of_a_ring_that_wraps(eviction: str) -> None:
+    result = run(6, size=TIGHT_BYTES, seed=SEED, before=TIGHT_EVENTS, eviction=eviction)
     assert result.sound, result
-    assert result.kills >= 12
+    assert result.kills >= 6
     assert result.acknowledged > TIGHT_EVENTS
     assert 0 < result.evicted < result.acknowledged
 
@@ -63,6 +66,19 @@ def test_events_that_a_full_ring_should_still_hold_count_as_lost(tmp_path: Path)
     assert whole.evicted > 1000
     kept(tmp_path / "half empty", list(newest.values())[600:])
     assert compare(tmp_path / "half empty", FixedKeyStore(), SIZE, SEED, told).lost_acknowledged
+
+
+def test_by_relevance_an_old_event_may_stay_longer_than_newer_ones_but_not_in_place_of_new_ones(
+    tmp_path: Path,
+) -> None:
+    told = recorded(1000)
+    for name, gap, lost in (("old", range(2, 100), 0), ("new", range(900, 950), 50)):
+        kept(tmp_path / name, [event for number, event in told.items() if number not in gap])
+        found = compare(tmp_path / name, FixedKeyStore(), SIZE, SEED, told, "relevance")
+        assert found.lost_acknowledged == lost
+        assert found.evicted == (0 if lost else len(gap))
+        strict = compare(tmp_path / name, FixedKeyStore(), SIZE, SEED, told)
+        assert strict.lost_acknowledged == len(gap)
 
 
 def test_an_event_that_nobody_sent_counts_as_altered(tmp_path: Path) -> None:
