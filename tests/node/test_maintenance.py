@@ -361,3 +361,109 @@ def test_events_that_are_found_damaged_are_not_looked_for_any_more(path: Path) -
     assert place["before"] == lost[-1] + 1
     assert engine.maintenance.verify()["damaged_blocks"] == 1
     engine.close()
+
+
+@pytest.mark.parametrize("size", [10 * 1024, MIB])
+def test_everything_in_a_full_store_can_be_forgotten_at_once(path: Path, size: int) -> None:
+    engine = open_node(path, size=size)
+    while not engine.evicted:
+        record(engine, 50)
+    events = newest(engine)
+    everything = [found.event.id for found in engine.recent(1000)]
+    while len(engine):
+        assert engine.maintenance.forget(everything) == len(everything)
+        everything = [found.event.id for found in engine.recent(1000)]
+    engine.close()
+    engine = open_node(path)
+    assert len(engine) == 0
+    assert not engine.maintenance.finish_erasing()
+    assert len(engine.insert([event(1, OTHER)])) == 1
+    if size == MIB:  # the smallest stores do not remember so many
+        assert engine.insert(events[:50]) == []
+    engine.close()
+
+
+def test_vectors_of_pinned_events_cannot_drive_each_other_around_the_ring(path: Path) -> None:
+    engine = open_node(path, size=MIB)
+    pinned = 0
+    try:
+        while True:
+            [one] = engine.record([draft(snippet=f"p{pinned}", timestamp=NOW_MS + pinned)])
+            engine.maintenance.pin(one.id, pinned=True)
+            pinned += 1
+            if pinned % 50 == 0:
+                engine.drain()
+    except EventError as error:
+        assert "may be pinned" in str(error)  # noqa: PT017 - the loop ends no other way
+    engine.drain()
+    assert pinned > 300
+    before = engine.status()["store"]["copied_bytes"]
+    record(engine, 3000)
+    engine.drain()
+    copied = engine.status()["store"]["copied_bytes"] - before
+    assert copied < 20 * MIB
+    assert sum(one.pinned for one in [f.event for f in engine.recent(1000)]) <= pinned
+    engine.close()
+    engine = open_node(path)
+    assert engine.status()["encoder"]["waiting"] == 0
+    assert sum(one.pinned for one in engine.maintenance.select(Selection(kind="edit"))) == pinned
+    engine.close()
+
+
+def test_a_pin_too_long_for_the_new_size_is_refused(path: Path) -> None:
+    engine = open_node(path, size=8 * MIB)
+    noise = "".join(f"{n * 2654435761 % 2**32:08x}" for n in range(1500))
+    [long] = engine.record([draft(snippet=noise)])
+    engine.maintenance.pin(long.id, pinned=True)
+    with pytest.raises(ConfigError, match="the longest of"):
+        engine.maintenance.resize(MIB)
+    assert newest(engine)[0].pinned
+    engine.close()
+
+
+def test_a_selection_finds_what_is_copied_forward_meanwhile(
+    node: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = record(node, 50)
+    real = node._store.named
+
+    def meanwhile() -> tuple[list[int], list[str]]:
+        found = real()
+        for one in events[:20]:
+            if not node.maintenance._store.get(node.ordinal_of(one.id) or 0).pinned:  # type: ignore[union-attr]
+                node.maintenance.pin(one.id, pinned=True)
+        return found
+
+    monkeypatch.setattr(node._store, "named", meanwhile)
+    assert len(node.maintenance.select(Selection(kind="edit"))) == 50
+
+
+def test_after_a_restart_the_oldest_is_still_the_next_to_leave(path: Path) -> None:
+    engine = open_node(path, size=24 * 1024)
+    while engine.next_to_leave() is None:
+        record(engine, 20)
+    record(engine, 200)
+    leaving = engine.next_to_leave()
+    engine.close()
+    engine = open_node(path)
+    assert engine.next_to_leave() == leaving
+    engine.close()
+
+
+def test_an_engine_whose_disk_failed_can_be_closed_and_opened_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_node(path)
+    events = record(engine, 5)
+
+    def refuse(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("localmem_node.store.disk.sync_data", refuse)
+        with pytest.raises(StoreError, match="a write failed"):
+            record(engine, 1)
+        engine.close()
+    engine = open_node(path)
+    assert {one.id for one in newest(engine)} >= {one.id for one in events}
+    engine.close()

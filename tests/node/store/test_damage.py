@@ -228,3 +228,47 @@ def test_a_medium_that_cannot_be_read_costs_only_what_is_there() -> None:
 
     found = dict(opened(BadSector(SeededRandom(1), image)).scan())
     assert intact.keys() - found.keys() == touched(image, SMALL)[5] & intact.keys()
+
+
+@pytest.mark.parametrize("extra", [1, 5, 60])
+def test_a_checkpoint_of_a_branch_that_was_lost_is_not_believed_later(extra: int) -> None:
+    random = SeededRandom(extra)
+    disk = FaultDisk(random)
+    store = opened(disk, size=LARGE)
+    store.append([event(number) for number in range(1, 101)])
+    store.commit()
+    store.append([event(number) for number in range(101, 101 + extra)])
+    assert store.write_checkpoint(b"of the lost branch")
+    damaged = bytearray(disk.medium)
+    newest = store._file.ring._slots._newest
+    damaged[newest * 8192 + 4096 + 40] ^= 1  # its open block
+    disk = FaultDisk(random, bytes(damaged))
+    second = opened(disk)
+    kept = {one.sequence for _, one in second.scan()}
+    assert kept >= set(range(1, 101)) - set(range(60, 101)) or len(kept) > 50
+    new = [event(number) for number in range(1000, 1080)]
+    second.append(new)
+    second.commit()
+    third = opened(FaultDisk(random, bytes(disk.medium)), seed=9)
+    assert {one.sequence for _, one in third.scan()} == kept | {one.sequence for one in new}
+    assert third.verify() == 0
+
+
+def test_damage_to_the_newest_slot_costs_no_block_that_was_finished_and_is_whole() -> None:
+    random = SeededRandom(4)
+    disk = FaultDisk(random)
+    with opened(disk, size=LARGE) as store:
+        store.append([event(1)])
+    disk = FaultDisk(random, bytes(disk.medium))
+    store = opened(disk, seed=2)
+    store.append([event(number, snippet=random.token_bytes(100).hex()) for number in range(2, 200)])
+    store.commit()  # the first of this session, and its last
+    damaged = bytearray(disk.medium)
+    newest = store._file.ring._slots._newest
+    damaged[newest * 8192 + 4096 + 40] ^= 1
+    again = opened(bytes(damaged), seed=3)
+    found = {one.sequence for _, one in again.scan()}
+    in_blocks = store._file.ring._slots.durable.head
+    assert in_blocks > 3
+    assert len(found) > 199 * (in_blocks - 1) // (in_blocks + 1)
+    assert found == set(range(1, max(found) + 1))

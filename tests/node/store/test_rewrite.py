@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
-from localmem_node.errors import ConfigError, StoreError, WrongKey
+from localmem_node.errors import ConfigError, PinsFull, StoreError, StoreFailed, WrongKey
 from localmem_node.store import rewrite as rewriting
 from localmem_node.store.event_store import EventStore
 from localmem_node.store.rewrite import Rewrite, rewrite_path
@@ -336,3 +337,66 @@ def test_the_vectors_of_an_event_that_came_after_the_last_look_are_not_left_behi
         monkeypatch.setattr(store, "vector_ordinals", meanwhile)
         whole(rewrite)
         assert len(events(store)) == len(vectors(store)) == 31
+
+
+@pytest.mark.parametrize("step", ["sync_directory", "wipe_file"])
+def test_once_the_new_file_has_its_name_it_is_the_store_whatever_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    path = tmp_path / "ring"
+    with open_store(path) as store:
+        fill(store, 50)
+        before = events(store)
+        with monkeypatch.context() as patch:
+            _failing(step)(patch)
+            whole(Rewrite(store, KEYS, SystemRandom()))
+        assert events(store) == before
+        if step == "sync_directory":  # after a power cut the old file may be back
+            with pytest.raises(StoreFailed):
+                store.append([event(51)])
+        else:
+            fill(store, 1, first=51)
+    with open_store(path) as store:
+        assert events(store)[:50] == before
+        assert len(events(store)) == 50 + (step == "wipe_file")
+    assert sorted(os.listdir(tmp_path)) == ["ring", "ring.lock"]
+
+
+def test_a_pin_that_moved_while_it_was_copied_keeps_its_pin(tmp_path: Path) -> None:
+    with open_store(tmp_path / "ring", size=24 * 1024) as store:
+        with pytest.raises(PinsFull):
+            fill(store, 1000, pinned=tuple(range(1001)))
+        pinned = sum(one.pinned for one in events(store))
+        rewrite = Rewrite(store, KEYS, SystemRandom())
+        while rewrite.copy():
+            pass
+        fill(store, 150, first=1000)  # all of them are copied forward once more
+        rewrite.finish()
+        assert sum(one.pinned for one in events(store)) == pinned
+
+
+def test_failures_leave_no_descriptor_open_and_no_key_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Noting(FixedKeyStore):
+        made: ClassVar[list[bytes]] = []
+
+        def create(self, salt: bytes) -> bytes:
+            self.made.append(salt)
+            return super().create(salt)
+
+        def discard(self, salt: bytes) -> None:
+            self.made.remove(salt)
+
+    keys = Noting()
+    path = tmp_path / "ring"
+    with EventStore.open(path, keys, SystemRandom(), size=MIB) as store:
+        fill(store, 10)
+        before = len(os.listdir("/proc/self/fd"))
+        for step in ("create_at", "open_path", "rename", "rename"):
+            with monkeypatch.context() as patch:
+                _failing(step)(patch)
+                with pytest.raises((StoreError, OSError)):
+                    whole(Rewrite(store, keys, SystemRandom()))
+        assert len(os.listdir("/proc/self/fd")) == before
+    assert len(keys.made) <= 2  # the store's, and one whose file was never opened
