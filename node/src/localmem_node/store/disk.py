@@ -80,6 +80,7 @@ class FileDisk:
         """Give map and file back."""
         self._map.close()
         os.close(self._fd)
+        self._fd = -1  # another file may get its number
 
 
 def create_file(path: Path, size: int, fill: Callable[[int], None], random: Random) -> None:

@@ -40,6 +40,7 @@ from localmem_node.store.reports import Appended, Damage, Marks, StoreStats
 from localmem_node.store.ring import Change, Keep
 from localmem_node.store.vault import Keys
 from localmem_node.store.vector_records import Vector, append_vectors, read_vectors
+from localmem_node.store.verification import verify
 from localmem_protocol.events import Event
 from localmem_protocol.seams import Random
 
@@ -398,8 +399,8 @@ class EventStore:
         while True:
             ring = self._file.ring
             try:
-                return ring.verify()
-            except (StoreError, ValueError):
+                return verify(ring)
+            except StoreError:
                 if ring is self._file.ring:
                     raise  # else another file took the place of the one that was being read
 

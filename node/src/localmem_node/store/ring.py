@@ -30,11 +30,10 @@ from localmem_node.store.blocks import (
     OPEN_ID_BYTES,
     RECORD_HEADER_BYTES,
     associated,
-    parse_block,
 )
 from localmem_node.store.bodies import Bodies, Reader
 from localmem_node.store.ciphers import Ciphers
-from localmem_node.store.directory import EVENT, FORGOTTEN, NO_ID, PINNED, VECTORS
+from localmem_node.store.directory import EVENT, FORGOTTEN, NO_ID, PINNED
 from localmem_node.store.layout import BLOCK_HEADER_BYTES, Geometry, State
 from localmem_node.store.records import id_texts
 from localmem_node.store.recovery import Recovered, Saved
@@ -52,9 +51,6 @@ RECORD_OVERHEAD: Final = RECORD_HEADER_BYTES + BODY_BYTES_MIN
 
 Keep = Callable[[int, int], bool]
 """Whether the event with this ordinal, a record of so many bytes, earns another round."""
-
-VERIFIED_BLOCKS: Final = 256
-"""Blocks checked at a time: 1 MiB, in a millisecond or two."""
 
 
 class Change(NamedTuple):
@@ -309,28 +305,34 @@ class Ring:
                 columns=self.directory.save(),
             )
 
-    def verify(self) -> int:
-        """Read every finished block from the medium; what is damaged is lost from here on.
+    @property
+    def durable_head(self) -> int:
+        """Blocks with lower numbers are finished, and on the medium."""
+        return self._slots.durable.head
 
-        Returns the damaged blocks. May run beside readers and the writer.
-        """
-        size, damaged = self.geometry.block_size, 0
-        number = self.tail
-        while number < (stop := self._slots.durable.head):
-            number = max(number, self.tail)
-            place = number % self.geometry.blocks
-            run = min(VERIFIED_BLOCKS, stop - number, self.geometry.blocks - place)
-            try:
-                raw = memoryview(self._disk.pread(self.geometry.offset(number), run * size))
-            except OSError:
-                raw = memoryview(b"")
-            for index in range(run):
-                block = parse_block(raw[index * size : (index + 1) * size], size)
-                if block is None or block.number != number + index:
-                    damaged += self._check_block(number + index)
-            number += run
+    def read_medium(self, offset: int, size: int) -> bytes:
+        """Bytes of the file, not by way of the map; none where the medium cannot be read."""
+        try:
+            return self._disk.pread(offset, size)
+        except OSError:
+            return b""
+
+    def trust_map(self) -> None:
+        """All of the ring has been read from the medium."""
         self._bodies.trust_map()
-        return damaged
+
+    def touching(self, number: int) -> list[tuple[int, int | None]] | None:
+        """(ordinal, kind) of the live records in a block, one that may run on into it with None for
+        its kind; None for a block that counts no longer.
+        """
+        size = self.geometry.block_size
+        with self._lock:
+            if number < self.tail:
+                return None
+            found: list[tuple[int, int | None]] = []
+            found += self.directory.between(number * size, (number + 1) * size)
+            before = self.directory.before(number * size)
+            return found if before is None else [*found, (before, None)]
 
     def check(self) -> None:
         """Raises StoreFailed after a failure, StoreError when closed."""
@@ -461,22 +463,6 @@ class Ring:
                 f"pinned events take {self.kept_bytes} of {most} bytes that may be pinned in "
                 "this store; unpin some, or make the store larger: localmem resize"
             )
-
-    def _check_block(self, number: int) -> bool:
-        """Whether a block that did not read well is damaged, and still counts."""
-        size = self.geometry.block_size
-        with self._lock:
-            if number < self.tail:
-                return False
-            suspects = self.directory.between(number * size, (number + 1) * size)
-            before = self.directory.before(number * size)
-            if before is not None:  # it may run on into this block
-                suspects += [(before, kind) for kind in (EVENT, VECTORS, FORGOTTEN)]
-            plain = [(ordinal, kind & ~PINNED) for ordinal, kind in suspects]
-            suspects = [(o, kind) for o, kind in plain if self.directory.position(o, kind)]
-        for ordinal, kind in suspects:
-            self.read(ordinal, kind)
-        return True
 
     def _collect(self) -> None:
         self._pending.update(self._open.finished)
