@@ -109,9 +109,14 @@ class Catalogue:
         catalogue.position = int(rows.ordinals.max(initial=0))
         in_order = np.lexsort((rows.sequences, rows.devices, rows.clocks))
         catalogue._ordered = rows.slots[in_order].tolist()
-        catalogue._ordered.sort(key=catalogue._order)  # nearly free: it is, but for clones' ids
         own = np.flatnonzero(rows.devices == np.uint64(catalogue._device))
-        catalogue._own = sorted(rows.slots[own].tolist(), key=catalogue._own_order)
+        own = own[np.argsort(rows.sequences[own], kind="stable")]
+        catalogue._own = rows.slots[own].tolist()
+        # Only ids tell the events of two clones apart, which have equal numbers.
+        if _repeats(rows.clocks[in_order], rows.devices[in_order], rows.sequences[in_order]):
+            catalogue._ordered.sort(key=catalogue._order)
+        if _repeats(rows.sequences[own]):
+            catalogue._own.sort(key=catalogue._own_order)
         return catalogue
 
     def __len__(self) -> int:
@@ -269,6 +274,11 @@ class Catalogue:
 
     def _own_order(self, slot: int) -> tuple[int, str]:
         return self._sequences[slot], self._ids[slot]
+
+
+def _repeats(*columns: npt.NDArray[np.uint64]) -> bool:
+    """Whether two neighbouring rows are equal in all columns."""
+    return bool(np.logical_and.reduce([column[1:] == column[:-1] for column in columns]).any())
 
 
 def _insert(slots: list[int], slot: int, key: Callable[[int], Any]) -> None:

@@ -54,8 +54,8 @@ class ExactIndex:
         end = int(slots.max()) + 1
         self.reserve(end)
         self._matrix[slots] = vectors
-        self._count += int(np.count_nonzero(~self._present[np.unique(slots)]))
         self._present[slots] = True
+        self._count = int(np.count_nonzero(self._present))
         self._end = max(self._end, end)
 
     def vector(self, slot: int) -> npt.NDArray[np.float32] | None:
