@@ -46,7 +46,7 @@ VECTOR_BYTES: Final = 6
 """Ring bytes of a vector beside its components."""
 
 CHECKPOINT_EVENTS: Final = 2000
-CHECKPOINT_SHARE: Final = 20
+CHECKPOINT_SHARE: Final = 50
 """New events after which a checkpoint is due, at least and as a part of all: half a second of
 indexing at the next start, and little to write beside what the events themselves take.
 """
