@@ -76,9 +76,13 @@ class Slot:
         block = parse_block(self.open_raw, size)
         if block is None or block.checksum != self.state.open_checksum:
             return None
-        records = sum(1 for _ in block.starts(size - BLOCK_HEADER_BYTES))
-        named = (block.number, block.ordinal + records, len(block.payload))
-        agreed = (self.state.head, self.state.next_ordinal, self.state.used)
+        starts = list(block.starts(size - BLOCK_HEADER_BYTES))
+        end = block.carried
+        if starts:
+            offset, _, length = starts[-1]
+            end = offset + RECORD_HEADER_BYTES + length
+        named = (block.number, block.ordinal + len(starts), len(block.payload), end)
+        agreed = (self.state.head, self.state.next_ordinal, self.state.used, self.state.used)
         return block if named == agreed else None
 
 
