@@ -7,7 +7,7 @@ damaged later), blocks that its commit finished are still taken up, as long as t
 chosen slot: same open id, same bytes so far, next ordinal.
 
 Where a checkpoint kept the directory, only what was written since is read and authenticated. The
-rest was, when it was written or last read in full; `Ring.verify` reads it again.
+rest was, when it was written or last read in full; `verification` reads it again.
 """
 
 from __future__ import annotations
