@@ -4,7 +4,8 @@ A slot is whole when its header's checksum and tag hold and its open block is th
 header names. Blocks are synced before the slot that counts on them, so a whole slot never refers to
 blocks that were lost in a crash. Recovery takes the newest whole slot. If a newer one was torn (or
 damaged later), blocks that its commit finished are still taken up, as long as they continue the
-chosen slot: same open id, same bytes so far, next ordinal.
+chosen slot: same open id and same bytes so far (or the same records, sealed anew by the next owner of
+the file), next ordinal.
 
 Where a checkpoint kept the directory, only what was written since is read and authenticated. The
 rest was, when it was written or last read in full; `verification` reads it again.
