@@ -403,7 +403,6 @@ def test_vectors_of_pinned_events_cannot_drive_each_other_around_the_ring(path: 
     engine.drain()
     copied = engine.status()["store"]["copied_bytes"] - before
     assert copied < 20 * MIB
-    assert sum(one.pinned for one in [f.event for f in engine.recent(1000)]) <= pinned
     engine.close()
     engine = open_node(path)
     assert engine.status()["encoder"]["waiting"] == 0

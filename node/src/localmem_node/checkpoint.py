@@ -18,7 +18,7 @@ from localmem_node.errors import DamagedIndex
 
 VERSION: Final = 2
 PLAIN_BYTES_MAX: Final = 1 << 31
-_LEVEL: Final = 1  # 5 times smaller in 0.06 s for 100,000 events; level 3 gains 6 % more
+_LEVEL: Final = 1  # it is made while writers wait
 
 _COLUMNS: Final = ("<i8", "<i8", "<u8", "<u8", "<u8", "<i4")
 

@@ -207,12 +207,15 @@ class Maintenance:
         except BaseException:
             rewrite.abandon()
             raise
-        with self._host.exclusive():
-            ordinals = rewrite.finish()
-            self._keystore = keystore or self._keystore
-            self._host.renumber(ordinals)
-        rewrite.wipe()
-        replaced.discard(salt)
+        try:
+            with self._host.exclusive():
+                ordinals = rewrite.finish()
+                self._keystore = keystore or self._keystore
+                self._host.renumber(ordinals)
+        finally:
+            if rewrite.durable:
+                rewrite.wipe()
+                replaced.discard(salt)
 
     def _event(self, event_id: str) -> Event | None:
         ordinal = self._host.ordinal_of(event_id)

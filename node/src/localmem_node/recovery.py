@@ -1,7 +1,7 @@
 """From an open store to a catalogue and an index.
 
-A checkpoint saves the reading and indexing of what it knows (0.06 ms an event instead of 0.3); what
-came after it is read and indexed now, what has left since is taken out.
+A checkpoint saves the reading and indexing of what it knows; what came after it is read and indexed
+now, what has left since is taken out.
 """
 
 from __future__ import annotations

@@ -245,7 +245,7 @@ def test_a_checkpoint_of_a_branch_that_was_lost_is_not_believed_later(extra: int
     disk = FaultDisk(random, bytes(damaged))
     second = opened(disk)
     kept = {one.sequence for _, one in second.scan()}
-    assert kept >= set(range(1, 101)) - set(range(60, 101)) or len(kept) > 50
+    assert len(kept) > 50
     new = [event(number) for number in range(1000, 1080)]
     second.append(new)
     second.commit()

@@ -347,9 +347,15 @@ def test_once_the_new_file_has_its_name_it_is_the_store_whatever_fails(
     with open_store(path) as store:
         fill(store, 50)
         before = events(store)
+        image = path.read_bytes()
+        replaced = os.open(path, os.O_RDONLY)
         with monkeypatch.context() as patch:
             _failing(step)(patch)
-            whole(Rewrite(store, KEYS, SystemRandom()))
+            rewrite = Rewrite(store, KEYS, SystemRandom())
+            whole(rewrite)
+        assert rewrite.durable == (step == "wipe_file")
+        assert os.pread(replaced, MIB, 0) == image, "after a power cut this may be the store"
+        os.close(replaced)
         assert events(store) == before
         if step == "sync_directory":  # after a power cut the old file may be back
             with pytest.raises(StoreFailed):

@@ -43,8 +43,9 @@ _log = logging.getLogger(__name__)
 class Rewrite:
     """A new file in the making. Call `copy` until it returns False, then `finish`, or `abandon`.
 
-    `copy` may run beside the store's readers and writer; `finish` only in the writer's place. No
-    event may be forgotten in between. `copied` counts events.
+    `copy` may run beside the store's readers and writer; `finish` only in the writer's place. What is
+    forgotten in between is hidden in the new file, which then has to be rewritten as well. `copied`
+    counts events. Once `durable`, nobody needs the old file any more, nor its key.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Rewrite:
         self._old: dict[int, int] = {}
         self._by_id: dict[str, int] = {}
         self.copied = 0
+        self.durable = False
 
     def copy(self) -> bool:
         """Copy some events, and the vectors that go with them; whether there may be more."""
@@ -129,8 +131,11 @@ class Rewrite:
         self._store.adopt(self._target)
         try:
             sync_directory(self._store.path.parent)
-        except OSError as error:  # after a power cut the old file may be back
+        except OSError as error:  # after a power cut the old file may be back, and has to open
             self._store.give_up(error)
+            self._let_go()
+        else:
+            self.durable = True
         return self._new
 
     def wipe(self) -> None:
@@ -148,10 +153,14 @@ class Rewrite:
     def abandon(self) -> None:
         """Give up; the store goes on in the old file."""
         self._abandon_target()
-        if self._replaced is not None:
-            os.close(self._replaced)
-            self._replaced = None
+        self._let_go()
         discard(self._store.path)
+
+    def _let_go(self) -> None:
+        """Leave the file that was to be replaced as it is."""
+        replaced, self._replaced = self._replaced, None
+        if replaced is not None:
+            os.close(replaced)
 
     def _abandon_target(self) -> None:
         salt = self._target.identity.salt
