@@ -20,7 +20,7 @@ RANDOM_CHARACTERS_MIN: Final = 12
 """Letters and digits below which chance makes words look drawn, and the drawn look like words."""
 
 LETTERS_ALONE_MIN: Final = 16
-"""The same for letters without any digit: 94 of 100 drawn values of 16 are told from words."""
+"""The same for letters without any digit, whose pairs are then all there is to judge by."""
 
 LETTERS_JUDGED_MIN: Final = 10
 """Letters whose pairs say anything at all."""
