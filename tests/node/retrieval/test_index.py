@@ -55,8 +55,8 @@ def test_hits_come_best_first_and_explain_their_score() -> None:
 
 def test_an_event_is_found_by_its_words_before_it_has_a_vector() -> None:
     index = _index(event(1, snippet="retry the upload"), event(2, snippet="close the file"))
-    index.add(2, event(3, snippet="upload retries"))
-    assert _search(index, "upload retries")[0].slot == 2
+    index.add(2, event(3, snippet="upload retries quickly"))
+    assert _search(index, "upload retries quickly")[0].slot == 2
     assert index.encoded == 2
 
 
@@ -67,19 +67,49 @@ def test_an_event_is_found_by_its_meaning_without_a_word_in_common() -> None:
 
 
 def test_without_a_vector_only_events_that_share_a_term_are_found() -> None:
-    index = _index(event(1, snippet="alpha"), event(2, snippet="beta"))
-    assert _slots(index.search("alpha", None, 10)) == [0]
+    index = _index(event(1, snippet="socket"), event(2, snippet="poem"))
+    assert _slots(index.search("socket", None, 10)) == [0]
     assert index.search("unheard of", None, 10) == []
     assert index.search("the of", None, 10) == []
 
 
 def test_among_equals_the_newer_comes_first_whatever_its_slot() -> None:
-    recorded = [event(number, snippet="same words") for number in (2, 9, 4)]
+    kinds = ("note", "prompt", "answer")  # of one kind they would be copies
+    recorded = [
+        event(number, snippet="same words", kind=kind, filePath=None, selectionRange=None)
+        for number, kind in zip((2, 9, 4), kinds, strict=True)
+    ]
     for hits in (
         _search(_index(*recorded), "same words"),
         _index(*recorded, encoded=False).search("same words", None, 10),
     ):
         assert _slots(hits) == [1, 2, 0]
+
+
+def test_near_copies_are_one_hit_and_the_newest_stands_for_them() -> None:
+    recorded = [event(number, snippet="retry the upload twice") for number in (2, 9, 4)]
+    (hit,) = _search(_index(*recorded), "upload")
+    assert (hit.slot, hit.duplicates) == (1, 2)
+
+
+def test_a_line_of_a_session_is_found_by_the_line_before_it() -> None:
+    said = [
+        event(1, snippet="what is the deadline of the parser?", kind="note", session="s"),
+        event(2, snippet="friday at noon", kind="note", session="s"),
+        event(3, snippet="friday is fish", kind="note", session="t"),
+    ]
+    hits = _search(_index(*said), "the deadline of the parser")
+    assert _slots(hits)[:2] == [0, 1]
+
+
+def test_the_evidence_of_a_hit_is_told_when_asked_for() -> None:
+    index = _index(event(1, snippet="open the socket"), event(2, snippet="close"))
+    hit = _search(index, "socket", explain=True)[0]
+    assert dict(hit.evidence)["words"] > 0
+    assert [abs(part) for _, part in hit.evidence] == sorted(
+        (abs(part) for _, part in hit.evidence), reverse=True
+    )
+    assert not _search(index, "socket")[0].evidence
 
 
 def test_fewer_than_k_events_are_all_there_is() -> None:
@@ -88,7 +118,7 @@ def test_fewer_than_k_events_are_all_there_is() -> None:
 
 
 def test_only_slots_that_are_asked_for_are_found() -> None:
-    index = _index(*(event(number, snippet="alpha") for number in range(1, 6)))
+    index = _index(*(event(n, snippet="alpha", filePath=f"/{n}.py") for n in range(1, 6)))
     among = np.array([True, False, True])
     assert sorted(_slots(_search(index, "alpha", among=among))) == [0, 2]
     assert sorted(_slots(index.search("alpha", None, 10, among=among))) == [0, 2]
@@ -106,15 +136,15 @@ def test_a_filter_finds_its_best_however_many_others_match_better() -> None:
 
 
 def test_a_removed_event_is_not_found_and_its_slot_serves_again() -> None:
-    index = _index(event(1, snippet="alpha"), event(2, snippet="beta"))
+    index = _index(event(1, snippet="socket"), event(2, snippet="poem"))
     index.remove(0)
     index.remove(99)
     assert len(index) == index.encoded == 1
-    assert _slots(_search(index, "alpha")) == [1]
-    index.add(0, event(3, snippet="gamma"))
+    assert _slots(_search(index, "socket")) == [1]
+    index.add(0, event(3, snippet="upload"))
     assert 0 in index
-    assert _search(index, "alpha")[0].lexical == 0
-    assert _search(index, "gamma")[0].slot == 0
+    assert _search(index, "socket")[0].lexical == 0
+    assert _search(index, "upload")[0].slot == 0
 
 
 def test_a_vector_for_no_event_is_refused() -> None:

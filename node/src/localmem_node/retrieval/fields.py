@@ -19,6 +19,9 @@ SYMBOLS_MAX: Final = 8
 HUNK_MARK: Final = "@@ "
 """A first line that starts so is the header of a hunk (as in a unified diff): the enclosing symbol."""
 
+SPEAKER: Final = re.compile(r"([A-Z][\w.'-]{0,30}(?: [A-Z][\w.'-]{0,30})?): ")
+"""How a line of a conversation begins: with the name of who says it."""
+
 _HUNK_RANGES: Final = re.compile(r"^@@ (?:-\d+(?:,\d+)? \+\d+(?:,\d+)? @@ ?)?")
 _DEFINITION: Final = re.compile(
     r"^[ \t]*(?:(?:export|default|async|public|private|protected|internal|static|final|abstract"
@@ -39,13 +42,18 @@ class Fields(NamedTuple):
 
 
 def fields(event: Event) -> Fields:
-    """The fields of an event. Prompts, commands and notes have a snippet, and a path if given."""
+    """The fields of an event. Prompts, commands and notes have a snippet, and a path if given.
+
+    The header of a line of conversation is who says it.
+    """
     header, snippet = "", event.snippet
     if event.kind in LOCATED:
         if snippet.startswith(HUNK_MARK):
             first, _, rest = snippet.partition("\n")
             header, snippet = _HUNK_RANGES.sub("", first), rest
         header = " ".join([header, *symbols(snippet)]).strip()
+    elif speaker := SPEAKER.match(snippet):
+        header, snippet = speaker[1], snippet[speaker.end() :]
     return Fields(event.file_path or "", header, snippet)
 
 
@@ -58,6 +66,8 @@ def symbols(code: str) -> list[str]:
 def text_for_encoding(event: Event) -> str:
     """What is embedded of an event: the end of its path, its symbols, its snippet; capped."""
     path, header, snippet = fields(event)
+    if event.kind not in LOCATED:
+        header, snippet = "", event.snippet
     tail = "/".join(path.replace("\\", "/").split("/")[-PATH_TAIL_PARTS:])
     pieces = [piece for piece in (tail, header, snippet) if piece]
     return "\n".join(pieces)[:ENCODED_CHARACTERS_MAX]

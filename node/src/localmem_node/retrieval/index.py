@@ -1,44 +1,119 @@
-"""The search index of a store: words (BM25F) and meanings (vectors) of its live events."""
+"""The search index of a store: words (BM25F), meanings (vectors) and surroundings of its live events.
+
+A search has two halves. `prepare` does everything that needs no vector, and can run while the
+query is being encoded; `finish` adds the vector's candidates and evidence, and ranks.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from localmem_node.errors import DamagedIndex
+from localmem_node.retrieval import model as ranking_model
+from localmem_node.retrieval import related
+from localmem_node.retrieval.evidence import (
+    MEANING,
+    Surroundings,
+    dense_features,
+    lexical_features,
+    other_features,
+)
 from localmem_node.retrieval.exact import ExactIndex
 from localmem_node.retrieval.fields import fields, text_for_encoding
-from localmem_node.retrieval.lexical import LexicalIndex
-from localmem_node.retrieval.ranking import best_slots, candidates_for, combined, order
+from localmem_node.retrieval.lexical import LexicalIndex, Matches
+from localmem_node.retrieval.model import FEATURES, Model
+from localmem_node.retrieval.question import Question, parse_question
+from localmem_node.retrieval.ranking import best_slots, candidates_for, collapsed, order
+from localmem_node.retrieval.sessions import AFTER, BEFORE, Sessions
 from localmem_node.retrieval.slots import grown
-from localmem_node.retrieval.tokens import query_terms
+from localmem_node.retrieval.traits import Traits, TraitTable, kind_code, term_hash
 from localmem_node.seams import VectorIndex
 from localmem_protocol.events import Event
 
 __all__ = ["Hit", "SearchIndex", "text_for_encoding"]
 
+Floats = npt.NDArray[np.float32]
+Slots = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+
+class Dump(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """What is kept of an index besides its vectors. `slots` ascending; the others a row per slot."""
+
+    version: int
+    words: bytes
+    slots: bytes  # uint32
+    traits: bytes  # Traits
+    sessions: list[str]
+    session_of: bytes  # int32, a place in `sessions` or -1
+
+
+VERSION: Final = 2
+
+NEIGHBOURS_OF: Final = 80
+"""Of so many of the best by words the neighbours are candidates too."""
+
+FLOOR: Final = 0.5
+"""The least relevance of a best hit, below which a query is about nothing that is here."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A slot that answers a query; `score` is from 0 to 1, `lexical` a BM25 score, `dense` a cosine."""
+    """A slot that answers a query; `score` is from 0 to 1, `lexical` a BM25 score, `dense` a cosine.
+
+    `evidence` are the features that spoke for it and against it, strongest first, if asked for;
+    `duplicates` counts near copies that it stands for.
+    """
 
     slot: int
     score: float
     lexical: float
     dense: float
+    evidence: tuple[tuple[str, float], ...] = ()
+    duplicates: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A search before the query's vector is known; worthless once the index has changed."""
+
+    change: int
+    text: str
+    question: Question
+    matches: Matches
+    lexical: Floats
+    slots: Slots
+    near: Surroundings
+    words: Floats
+    allowed: Mask | None
 
 
 class SearchIndex:
     """Events by slot, found by words and by meaning. Not thread-safe: the engine holds a lock."""
 
-    def __init__(self, dimensions: int, *, vectors: VectorIndex | None = None) -> None:
+    def __init__(
+        self,
+        dimensions: int,
+        *,
+        vectors: VectorIndex | None = None,
+        model: Model | None = None,
+    ) -> None:
         self._lexical = LexicalIndex()
         self._vectors: VectorIndex = ExactIndex(dimensions) if vectors is None else vectors
+        self._model = model or ranking_model.shipped()
+        self._sessions = Sessions()
+        self._traits = TraitTable()
         self._live = np.zeros(0, dtype=np.bool_)
         self._encoded = np.zeros(0, dtype=np.bool_)
         self._newness = np.zeros((3, 0), dtype=np.uint64)  # clock, device, sequence: Event.order
+        self._oldest, self._newest = 0, 0
+        self._change = 0
 
     def __len__(self) -> int:
         return len(self._lexical)
@@ -57,26 +132,31 @@ class SearchIndex:
 
     def add(self, slot: int, event: Event) -> None:
         """Index the words of an event. Raises ValueError for a slot that is taken."""
-        self._lexical.add(slot, fields(event))
+        found = self._lexical.add(slot, fields(event))
+        self._change += 1
         self._live = grown(self._live, slot + 1)
         self._encoded = grown(self._encoded, slot + 1)
         self._newness = grown(self._newness, slot + 1)
         self._live[slot] = True
         self._newness[:, slot] = (event.clock, int(event.device, 16), event.sequence)
+        self._sessions.add(slot, event.session, self._newness, is_prompt=event.kind == "prompt")
+        self._traits.put(slot, event, [term_hash(term) for term in found])
+        self._oldest = min(self._oldest or event.timestamp, event.timestamp)
+        self._newest = max(self._newest, event.timestamp)
 
-    def put_vector(self, slot: int, vector: npt.NDArray[np.float32]) -> None:
+    def put_vector(self, slot: int, vector: Floats) -> None:
         """Add the vector of an event that is in the index. Raises ValueError if it is not."""
         if slot not in self._lexical:
             raise ValueError(f"slot {slot} has no event")
         self._vectors.put(slot, vector)
         self._encoded[slot] = True
 
-    def put_vectors(self, slots: npt.NDArray[np.int64], vectors: npt.NDArray[np.float32]) -> None:
+    def put_vectors(self, slots: Slots, vectors: Floats) -> None:
         """Add the vectors of events that are in the index, a row each."""
         self._vectors.put_many(slots, vectors)
         self._encoded[slots] = True
 
-    def vector(self, slot: int) -> npt.NDArray[np.float32] | None:
+    def vector(self, slot: int) -> Floats | None:
         """The vector of an event, if it has one."""
         return self._vectors.vector(slot)
 
@@ -88,38 +168,175 @@ class SearchIndex:
         """Forget a slot; unknown slots are ignored."""
         if slot not in self._lexical:
             return
+        self._change += 1
         self._lexical.remove(slot)
         self._vectors.remove(slot)
+        self._sessions.remove(slot)
         self._live[slot] = self._encoded[slot] = False
 
     def search(
         self,
         query: str,
-        vector: npt.NDArray[np.float32] | None,
+        vector: Floats | None,
         k: int,
         *,
-        among: npt.NDArray[np.bool_] | None = None,
+        among: Mask | None = None,
+        now: datetime | None = None,
+        explain: bool = False,
+        floor: bool = False,
     ) -> list[Hit]:
         """The k best events, best first, the newer first among equals.
 
-        Without a vector only events that share a term with the query. `among` names the slots that
-        may be found (those beyond its end may not). Raises ValueError for k < 1.
+        Without a vector only events that share a term with the query, or stand beside one. `among`
+        names the slots that may be found (those beyond its end may not); `now` tells what
+        "yesterday" is; `floor` leaves out what has nothing to do with the query. Raises ValueError
+        for k < 1.
         """
+        prepared = self.prepare(query, k, among=among, now=now)
+        return self.finish(prepared, vector, k, among=among, now=now, explain=explain, floor=floor)
+
+    def prepare(
+        self, query: str, k: int, *, among: Mask | None = None, now: datetime | None = None
+    ) -> Prepared:
+        """The half of a search that needs no vector. Raises ValueError for k < 1."""
         if k < 1:
             raise ValueError(f"k must be at least 1, not {k}")
-        lexical = self._lexical.scores(query_terms(query))
-        allowed = self._allowed(among, len(lexical))
+        question = parse_question(
+            query,
+            related=related.shipped().of,
+            known=lambda term: self._lexical.holders(term) > 0,
+            now=now,
+            oldest=self._oldest,
+            newest=self._newest,
+        )
+        width = self._lexical.width
+        matches = self._lexical.matches(question.columns)
+        # A word and all that are related to it would outvote one that is rare and exact.
+        lexical = matches.scores(width, self._lexical.weights.saturation, question.shares**2)
+        allowed = self._allowed(among, width)
         if allowed is not None:
             lexical = np.where(allowed, lexical, np.float32(0))
-        slots = best_slots(lexical, candidates_for(k))
-        dense = None
-        if vector is not None:
-            slots, dense = self._with_nearest(vector, k, slots, allowed)
-        scores = combined(lexical[slots], dense, self._encoded[slots])
-        best = order(scores, self._newness[:, slots])[:k]
-        cosines = np.zeros(len(slots), dtype=np.float32) if dense is None else dense
-        columns = (slots[best], scores[best], lexical[slots[best]], cosines[best])
-        return [Hit(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+        slots = self._with_neighbours(best_slots(lexical, candidates_for(k)), lexical, allowed)
+        near = Surroundings.of(slots, self._sessions)
+        words = lexical_features(question, matches, near, width)
+        return Prepared(
+            self._change, query, question, matches, lexical, slots, near, words, allowed
+        )
+
+    def finish(
+        self,
+        prepared: Prepared,
+        vector: Floats | None,
+        k: int,
+        *,
+        among: Mask | None = None,
+        now: datetime | None = None,
+        explain: bool = False,
+        floor: bool = False,
+    ) -> list[Hit]:
+        """The other half; starts anew if the index has changed in between."""
+        if prepared.change != self._change:
+            prepared = self.prepare(prepared.text, k, among=among, now=now)
+        slots, features = self.features(prepared, vector, k)
+        if not len(slots):
+            return []
+        said = self._traits.rows["said"][slots]
+        scores = self._model.scores(features, said)
+        relevance = self._model.relevance(features)
+        if floor and relevance.max() < FLOOR:
+            return []
+        ranked = order(scores, self._newness[:, slots])
+        groups = collapsed(ranked, self._traits.rows[slots], self._newness[:, slots], k)
+        kept = [group.newest for group in groups]
+        cosines = features[:, _COSINE]
+        parts = self._model.parts(features[kept], said[kept]) if explain else None
+        shown = self._shown(scores, relevance)
+        return [
+            Hit(
+                slot=int(slots[at]),
+                score=float(shown[group.best]),
+                lexical=float(prepared.lexical[slots[at]]),
+                dense=float(cosines[at]),
+                evidence=() if parts is None else _evidence(parts[row]),
+                duplicates=group.copies,
+            )
+            for row, (at, group) in enumerate(zip(kept, groups, strict=True))
+        ]
+
+    def features(self, prepared: Prepared, vector: Floats | None, k: int) -> tuple[Slots, Floats]:
+        """The candidates, and what speaks for and against each: (candidates, len(FEATURES))."""
+        slots, near, words = prepared.slots, prepared.near, prepared.words
+        learned = None if vector is None else self._model.learned(vector)
+        if learned is not None:
+            nearest = self._nearest(learned, candidates_for(k), prepared.allowed)
+            more = nearest[~np.isin(nearest, slots)]
+            if len(more):
+                added = Surroundings.of(more, self._sessions)
+                lexical = lexical_features(
+                    prepared.question, prepared.matches, added, self._lexical.width
+                )
+                slots = np.concatenate((slots, more))
+                words = np.concatenate((words, lexical))
+                near = Surroundings.of(slots, self._sessions)
+        words = words.copy()
+        words[:, :4] /= np.maximum(words[:, :4].max(axis=0, initial=0), 1e-9)
+        rows = self._traits.rows[slots]
+        meaning = self._meaning(vector, learned, near, rows["said"])
+        before = np.maximum(near.before, 0)
+        others = other_features(
+            prepared.question,
+            rows,
+            first=0.3 * words[:, 0] + 0.25 * words[:, 1] + 0.45 * meaning[:, 2],
+            words=words,
+            meaning=meaning,
+            lengths=self._lexical.lengths(slots),
+            sessions=self._sessions.numbers(slots),
+            asked_before=(near.before >= 0) & self._traits.rows["asks"][before],
+        )
+        bias = np.ones((len(slots), 1), np.float32)
+        return slots, np.concatenate((words, meaning, others, bias), axis=1)
+
+    def _meaning(
+        self, vector: Floats | None, learned: Floats | None, near: Surroundings, said: Mask
+    ) -> Floats:
+        count = len(near.slots)
+        if vector is None or learned is None:
+            return np.zeros((count, len(MEANING)), np.float32)
+        neighbours = np.stack((near.before, near.after, near.before2, near.after2))
+        neighbours = np.where(said, neighbours, -1)
+        wanted = np.unique(np.concatenate((near.slots, neighbours[neighbours >= 0])))
+        wanted = wanted[self._encoded[wanted]]
+        place = np.full(len(self._encoded) + 1, len(wanted), np.int64)
+        place[wanted] = np.arange(len(wanted))
+        cosines = np.append(self._vectors.scores(vector, wanted), np.float32(np.nan))
+        by_map = np.append(self._vectors.scores(learned, wanted), np.float32(np.nan))
+        encoded = self._encoded[near.slots]
+        return dense_features(
+            cosines[place[near.slots]],
+            by_map[place[near.slots]],
+            cosines[place[neighbours]],
+            encoded,
+        )
+
+    def _with_neighbours(self, slots: Slots, lexical: Floats, allowed: Mask | None) -> Slots:
+        """These slots and the neighbours of the best: an answer may lack the words of its question."""
+        if not len(slots):
+            return slots
+        best = slots[np.argsort(-lexical[slots], kind="stable")[:NEIGHBOURS_OF]]
+        beside = np.concatenate(
+            [self._sessions.neighbours(best, which=which) for which in (BEFORE, AFTER)]
+        )
+        beside = beside[beside >= 0]
+        if allowed is not None:
+            beside = beside[allowed[beside]]
+        return np.unique(np.concatenate((slots, beside)))
+
+    def _shown(self, scores: Floats, relevance: Floats) -> Floats:
+        """Scores from 0 to 1 in the same order: the best is as sure as its relevance."""
+        best, worst = scores.max(), scores.min()
+        spread = max(float(best - worst), 1e-6)
+        shown: Floats = relevance.max() * (scores - worst) / spread
+        return shown
 
     @property
     def newness(self) -> npt.NDArray[np.uint64]:
@@ -127,8 +344,19 @@ class SearchIndex:
         return self._newness
 
     def dump(self) -> bytes:
-        """The lexical side as bytes for `load`; vectors are kept by the store."""
-        return self._lexical.dump()
+        """All but the vectors as bytes for `load`; those are kept by the store."""
+        slots = np.array(self.slots(), np.int64)
+        labels, places = self._sessions.labels(slots)
+        return msgspec.msgpack.encode(
+            Dump(
+                version=VERSION,
+                words=self._lexical.dump(),
+                slots=slots.astype("<u4").tobytes(),
+                traits=self._traits.rows[slots].tobytes(),
+                sessions=labels,
+                session_of=places.astype("<i4").tobytes(),
+            )
+        )
 
     @classmethod
     def load(
@@ -138,17 +366,19 @@ class SearchIndex:
         dimensions: int,
         *,
         vectors: VectorIndex | None = None,
+        model: Model | None = None,
     ) -> SearchIndex:
         """The index that was dumped, without vectors.
 
         `newness` has clock, device and sequence of each slot's event, (3, slots). Raises
         DamagedIndex.
         """
-        index = cls(dimensions, vectors=vectors)
-        index._lexical = LexicalIndex.load(data)
-        slots = np.array(index.slots(), dtype=np.intp)
+        dump = _checked(data)
+        index = cls(dimensions, vectors=vectors, model=model)
+        index._lexical = LexicalIndex.load(dump.words)
+        slots = np.frombuffer(dump.slots, "<u4").astype(np.int64)
         width = int(slots.max(initial=-1)) + 1
-        if newness.shape[1] < width:
+        if index._lexical.slots() != slots.tolist() or newness.shape[1] < width:
             raise DamagedIndex("the saved index contradicts itself; it is rebuilt")
         index._vectors.reserve(width)
         index._live = grown(index._live, width)
@@ -156,11 +386,21 @@ class SearchIndex:
         index._newness = grown(index._newness, width)
         index._live[slots] = True
         index._newness[:, slots] = newness[:, slots]
+        rows = np.frombuffer(dump.traits, Traits)
+        index._traits = TraitTable(grown(np.zeros(0, Traits), width))
+        index._traits.rows[slots] = rows
+        places = np.frombuffer(dump.session_of, "<i4").astype(np.int64)
+        index._sessions = Sessions.load(
+            slots, dump.sessions, places, rows["kind"] == kind_code("prompt"), index._newness
+        )
+        if len(rows):
+            index._oldest, index._newest = (
+                int(rows["timestamp"].min()),
+                int(rows["timestamp"].max()),
+            )
         return index
 
-    def _allowed(
-        self, among: npt.NDArray[np.bool_] | None, width: int
-    ) -> npt.NDArray[np.bool_] | None:
+    def _allowed(self, among: Mask | None, width: int) -> Mask | None:
         if among is None:
             return None
         allowed = np.zeros(width, dtype=np.bool_)
@@ -168,32 +408,40 @@ class SearchIndex:
         allowed[:shared] = among[:shared] & self._live[:shared]
         return allowed
 
-    def _with_nearest(
-        self,
-        vector: npt.NDArray[np.float32],
-        k: int,
-        slots: npt.NDArray[np.int64],
-        allowed: npt.NDArray[np.bool_] | None,
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """These slots and the nearest ones, ascending, with their inner products."""
-        nearest, products = self._nearest(vector, k, allowed)
-        left = np.zeros(self._live.shape, dtype=np.bool_)
-        left[slots] = True
-        left[nearest] = False
-        others = np.flatnonzero(left)
-        if len(others):
-            nearest = np.concatenate((nearest, others))
-            products = np.concatenate((products, self._vectors.scores(vector, others)))
-        ascending = np.argsort(nearest)
-        return nearest[ascending], products[ascending]
-
-    def _nearest(
-        self, vector: npt.NDArray[np.float32], k: int, allowed: npt.NDArray[np.bool_] | None
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        count = candidates_for(k)
+    def _nearest(self, vector: Floats, count: int, allowed: Mask | None) -> Slots:
         if allowed is None:
-            return self._vectors.search(vector, count)
+            return self._vectors.search(vector, count)[0]
         slots = np.flatnonzero(allowed & self._encoded).astype(np.int64)
         products = self._vectors.scores(vector, slots)
         best = np.argsort(-products, kind="stable")[:count]
-        return slots[best], products[best]
+        return slots[best]
+
+
+_COSINE: Final = FEATURES.index("cosine")
+
+
+def _evidence(parts: Floats) -> tuple[tuple[str, float], ...]:
+    named = [(name, float(part)) for name, part in zip(FEATURES, parts, strict=True) if part]
+    return tuple(sorted(named, key=lambda one: -abs(one[1])))
+
+
+def _checked(data: bytes) -> Dump:
+    try:
+        dump = msgspec.msgpack.decode(data, type=Dump)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DamagedIndex(f"the saved index does not parse ({error}); it is rebuilt") from None
+    if dump.version != VERSION:
+        raise DamagedIndex("the saved index is of another version; it is rebuilt")
+    count = len(dump.slots) // 4
+    sound = len(dump.slots) == len(dump.session_of) == 4 * count
+    sound = sound and len(dump.traits) == Traits.itemsize * count
+    if sound:
+        places = np.frombuffer(dump.session_of, "<i4")
+        sound = (
+            int(places.min(initial=0)) >= -1
+            and int(places.max(initial=-1)) < len(dump.sessions)
+            and len(np.unique(places[places >= 0])) == len(set(dump.sessions)) == len(dump.sessions)
+        )
+    if not sound:
+        raise DamagedIndex("the saved index contradicts itself; it is rebuilt")
+    return dump

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -36,6 +36,9 @@ _FREQUENCY_MAX: Final = (0xFF, 0xFF, 0xFFFF)
 _SHIFTS: Final = (24, 16, 0)
 
 
+_Floats = npt.NDArray[np.float32]
+
+
 @dataclass(frozen=True, slots=True)
 class Weights:
     """Per field (path, header, snippet): its weight and how far its length counts (b); and k1."""
@@ -47,6 +50,33 @@ class Weights:
     def __post_init__(self) -> None:
         if not all(0 <= b < 1 for b in self.length) or min(*self.field, self.saturation) < 0:
             raise ValueError("weights and saturation are not negative, b is from 0 to below 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Every posting of some terms. Arrays run over the postings, `rarity` over the terms.
+
+    `frequencies` are weighted by field and length, and not yet saturated.
+    """
+
+    slots: npt.NDArray[np.intp]
+    terms: npt.NDArray[np.intp]
+    frequencies: npt.NDArray[np.float32]
+    in_path: npt.NDArray[np.bool_]
+    in_header: npt.NDArray[np.bool_]
+    rarity: npt.NDArray[np.float32]
+
+    def scores(self, width: int, saturation: float, shares: npt.ArrayLike = 1) -> _Floats:
+        """The BM25F score of each slot below `width`; `shares` say how much each term counts."""
+        rarity = (self.rarity * np.asarray(shares, np.float32))[self.terms]
+        gains = rarity * saturated(self.frequencies, saturation)
+        return np.bincount(self.slots, gains, minlength=width).astype(np.float32)
+
+
+def saturated(frequencies: _Floats, saturation: float) -> _Floats:
+    """What frequencies gain: more of the same counts less and less (k1 of BM25)."""
+    k1 = np.float32(saturation)
+    return frequencies * (k1 + 1) / (frequencies + k1)
 
 
 class Dump(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -93,8 +123,8 @@ class LexicalIndex:
         """Different terms in live events."""
         return len(self._numbers)
 
-    def add(self, slot: int, fields: Fields) -> None:
-        """Index an event. Raises ValueError for a slot that is taken or out of bounds."""
+    def add(self, slot: int, fields: Fields) -> list[str]:
+        """Index an event; its terms. Raises ValueError for a slot that is taken or out of bounds."""
         if not 0 <= slot < SLOTS_MAX or slot in self:
             raise ValueError(f"slot {slot} is taken, or not from 0 to {SLOTS_MAX - 1}")
         lengths, frequencies = _counted(fields)
@@ -112,6 +142,7 @@ class LexicalIndex:
         self._lengths[:, slot] = lengths
         self._totals += self._lengths[:, slot]
         self._norms = None
+        return list(frequencies)
 
     def remove(self, slot: int) -> None:
         """Forget a slot; unknown slots are ignored."""
@@ -136,21 +167,45 @@ class LexicalIndex:
 
     def scores(self, query: Iterable[str]) -> npt.NDArray[np.float32]:
         """The BM25F score of every slot for these terms, 0 for no match; longer than slots in use."""
-        width = self._lengths.shape[1]
-        numbers = [number for term in query if (number := self._numbers.get(term)) is not None]
-        if not numbers:
-            return np.zeros(width, dtype=np.float32)
-        counts = [self._postings.count(number) for number in numbers]
-        postings = self._postings.joined(numbers)  # one pass over all terms
+        return self.matches(list(query)).scores(self.width, self.weights.saturation)
+
+    @property
+    def width(self) -> int:
+        """Slots below this one may be in use."""
+        return self._lengths.shape[1]
+
+    def lengths(self, slots: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """How many terms the events in some slots have."""
+        total: npt.NDArray[np.int64] = self._lengths[:, slots].sum(axis=0)
+        return total
+
+    def holders(self, term: str) -> int:
+        """How many events have a term."""
+        number = self._numbers.get(term)
+        return 0 if number is None else self._postings.count(number)
+
+    def matches(self, query: Sequence[str]) -> Matches:
+        """Where the terms of a query are."""
+        numbers = [self._numbers.get(term) for term in query]
+        counts = [0 if number is None else self._postings.count(number) for number in numbers]
+        known = [number for number in numbers if number is not None]
+        postings = self._postings.joined(known)  # one pass over all terms
         slots = (postings >> 32).astype(np.intp)
-        norms = self._length_norms()
+        fields = [
+            (postings >> shift & most).astype(np.float32)
+            for shift, most in zip(_SHIFTS, _FREQUENCY_MAX, strict=True)
+        ]
         weighted = np.zeros(len(slots), dtype=np.float32)
-        for norm, shift, most in zip(norms, _SHIFTS, _FREQUENCY_MAX, strict=True):
-            weighted += (postings >> shift & most).astype(np.float32) * norm[slots]
-        k1 = np.float32(self.weights.saturation)
-        rarity = np.repeat([self._rarity(count) for count in counts], counts)
-        gains = rarity * (weighted * (k1 + 1) / (weighted + k1))
-        return np.bincount(slots, gains, minlength=width).astype(np.float32)
+        for norm, frequencies in zip(self._length_norms(), fields, strict=True):
+            weighted += frequencies * norm[slots]
+        return Matches(
+            slots=slots,
+            terms=np.repeat(np.arange(len(numbers)), counts),
+            frequencies=weighted,
+            in_path=fields[0] > 0,
+            in_header=fields[1] > 0,
+            rarity=np.array([self._rarity(count) for count in counts], np.float32),
+        )
 
     def dump(self) -> bytes:
         """The index as bytes for `load`."""

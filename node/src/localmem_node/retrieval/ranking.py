@@ -1,19 +1,11 @@
-"""Lexical and dense evidence as one score: a weighted sum of min-max normalised scores.
-
-Fox, Shaw, "Combination of Multiple Searches" (1994): CombSUM, here with weights. On commit subjects
-against their hunks it finds more than reciprocal ranks (RRF) and than either part alone; recency is
-no evidence, it only decides between equals. Measured in `docs/decisions/0004-retrieval.md`.
-"""
+"""Who is looked at, and in which order they are shown."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-
-LEXICAL_WEIGHT: Final = 0.55
-"""Share of the lexical score; the dense one has the rest. From 0.5 to 0.6 nothing changes much."""
 
 CANDIDATES_MIN: Final = 200
 """Candidates taken from each side, however few are asked for."""
@@ -39,41 +31,54 @@ def best_slots(scores: Scores, count: int) -> Slots:
     return slots
 
 
-def combined(
-    lexical: Scores,
-    dense: Scores | None,
-    encoded: npt.NDArray[np.bool_] | None = None,
-    *,
-    lexical_weight: float = LEXICAL_WEIGHT,
-) -> Scores:
-    """One score from 0 to 1 per candidate, from its BM25 score and its cosine.
-
-    `encoded` says which candidates have a vector; one without is judged by its lexical score alone
-    (it is fresh, not unlike the question). No dense scores: lexical alone.
-    """
-    by_words = _share_of_best(lexical)
-    if dense is None:
-        return by_words
-    known = np.ones(len(lexical), dtype=np.bool_) if encoded is None else encoded
-    by_meaning = by_words.copy()
-    by_meaning[known] = _between_extremes(dense[known])
-    scores = lexical_weight * by_words + (1 - lexical_weight) * by_meaning
-    return scores.astype(np.float32, copy=False)
-
-
 def order(scores: Scores, newness: npt.NDArray[np.uint64]) -> npt.NDArray[np.intp]:
     """Positions best first; among equals the newer. `newness`: (keys, candidates), first decides."""
     return np.lexsort((*newness[::-1], scores))[::-1]
 
 
-def _share_of_best(scores: Scores) -> Scores:
-    """Min-max with 0 as the minimum: what matches no term has no score."""
-    best = scores.max(initial=0)
-    return scores / best if best > 0 else np.zeros_like(scores)
+COPY_BITS: Final = 3
+"""Sketches that differ in no more bits are of texts that hardly differ."""
 
 
-def _between_extremes(scores: Scores) -> Scores:
-    if not len(scores):
-        return scores
-    low, high = scores.min(), scores.max()
-    return (scores - low) / (high - low) if high > low else np.ones_like(scores)
+class Group(NamedTuple):
+    """A hit: the `newest` of some near copies, at the place of the `best`. Positions."""
+
+    newest: int
+    best: int
+    copies: int
+
+
+def collapsed(
+    ranked: npt.NDArray[np.intp],
+    rows: npt.NDArray[np.void],
+    newness: npt.NDArray[np.uint64],
+    k: int,
+) -> list[Group]:
+    """The first k of `ranked`, near copies together.
+
+    A copy is of the same kind, in the same file, and of nearly the same text. `rows` are the traits
+    of the candidates, `newness` as for `order`.
+    """
+    groups: list[Group] = []
+    shapes: dict[tuple[int, int], list[int]] = {}
+    files, kinds, sketches = rows["file"], rows["kind"], rows["sketch"]
+    for at in ranked.tolist():
+        alike = shapes.setdefault((int(files[at]), int(kinds[at])), [])
+        place = next(
+            (one for one in alike if _copies(sketches[at], sketches[groups[one].best])), None
+        )
+        if place is not None:
+            newest, best, copies = groups[place]
+            if tuple(newness[:, at]) > tuple(newness[:, newest]):
+                newest = at
+            groups[place] = Group(newest, best, copies + 1)
+        elif len(groups) < k:
+            alike.append(len(groups))
+            groups.append(Group(at, at, 0))
+        else:
+            break
+    return groups
+
+
+def _copies(one: np.uint64, other: np.uint64) -> bool:
+    return int(one ^ other).bit_count() <= COPY_BITS

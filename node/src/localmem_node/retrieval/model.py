@@ -1,0 +1,81 @@
+"""What every feature is worth: shipped numbers, and the sums that they are put to.
+
+A linear model over the features of a candidate, with one set of weights for what was said (prompts,
+answers, notes) and one for what was done (edits, reads, commands, errors), fitted as a softmax over
+the candidates of each question (Cao et al., "Learning to Rank: From Pairwise Approach to Listwise
+Approach", 2007). `python -m bench train` makes the numbers; `docs/retrieval.md` says from what.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from localmem_node.retrieval.evidence import MEANING, OTHER, WORDS
+
+FEATURES: Final = (*WORDS, *MEANING, *OTHER, "bias")
+"""Columns of a matrix of features."""
+
+FOLDER: Final = Path(__file__).parent / "data"
+
+Floats = npt.NDArray[np.float32]
+
+
+class Numbers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The file: weights by feature."""
+
+    said: dict[str, float]
+    done: dict[str, float]
+    floor: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """`weights` are (2, features), for done and said; `floor` (features,); `map` (dimensions, dimensions)."""
+
+    weights: Floats
+    floor: Floats
+    map: Floats | None
+
+    def scores(self, features: Floats, said: npt.NDArray[np.bool_]) -> Floats:
+        """One number per candidate, comparable within one question: the higher the better."""
+        both = features @ self.weights.T
+        return np.where(said, both[:, 1], both[:, 0])
+
+    def parts(self, features: Floats, said: npt.NDArray[np.bool_]) -> Floats:
+        """(candidates, features): what each feature adds to the score."""
+        return features * self.weights[said.astype(np.intp)]
+
+    def relevance(self, features: Floats) -> Floats:
+        """From 0 to 1, per candidate: how sure it is that it has to do with the question at all."""
+        sure: Floats = 1 / (1 + np.exp(-(features @ self.floor)))
+        return sure
+
+    def learned(self, vector: Floats) -> Floats:
+        """What the learned map makes of a query's vector: (dimensions,), of length 1."""
+        if self.map is None or len(vector) != len(self.map):
+            return vector
+        mapped = vector @ self.map
+        return mapped / max(float(np.linalg.norm(mapped)), 1e-9)
+
+
+@lru_cache(maxsize=1)
+def shipped() -> Model:
+    """The model of the package."""
+    numbers = msgspec.json.decode((FOLDER / "ranking.json").read_bytes(), type=Numbers)
+    learned = np.load(FOLDER / "query_map.npy").astype(np.float32)
+    return Model(
+        weights=np.stack([_column(numbers.done), _column(numbers.said)]),
+        floor=_column(numbers.floor),
+        map=learned,
+    )
+
+
+def _column(weights: dict[str, float]) -> Floats:
+    return np.array([weights.get(name, 0.0) for name in FEATURES], np.float32)
