@@ -80,20 +80,25 @@ class Contest:
             PRODUCT: [hit.slot for hit in self.product.search(text, vector, k)],
             "random": self._random(chance, k),
             "recency": list(reversed(self._added))[:k],
-            "bm25": self._lexical(text, k),
-            "minilm": self.meanings.search(vector, k)[0].tolist(),
+            "bm25": self.by_words(text, k),
+            "minilm": self.by_meaning(vector, k),
         }
+
+    def by_meaning(self, vector: Vector, k: int) -> list[int]:
+        """The k slots with the highest cosine, best first."""
+        nearest: list[int] = self.meanings.search(vector, k)[0].tolist()
+        return nearest
+
+    def by_words(self, text: str, k: int) -> list[int]:
+        """The k slots with the highest BM25 score, best first; the newer first among equals."""
+        scores = self.words.scores(query_terms(text))
+        matching = np.flatnonzero(scores > 0).tolist()
+        return sorted(matching, key=lambda slot: (-float(scores[slot]), -self._added[slot]))[:k]
 
     def _random(self, chance: np.random.Generator, k: int) -> list[int]:
         slots = list(self._added)
         picked = chance.choice(len(slots), size=min(k, len(slots)), replace=False)
         return [slots[pick] for pick in picked.tolist()]
-
-    def _lexical(self, text: str, k: int) -> list[int]:
-        """The newer first among equals, as in the product."""
-        scores = self.words.scores(query_terms(text))
-        matching = np.flatnonzero(scores > 0).tolist()
-        return sorted(matching, key=lambda slot: (-float(scores[slot]), -self._added[slot]))[:k]
 
 
 def graded(found: Sequence[int], answers: Collection[int]) -> tuple[float, float, float]:
