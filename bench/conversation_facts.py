@@ -111,7 +111,8 @@ class Told:
 
     def answers(self, text: str, kind: str) -> bool:
         """Whether what was told is enough for this question."""
-        needed = set(_NEEDED.match(text)[1].split()) if text.startswith("[") else set()  # type: ignore[index]
+        condition = _NEEDED.match(text)
+        needed = set(condition[1].split()) if condition else set()
         if self.fact.repeats:
             needed |= {slot for slot in _SLOT.findall(text) if slot in self.topic.lists}
         if kind == "when" and self.said is None:

@@ -40,6 +40,7 @@ RETURNS: Final = 0.45
 TOLD_AGAIN: Final = 0.1
 """How often a fact without a day is told a second time."""
 
+_LINES: Final[dict[str, Kind]] = {"ask": "single", "when": "temporal", "would": "inference"}
 _DAY_MS: Final = 86_400_000
 
 
@@ -324,7 +325,7 @@ def _questions(told: Sequence[Told], asked_ms: int, chance: np.random.Generator)
 
     alike = _alike(told)
     for one in told:
-        for line, kind in (("ask", "single"), ("when", "temporal"), ("would", "inference")):
+        for line, kind in _LINES.items():
             for text in one.fact.lines.get(line, ()):
                 if one.answers(text, line) and chance.random() < 0.6:
                     add(
