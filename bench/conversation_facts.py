@@ -7,6 +7,7 @@ A file holds topics, a topic holds facts; one line, one wording:
     react How are the {plant}?        the other one on the topic, without a fact
     more My boots are still muddy.    the owner on the topic, without a fact
     both Which pastime do {x} and {y} share?
+    would Does {x} own a spade?       a question that the first fact answers, in a way
     - plot                            a fact; `- plot repeat` may be told several times, of other values
     say I got a plot {when}.          the owner tells it
     open Any news from the council?   the other one asks for it …
@@ -46,7 +47,7 @@ _NEEDED: Final = re.compile(r"\[([\w ]+)\] ")
 _BEGIN: Final = re.compile(r"(?:^|(?<=[.!?] ))[a-zà-ÿ]")
 _QUESTIONS: Final = ("ask", "when", "would")
 _FACT_LINES: Final = ("say", "open", "reply", *_QUESTIONS)
-_TOPIC_LINES: Final = ("react", "more", "both")
+_TOPIC_LINES: Final = ("react", "more", "both", "would")
 
 Values = dict[str, tuple[str, ...]]
 """Slot: the names of the one thing that it stands for."""
@@ -118,6 +119,20 @@ class Told:
         if kind == "when" and self.said is None:
             return False
         return needed <= self.told_slots
+
+    def questions(self, kind: str) -> Sequence[str]:
+        """The wordings of a kind of question; those of the topic go with its first fact."""
+        own = self.fact.lines.get(kind, ())
+        first = self.fact is self.topic.facts[0]
+        return [*own, *self.topic.lines.get(kind, ())] if first else own
+
+    def value(self, chance: np.random.Generator) -> str:
+        """A value that its owner has named, of the topic; empty if there is none."""
+        named = sorted(slot for slot in self.told_slots if slot in self.topic.lists)
+        if not named:
+            return ""
+        slot = named[int(chance.integers(len(named)))]
+        return self.filled(f"{{{slot}}}", chance, 1.0)
 
     def question(self, text: str, chance: np.random.Generator) -> str:
         """The question in words that need not be those of the turn."""
@@ -193,7 +208,7 @@ def parsed(text: str) -> list[Topic]:
             lists[name] = [
                 tuple(part.strip() for part in value.split("~")) for value in values.split(";")
             ]
-        elif word in _TOPIC_LINES:
+        elif word in _TOPIC_LINES and not facts:
             shared.setdefault(word, []).append(rest)
         elif word in _FACT_LINES and facts:
             own.setdefault(word, []).append(rest)

@@ -18,7 +18,8 @@ import numpy as np
 
 from bench import conversation_words as words
 from bench.conversation_dates import MONTHS, day_of, months_back, spelled
-from bench.conversation_facts import Deck, Told, drawn, sentences, topics
+from bench.conversation_facts import Deck, Told, drawn, topics
+from bench.conversation_sittings import Beat, Sitting
 
 Kind = Literal["single", "temporal", "multi", "inference"]
 
@@ -39,6 +40,9 @@ RETURNS: Final = 0.45
 
 TOLD_AGAIN: Final = 0.1
 """How often a fact without a day is told a second time."""
+
+SHARES: Final[dict[Kind, float]] = {"single": 0.45, "temporal": 0.45, "inference": 0.4}
+"""Of the wordings of questions that could be asked, those that are."""
 
 _LINES: Final[dict[str, Kind]] = {"ask": "single", "when": "temporal", "would": "inference"}
 _DAY_MS: Final = 86_400_000
@@ -75,14 +79,6 @@ class Conversation:
     topics: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Beat:
-    """A stretch of a session: a fact told, told again, or its topic without it."""
-
-    told: Told
-    carries: bool
-
-
 def conversation(chance: np.random.Generator) -> Conversation:
     """A conversation, the same for the same state of `chance`."""
     first, second = (str(name) for name in chance.choice(words.NAMES, size=2, replace=False))
@@ -94,7 +90,7 @@ def conversation(chance: np.random.Generator) -> Conversation:
     deck = Deck(chance)
     for session, length in enumerate(lengths):
         start = starts[session]
-        spoken = _Session((first, second), start.date(), deck).held(beats[session], int(length))
+        spoken = Sitting((first, second), start.date(), deck).held(beats[session], int(length))
         at = int(start.timestamp() * 1000)
         for speaker, text, source in spoken:
             if source is not None:
@@ -154,17 +150,17 @@ def _facts(first: str, second: str, count: int, chance: np.random.Generator) -> 
     return told[:count]
 
 
-def _spread(told: Sequence[Told], sessions: int, chance: np.random.Generator) -> list[list[_Beat]]:
+def _spread(told: Sequence[Told], sessions: int, chance: np.random.Generator) -> list[list[Beat]]:
     """What comes up in which session; a return to a topic comes after its fact."""
-    beats: list[list[_Beat]] = [[] for _ in range(sessions)]
+    beats: list[list[Beat]] = [[] for _ in range(sessions)]
     for one in told:
         at = int(chance.integers(sessions))
-        beats[at].append(_Beat(one, carries=True))
+        beats[at].append(Beat(one, carries=True))
         later = range(at + 1, sessions)
         if later and chance.random() < RETURNS:
-            beats[int(chance.choice(later))].append(_Beat(one, carries=False))
+            beats[int(chance.choice(later))].append(Beat(one, carries=False))
         if later and not one.fact.dated and chance.random() < TOLD_AGAIN:
-            beats[int(chance.choice(later))].append(_Beat(one, carries=True))
+            beats[int(chance.choice(later))].append(Beat(one, carries=True))
     for session in beats:
         chance.shuffle(session)
     return beats
@@ -181,139 +177,6 @@ def _starts(sessions: int, chance: np.random.Generator) -> list[datetime]:
     return starts
 
 
-Spoken = tuple[str, str, "Told | None"]
-"""Speaker, text, and the fact that it tells."""
-
-
-class _Session:
-    """One sitting; the two take turns."""
-
-    def __init__(self, speakers: tuple[str, str], day: date, deck: Deck) -> None:
-        self._speakers = speakers
-        self._day = day
-        self._deck = deck
-        self._chance = chance = deck.chance
-        self._turn = int(chance.integers(2))
-        self.spoken: list[Spoken] = []
-
-    def held(self, beats: Iterable[_Beat], length: int) -> list[Spoken]:
-        """The session with all beats, about `length` turns."""
-        self._say(self._one(words.GREETINGS))
-        self._say(self._one(words.GREETED))
-        for beat in beats:
-            while self._chance.random() < 0.12:
-                self._small_talk()
-            if beat.carries:
-                self._tell(beat.told)
-            else:
-                self._return_to(beat.told)
-        while len(self.spoken) < length - 2:
-            self._small_talk()
-        self._say(self._one(words.FAREWELLS))
-        self._say(self._one(words.FAREWELLS))
-        return self.spoken
-
-    def _tell(self, told: Told) -> None:
-        """The fact, either said or asked for, and what follows it."""
-        chance = self._chance
-        asking = "reply" in told.fact.lines
-        if asking and (self._speaker == told.owner) == (chance.random() < 0.35):
-            if self._speaker == told.owner:
-                self._small_talk()
-            self._say(self._led(self._line(told, "open")))
-            self._fact(told, told.line("reply", self._deck), led=False)
-        else:
-            if self._speaker != told.owner:
-                self._small_talk()
-            self._fact(told, told.line("say", self._deck), led=True)
-        if chance.random() < 0.85:
-            self._react(told)
-            if chance.random() < 0.55:
-                self._elaborate(told)
-
-    def _fact(self, told: Told, text: str, *, led: bool) -> None:
-        chance = self._chance
-        text = told.told_on(text, self._day, chance)
-        photo = ""
-        if "[" in text:
-            text, _, photo = text.partition(" [")
-            text = text if text.endswith(tuple("!?.,")) else f"{text}!"
-            photo = f" [{photo}"
-        if led:
-            text = self._led(text)
-        if chance.random() < 0.2:
-            text = f"{text} {self._line(told, 'more')}"
-        if chance.random() < 0.3:
-            text = f"{text} {self._one(words.TAILS)}"
-        self._say(text.strip() + photo, told)
-
-    def _react(self, told: Told) -> None:
-        chance = self._chance
-        parts = [self._one(words.REACTIONS)] if chance.random() < 0.75 else []
-        if chance.random() < 0.6 or not parts:
-            parts.append(self._line(told, "react"))
-        if chance.random() < 0.35:
-            parts.append(self._one(words.FOLLOW_UPS))
-        self._say(" ".join(filter(None, parts)))
-
-    def _elaborate(self, told: Told) -> None:
-        chance = self._chance
-        parts = [self._one(words.ANSWERS)] if chance.random() < 0.7 else []
-        if chance.random() < 0.6 or not parts:
-            parts.append(self._line(told, "more"))
-        if chance.random() < 0.25:
-            parts.append(self._one(words.TAILS))
-        self._say(" ".join(filter(None, parts)))
-
-    def _return_to(self, told: Told) -> None:
-        """The topic again, by either of them, with its words but not its fact."""
-        chance = self._chance
-        if self._speaker == told.owner:
-            self._say(self._led(self._line(told, "more")))
-            self._react(told)
-            return
-        opening = self._line(told, "open") if chance.random() < 0.3 else ""
-        self._say(self._led(opening or self._line(told, "react")))
-        self._elaborate(told)
-
-    def _small_talk(self) -> None:
-        chance = self._chance
-        parts = [self._one(words.SMALL_TALK)]
-        if chance.random() < 0.35:
-            parts.insert(0, self._one(words.REACTIONS))
-        if chance.random() < 0.35:
-            parts.append(self._one(words.TAILS))
-        text = " ".join(parts)
-        if chance.random() < 0.05:
-            text += f" [shares a photo of {self._one(words.PHOTOS)}]"
-        self._say(text)
-
-    def _led(self, text: str) -> str:
-        """With a word before it: a reaction to the other one, or an opening phrase."""
-        draw = self._chance.random()
-        if draw < 0.3:
-            return f"{self._one(words.REACTIONS)} {text}"
-        if draw < 0.45:
-            lead = self._one(words.LEADS)
-            return lead + (text if text.startswith(("I ", "I'")) else text[:1].lower() + text[1:])
-        return text
-
-    def _line(self, told: Told, kind: str) -> str:
-        return sentences(told.filled(told.line(kind, self._deck), self._chance, 1.0))
-
-    @property
-    def _speaker(self) -> str:
-        return self._speakers[self._turn]
-
-    def _one(self, lines: Sequence[str]) -> str:
-        """A line that the next speaker says to the other."""
-        return self._deck.next(lines).replace("{y}", self._speakers[1 - self._turn])
-
-    def _say(self, text: str, source: Told | None = None) -> None:
-        self.spoken.append((self._speaker, text, source))
-        self._turn = 1 - self._turn
-
-
 def _questions(told: Sequence[Told], asked_ms: int, chance: np.random.Generator) -> list[Asked]:
     """At most MOST_QUESTIONS, in random order."""
     answers: dict[tuple[str, Kind], set[int]] = {}
@@ -326,8 +189,8 @@ def _questions(told: Sequence[Told], asked_ms: int, chance: np.random.Generator)
     alike = _alike(told)
     for one in told:
         for line, kind in _LINES.items():
-            for text in one.fact.lines.get(line, ()):
-                if one.answers(text, line) and chance.random() < 0.6:
+            for text in one.questions(line):
+                if one.answers(text, line) and chance.random() < SHARES[kind]:
                     add(
                         *_answered(one, text, kind, alike, chance),
                         (one.topic.name,),
