@@ -13,6 +13,7 @@ A file holds topics, a topic holds facts; one line, one wording:
     open Any news from the council?   the other one asks for it …
     reply They gave me number forty!  … and the owner answers, mostly without the words of the topic
     ask Where does {x} grow things?   a question that it answers; `when` and `would` as well
+    ask+ What did {x} get a plot for? the same, more in the words of the telling; `when+` as well
     ask [few] How many beds are there?  … if the wording that was chosen has this slot
 
 `{x}` owns the fact, `{y}` is the other one; `{when}` and `{soon}` are days (`bench.conversation_dates`),
@@ -36,7 +37,7 @@ from bench.conversation_dates import Said, after, asked, before
 from bench.conversation_words import LISTS
 
 FOLDER: Final = Path(__file__).parent / "topics"
-SAME_NAME: Final = 0.45
+SAME_NAME: Final = 0.7
 """Share of questions that call a thing by the name that the turn had used, where it has others."""
 
 DATED: Final = 0.6
@@ -45,7 +46,7 @@ DATED: Final = 0.6
 _SLOT: Final = re.compile(r"\{(\w+)\}")
 _NEEDED: Final = re.compile(r"\[([\w ]+)\] ")
 _BEGIN: Final = re.compile(r"(?:^|(?<=[.!?] ))[a-zà-ÿ]")
-_QUESTIONS: Final = ("ask", "when", "would")
+_QUESTIONS: Final = ("ask", "when", "would", "ask+", "when+")
 _FACT_LINES: Final = ("say", "open", "reply", *_QUESTIONS)
 _TOPIC_LINES: Final = ("react", "more", "both", "would")
 
@@ -116,7 +117,7 @@ class Told:
         needed = set(condition[1].split()) if condition else set()
         if self.fact.repeats:
             needed |= {slot for slot in _SLOT.findall(text) if slot in self.topic.lists}
-        if kind == "when" and self.said is None:
+        if kind.startswith("when") and self.said is None:
             return False
         return needed <= self.told_slots
 

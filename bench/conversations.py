@@ -41,10 +41,35 @@ RETURNS: Final = 0.45
 TOLD_AGAIN: Final = 0.1
 """How often a fact without a day is told a second time."""
 
-SHARES: Final[dict[Kind, float]] = {"single": 0.45, "temporal": 0.45, "inference": 0.4}
-"""Of the wordings of questions that could be asked, those that are."""
+_LINES: Final[dict[str, tuple[Kind, float]]] = {
+    "ask": ("single", 0.2),
+    "when": ("temporal", 0.2),
+    "ask+": ("single", 0.7),
+    "when+": ("temporal", 0.6),
+    "would": ("inference", 0.2),
+}
+"""By line of a topic the kind of question, and how many of those that could be asked are."""
 
-_LINES: Final[dict[str, Kind]] = {"ask": "single", "when": "temporal", "would": "inference"}
+UNLIKE: Final = 0.3
+"""How often a question is kept that has no word in common with the turn that answers it."""
+
+_COMMON: Final = frozenset(
+    [
+        "what",
+        "when",
+        "where",
+        "which",
+        "whom",
+        "with",
+        "does",
+        "have",
+        "that",
+        "this",
+        "from",
+        "they",
+        "about",
+    ]
+)
 _DAY_MS: Final = 86_400_000
 
 
@@ -99,7 +124,7 @@ def conversation(chance: np.random.Generator) -> Conversation:
             at += int(chance.integers(8_000, 120_000))
     asked_ms = turns[-1].timestamp_ms + int(chance.integers(_DAY_MS // 4, 30 * _DAY_MS))
     told = [one for one in told if one.turns]
-    questions = _questions(told, asked_ms, chance)
+    questions = _questions(told, turns, asked_ms, chance)
     return Conversation(
         (first, second), turns, questions, frozenset(one.topic.name for one in told)
     )
@@ -177,42 +202,55 @@ def _starts(sessions: int, chance: np.random.Generator) -> list[datetime]:
     return starts
 
 
-def _questions(told: Sequence[Told], asked_ms: int, chance: np.random.Generator) -> list[Asked]:
+def _questions(
+    told: Sequence[Told], turns: Sequence[Turn], asked_ms: int, chance: np.random.Generator
+) -> list[Asked]:
     """At most MOST_QUESTIONS, in random order."""
     answers: dict[tuple[str, Kind], set[int]] = {}
     about: dict[str, set[str]] = {}
 
-    def add(text: str, kind: Kind, turns: Iterable[int], topic: Iterable[str]) -> None:
-        answers.setdefault((text, kind), set()).update(turns)
+    def add(text: str, kind: Kind, those: Iterable[int], topic: Iterable[str]) -> None:
+        answers.setdefault((text, kind), set()).update(those)
         about.setdefault(text, set()).update(topic)
 
     alike = _alike(told)
+    told_in = {
+        id(one): _beginnings(" ".join(turns[at].text for at in one.turns), one) for one in told
+    }
     for one in told:
-        for line, kind in _LINES.items():
+        for line, (kind, share) in _LINES.items():
             for text in one.questions(line):
-                if one.answers(text, line) and chance.random() < SHARES[kind]:
-                    add(
-                        *_answered(one, text, kind, alike, chance),
-                        (one.topic.name,),
-                    )
-    for text, turns, topic in _common(told):
-        add(text, "multi", turns, (topic,))
-    for text, turns, names in _by_date(told, day_of(asked_ms), chance):
-        add(text, "temporal", turns, names)
-    facts = {turn: at for at, one in enumerate(told) for turn in one.turns}
+                if not one.answers(text, line):
+                    continue
+                asked, kind_asked, answering = _answered(one, text, kind, alike, chance)
+                alien = kind != "inference" and not _beginnings(asked, one) & told_in[id(one)]
+                if chance.random() < share * (UNLIKE if alien else 1):
+                    add(asked, kind_asked, answering, (one.topic.name,))
+    for text, those, topic in _common(told):
+        add(text, "multi", those, (topic,))
+    for text, those, names in _by_date(told, day_of(asked_ms), chance):
+        add(text, "temporal", those, names)
+    facts = {turn: number for number, one in enumerate(told) for turn in one.turns}
     made = [
         Asked(
             text,
-            tuple(sorted(turns)),
-            "multi" if kind == "single" and len({facts[turn] for turn in turns}) > 1 else kind,
+            tuple(sorted(those)),
+            "multi" if kind == "single" and len({facts[at] for at in those}) > 1 else kind,
             asked_ms,
             frozenset(about[text]),
         )
-        for (text, kind), turns in answers.items()
-        if 0 < len(turns) <= MOST_ANSWERS
+        for (text, kind), those in answers.items()
+        if 0 < len(those) <= MOST_ANSWERS
     ]
     order = chance.permutation(len(made))[:MOST_QUESTIONS]
     return [made[int(at)] for at in order]
+
+
+def _beginnings(text: str, told: Told) -> set[str]:
+    """What its longer words begin with, names aside: about what a stemmer would make of them."""
+    names = {told.owner.lower(), told.other.lower()}
+    words_in = set("".join(c if c.isalpha() else " " for c in text.lower()).split()) - names
+    return {word[:5] for word in words_in if len(word) > 3} - _COMMON
 
 
 def _alike(told: Sequence[Told]) -> dict[tuple[str, str, str], list[Told]]:
