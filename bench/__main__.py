@@ -21,6 +21,7 @@ BENCHMARKS: Final = {
     "memory": ("bench.memory", "memory of a daemon that goes on recording"),
     "redaction": ("bench.redaction", "lines that redaction changes, beside detect-secrets"),
     "search": ("bench.search_time", "time of a search, without encoding the query"),
+    "sessions": ("bench.sessions", "coding sessions, asked for later in other words"),
     "store": ("bench.store", "events that a ring file holds, time of an append and of opening"),
 }
 """Name: the module, whose `main(arguments)` runs it, and what it measures."""
