@@ -46,6 +46,14 @@ DATED: Final = 0.6
 _SLOT: Final = re.compile(r"\{(\w+)\}")
 _NEEDED: Final = re.compile(r"\[([\w ]+)\] ")
 _BEGIN: Final = re.compile(r"(?:^|(?<=[.!?] ))[a-zà-ÿ]")
+_SECOND_PERSON: Final = (
+    (r"\{x\}'s", "your"),
+    (r"\b(d|D)oes \{x\}", r"\1o you"),
+    (r"\b(i|I)s \{x\}", lambda found: "Are you" if found[1] == "I" else "are you"),
+    (r"\b(w)as \{x\}", r"\1ere you"),
+    (r"\b(h|H)as \{x\}", r"\1ave you"),
+    (r"\{x\}", "you"),
+)
 _QUESTIONS: Final = ("ask", "when", "would", "ask+", "when+")
 _FACT_LINES: Final = ("say", "open", "reply", *_QUESTIONS)
 _TOPIC_LINES: Final = ("react", "more", "both", "would")
@@ -126,6 +134,24 @@ class Told:
         own = self.fact.lines.get(kind, ())
         first = self.fact is self.topic.facts[0]
         return [*own, *self.topic.lines.get(kind, ())] if first else own
+
+    def enquiry(self, deck: Deck) -> str:
+        """A question of the fact as the other one may ask it of the owner, who has not told yet.
+
+        Empty if all of them name what only the owner knows.
+        """
+        lines = [
+            text
+            for kind in ("ask", "ask+", "when")
+            for text in self.fact.lines.get(kind, ())
+            if set(_SLOT.findall(text)) <= {"x", "in"} and not text.startswith("[")
+        ]
+        if not lines:
+            return ""
+        text = deck.next(lines).replace(" {in}", "")
+        for third, second in _SECOND_PERSON:
+            text = re.sub(third, second, text)
+        return text
 
     def value(self, chance: np.random.Generator) -> str:
         """A value that its owner has named, of the topic; empty if there is none."""

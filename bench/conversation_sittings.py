@@ -14,6 +14,18 @@ from typing import Final
 from bench import conversation_words as words
 from bench.conversation_facts import Deck, Told, sentences
 
+ENQUIRED: Final = 0.3
+"""How often a fact is asked for in words that may come again in a question about it."""
+
+INVITED: Final = 0.25
+"""How often it is asked for in other words."""
+
+ELLIPTIC: Final = 0.8
+"""How often the answer then leaves out what was asked, where there is such a wording."""
+
+FRUITLESS: Final = 0.15
+"""How often a return to a topic asks again and gets no answer."""
+
 ECHOES: Final = 0.3
 """How often what is said around a fact, or on a return to it, names its values."""
 
@@ -66,12 +78,16 @@ class Sitting:
     def _tell(self, told: Told) -> None:
         """The fact, either said or asked for, and what follows it."""
         chance = self._chance
-        asking = "reply" in told.fact.lines
-        if asking and (self._speaker == told.owner) == (chance.random() < 0.35):
+        draw = chance.random()
+        asking = told.enquiry(self._deck) if draw < ENQUIRED else ""
+        if not asking and draw < ENQUIRED + INVITED:
+            asking = self._line(told, "open")
+        if asking:
             if self._speaker == told.owner:
                 self._small_talk()
-            self._say(self._led(self._line(told, "open")))
-            self._fact(told, told.line("reply", self._deck), led=False)
+            self._say(self._led(sentences(asking)))
+            answer = told.line("reply", self._deck) if chance.random() < ELLIPTIC else ""
+            self._fact(told, answer or told.line("say", self._deck), led=False)
         else:
             if self._speaker != told.owner:
                 self._small_talk()
@@ -125,7 +141,12 @@ class Sitting:
             self._say(self._led(f"{self._line(told, 'more')} {echo}".strip()))
             self._react(told)
             return
-        opening = self._line(told, "open") if chance.random() < 0.3 else ""
+        opening = ""
+        draw = chance.random()
+        if draw < FRUITLESS:
+            opening = sentences(told.enquiry(self._deck))
+        elif draw < 3 * FRUITLESS:
+            opening = self._line(told, "open")
         opening = opening or self._echo(told, words.ECHOES) or self._line(told, "react")
         self._say(self._led(opening))
         self._elaborate(told)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bench.conversation_dates import Said, after, asked, before, day_of, months_back
-from bench.conversation_facts import parsed, topics
+from bench.conversation_facts import Deck, Told, parsed, topics
 from bench.conversations import Conversation, Kind, asked_elsewhere, conversation
 from localmem_node.retrieval.tokens import query_terms
 
@@ -177,3 +177,19 @@ def test_a_day_is_said_and_asked_for_as_the_same_day() -> None:
     assert {asked(vague, chance).split()[1] for _ in range(100)} == {"April"}
     assert months_back(date(2024, 1, 31), 1) == (2023, 12)
     assert day_of(1_683_720_000_000) == today
+
+
+def test_what_is_asked_later_may_be_asked_in_the_chat_as_well() -> None:
+    topic = parsed(
+        "== dog\nlist breed: a pug; a hound\n- got\nsay I got {breed}.\n"
+        "ask Where does {x}'s dog sleep {in}?\nask What is the {breed} of {x}?\n"
+        "ask+ Is {x} glad, and has {x} a leash?\n"
+    )[0]
+    told = Told(topic, topic.facts[0], "Ann", "Bo", {"breed": ("a pug",)})
+    deck = Deck(np.random.default_rng(0))
+    assert {told.enquiry(deck) for _ in range(20)} == {
+        "Where does your dog sleep?",
+        "Are you glad, and have you a leash?",
+    }
+    silent = parsed("== cat\n- got\nsay A cat!\nask Who has {y}?\n")[0]
+    assert Told(silent, silent.facts[0], "Ann", "Bo", {}).enquiry(deck) == ""
