@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from bench import sessions as bench_sessions
-from bench.coding_sessions import Session, Workshop, act_of, name_words, reworded
+from bench.coding_sessions import Session, Workshop
+from bench.coding_texts import act_of, name_words, reworded
 from bench.functions import Function, functions
 from bench.grading import PRODUCT, graded, result
 from bench.sessions import (
