@@ -164,7 +164,7 @@ SAME: Final = tuple(
 )
 """The first word of a group may be said as one of the others."""
 
-MEANINGS: Final = {
+MEANINGS: Final[dict[str, str]] = {
     "args": "arguments", "arg": "argument", "attr": "attribute", "attrs": "attributes",
     "buf": "buffer", "cfg": "configuration", "config": "configuration", "cls": "class",
     "cmd": "command", "conn": "connection", "ctx": "context", "cur": "current", "db": "database",

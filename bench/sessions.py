@@ -54,6 +54,9 @@ SESSIONS: Final = 10_000
 FUNCTIONS: Final = 1_500
 RING: Final = 2_500
 TEXTS_MAX: Final = 10_000
+PROMPTED: Final = {True: "prompted", False: "only edited"}
+"""Whether the session's prompt was about the function asked for, or it was changed on the way."""
+
 DEVICE: Final = "0" * 16
 _PROGRESS_EVERY: Final = 2_000
 
@@ -66,10 +69,14 @@ class Unsuitable(NodeError):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question, what it is about, and the positions of its session's events and answers."""
+    """A question, what it is about, and the positions of its session's events and answers.
+
+    `prompted`: whether the prompt of the session was about the same function.
+    """
 
     text: str
     form: str
+    prompted: bool
     function: int
     session: range
     answers: frozenset[int]
@@ -88,6 +95,11 @@ class Encoded:
             print_progress(f"encoding {len(different)} texts, {start} done …")
             made.append(encoder.encode(different[start : start + _PROGRESS_EVERY]))
         self._vectors = np.concatenate(made)
+
+    @property
+    def dimensions(self) -> int:
+        """Of a vector."""
+        return int(self._vectors.shape[1])
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -111,6 +123,7 @@ def recorded(sessions: Sequence[Session]) -> tuple[list[Event], list[Asked]]:
             Asked(
                 question.text,
                 question.form,
+                question.function in session.happenings[0].functions,
                 question.function,
                 range(start, len(events)),
                 frozenset(start + at for at in session.relevant),
@@ -133,12 +146,50 @@ def moments(
 
 
 def measure(sessions: Sequence[Session], ring: int, encoder: Encoder, seed: int) -> dict[str, Any]:
-    """The counts, the result over all questions and under `by_form`. Raises Unsuitable."""
+    """The counts and the result, also by form and by what was prompted. Raises Unsuitable."""
     events, asked = recorded(sessions)
     texts = [text_for_encoding(event) for event in events]
     encoded = Encoded([*texts, *(question.text for question in asked)], encoder)
+    scores = scored(events, asked, texts, encoded, ring, seed)
+    functions_asked = np.array([question.function for question in asked])
+    counts = {
+        "sessions": len(sessions),
+        "events": len(events),
+        "ring": ring,
+        "texts": len(encoded),
+        "functions": len(set(functions_asked.tolist())),
+        "answers": round(float(np.mean([len(question.answers) for question in asked])), 1),
+        "words_shared": _words_shared(asked, events),
+    }
+
+    def parts(labels: Sequence[str]) -> dict[str, Any]:
+        """The results of the questions of each label."""
+        found: dict[str, Any] = {}
+        for label, count in sorted(Counter(labels).items()):
+            those = np.array([each == label for each in labels])
+            part = {name: every[those] for name, every in scores.items()}
+            found[label] = {"questions": count, **clustered(part, functions_asked[those])}
+        return found
+
+    return {
+        **counts,
+        **clustered(scores, functions_asked),
+        "by_form": parts([question.form for question in asked]),
+        "by_prompt": parts([PROMPTED[question.prompted] for question in asked]),
+    }
+
+
+def scored(
+    events: Sequence[Event],
+    asked: Sequence[Asked],
+    texts: Sequence[str],
+    encoded: Encoded,
+    ring: int,
+    seed: int,
+) -> dict[str, Scores]:
+    """Per method the scores of every question; `texts` are what is encoded of the events."""
     chance = np.random.default_rng(seed)
-    contest = Contest(encoder.dimensions)
+    contest = Contest(encoded.dimensions)
     scores: dict[str, Scores] = {}
     end = 0
     for done, (now, number) in enumerate(moments(asked, len(events), ring, chance)):
@@ -155,26 +206,7 @@ def measure(sessions: Sequence[Session], ring: int, encoder: Encoder, seed: int)
             kept[number] = graded(positions, question.answers)
         if done % _PROGRESS_EVERY == 0:
             print_progress(f"{done} of {len(asked)} questions asked …")
-    functions_asked = np.array([question.function for question in asked])
-    forms = np.array([question.form for question in asked])
-    counts = {
-        "sessions": len(sessions),
-        "events": len(events),
-        "ring": ring,
-        "texts": len(encoded),
-        "functions": len(set(functions_asked.tolist())),
-        "answers": round(float(np.mean([len(question.answers) for question in asked])), 1),
-        "words_shared": _words_shared(asked, events),
-    }
-    by_form = {
-        form: {"questions": count}
-        | clustered(
-            {name: all_[forms == form] for name, all_ in scores.items()},
-            functions_asked[forms == form],
-        )
-        for form, count in sorted(Counter(forms.tolist()).items())
-    }
-    return {**counts, **clustered(scores, functions_asked), "by_form": by_form}
+    return scores
 
 
 def clustered(scores: Mapping[str, Scores], clusters: npt.NDArray[np.int64]) -> dict[str, Any]:
@@ -222,8 +254,13 @@ def main(arguments: Sequence[str]) -> None:
     print_table(HEADINGS, rows(measured))
     print()
     print_table(
-        ["question by", *HEADINGS],
-        [[form, *row] for form, each in measured["by_form"].items() for row in rows(each)],
+        ["questions", *HEADINGS],
+        [
+            [label, *row]
+            for parts in (measured["by_form"], measured["by_prompt"])
+            for label, each in parts.items()
+            for row in rows(each)
+        ],
     )
 
 

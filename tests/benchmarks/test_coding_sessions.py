@@ -173,6 +173,8 @@ def test_too_many_texts_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_question_is_graded_against_its_own_session(made: list[Session]) -> None:
     found = measure(made, 300, HashingEncoder(64), 5)
     assert found["sessions"] == sum(form["questions"] for form in found["by_form"].values())
+    assert found["sessions"] == sum(part["questions"] for part in found["by_prompt"].values())
+    assert set(found["by_prompt"]) == {"prompted", "only edited"}
     assert found["events"] == sum(len(session.happenings) for session in made)
     baselines = found["baselines"]
     assert set(baselines) == {"random", "recency", "bm25", "minilm"}
