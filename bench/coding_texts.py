@@ -133,7 +133,7 @@ def _plural(word: str) -> str:
 
 def name_words(name: str) -> str:
     """The words of an identifier, abbreviations spelled out: `_parse_hdr` says "parse header"."""
-    parts = [part.lower() for part in _PARTS.findall(name)]
+    parts: list[str] = [part.lower() for part in _PARTS.findall(name)]
     return " ".join(words.MEANINGS.get(part, part) for part in parts)
 
 
