@@ -11,7 +11,9 @@ from localmem_node.errors import NodeError
 
 BENCHMARKS: Final = {
     "crash": ("bench.crash", "clients hammering a daemon that is killed again and again"),
+    "docstrings": ("bench.docstrings", "docstrings against the functions that they describe"),
     "eviction": ("bench.eviction", "what a full ring still answers later, by who leaves it"),
+    "footprint": ("bench.footprint", "processor, memory and start of a daemon that mostly rests"),
     "git": ("bench.git_hunks", "commit subjects against the hunks of their commits"),
     "hub": ("bench.hub", "updates that a hub merges, stores and passes on"),
     "ignored": ("bench.ignored_files", "asking git whether it ignores the file of an event"),
@@ -19,6 +21,7 @@ BENCHMARKS: Final = {
     "memory": ("bench.memory", "memory of a daemon that goes on recording"),
     "redaction": ("bench.redaction", "lines that redaction changes, beside detect-secrets"),
     "search": ("bench.search_time", "time of a search, without encoding the query"),
+    "sessions": ("bench.sessions", "coding sessions, asked for later in other words"),
     "store": ("bench.store", "events that a ring file holds, time of an append and of opening"),
 }
 """Name: the module, whose `main(arguments)` runs it, and what it measures."""

@@ -15,6 +15,7 @@ ring of N has the bytes of N average events of the repository, vectors included.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -23,7 +24,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from bench.git_hunks import graded, interval, name_of, questions_of, size, sizes
+from bench.git_hunks import name_of, queries_of, size, sizes
+from bench.grading import graded, interval
 from bench.line_ancestry import Ancestry
 from bench.report import print_json, print_progress, print_table
 from bench.ring_replay import (
@@ -45,6 +47,9 @@ from localmem_node.retrieval.index import text_for_encoding
 from localmem_node.seams import Encoder
 from localmem_node.store.records import encode_event
 from localmem_protocol.events import stamp
+
+NO_TASK: Final = re.compile(r"\b(?:bump|version|release|typos?|merge|revert)", re.IGNORECASE)
+"""Subjects that name no work."""
 
 TRUTHS: Final = ("lines", "region")
 DEVICE: Final = "0" * 16
@@ -93,7 +98,7 @@ def read(repository: Path, count: int, encoder: Encoder) -> Timeline:
         stamp(hunk.draft, device=DEVICE, clock=at + 1, sequence=at + 1)
         for at, hunk in enumerate(hunks)
     ]
-    asked = questions_of(hunks)
+    asked = queries_of(hunks, NO_TASK)
     if not asked:
         raise HistoryError(f"{name}: no commit of it asks a question; name others with --repo")
     print_progress(f"{name}: {len(events)} hunks, {len(asked)} commits that ask; blaming …")
