@@ -1,46 +1,44 @@
 """Two people chatting over months, with questions about it: data to train and measure rankers on.
 
-Everything is made from hand-written templates (`bench.conversation_facts`) by a seed. Sessions are
-greetings, small talk, facts told or asked for, reactions that repeat their words, and returns to old
-topics that say nothing new, so that neither a shared word, a name, a length nor a question mark gives
-an answer away: mostly who said it, what was asked just before, and when.
+Everything is made from hand-written templates (`bench.conversation_facts`) by a seed. A session is a
+greeting and a few topics, each talked about for some turns (`bench.conversation_speech`); topics come
+back months later with other facts, of the same or the other one. So neither a shared word, a name, a
+length nor a question mark gives an answer away: it takes all of them, the neighbouring turns, and
+when it was said. What is asked is in `bench.conversation_questions`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 
 from bench import conversation_words as words
-from bench.conversation_dates import MONTHS, day_of, months_back, spelled
-from bench.conversation_facts import Deck, Told, drawn, sentences, topics
+from bench.conversation_facts import Deck, Told, Topic, drawn, topics
+from bench.conversation_questions import Asked, Kind, questions
+from bench.conversation_speech import Session, Stretch
 
-Kind = Literal["single", "temporal", "multi", "inference"]
+__all__ = ["Asked", "Conversation", "Kind", "Turn", "asked_elsewhere", "conversation"]
 
-SESSIONS: Final = (15, 30)
+SESSIONS: Final = (18, 30)
 TURNS: Final = (15, 30)
-TOPICS: Final = (24, 36)
-BOTH: Final = 0.5
+TOPICS: Final = (12, 17)
+BOTH: Final = 0.75
 """Share of topics on which both have something to tell, so that it matters who is asked about."""
 
 MOST_TOLD: Final = 4
-MOST_ANSWERS: Final = 4
-MOST_QUESTIONS: Final = 150
-TURNS_OF_FACT: Final = 4.2
-"""Turns that a fact takes up with what is said around it; the rest is small talk."""
+FACTS_OF_STRETCH: Final = 2
+AROUND: Final = 5
+"""Turns of a session that are on none of its topics, about: greetings, farewells, small talk."""
 
-RETURNS: Final = 0.45
-"""How often a topic comes back later, per fact, with nothing new."""
-
-TOLD_AGAIN: Final = 0.1
+TURNS_OF_TOPIC: Final = 8
+TOLD_AGAIN: Final = 0.06
 """How often a fact without a day is told a second time."""
 
-_LINES: Final[dict[str, Kind]] = {"ask": "single", "when": "temporal", "would": "inference"}
 _DAY_MS: Final = 86_400_000
 
 
@@ -55,17 +53,6 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A question and the positions of the turns that answer it, ascending."""
-
-    text: str
-    answers: tuple[int, ...]
-    kind: Kind
-    asked_ms: int
-    topics: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
 class Conversation:
     """All turns in order, and what can be asked about them."""
 
@@ -75,37 +62,30 @@ class Conversation:
     topics: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Beat:
-    """A stretch of a session: a fact told, told again, or its topic without it."""
-
-    told: Told
-    carries: bool
-
-
 def conversation(chance: np.random.Generator) -> Conversation:
     """A conversation, the same for the same state of `chance`."""
     first, second = (str(name) for name in chance.choice(words.NAMES, size=2, replace=False))
-    lengths = chance.integers(TURNS[0], TURNS[1] + 1, size=_between(SESSIONS, chance))
-    told = _facts(first, second, int(lengths.sum() / TURNS_OF_FACT), chance)
-    beats = _spread(told, len(lengths), chance)
+    sessions = _sessions(chance)
+    told = _told((first, second), sessions, chance)
     turns: list[Turn] = []
-    starts = _starts(len(lengths), chance)
+    starts = _starts(len(sessions), chance)
     deck = Deck(chance)
-    for session, length in enumerate(lengths):
-        start = starts[session]
-        spoken = _Session((first, second), start.date(), deck).held(beats[session], int(length))
+    for number, stretches in enumerate(sessions):
+        start = starts[number]
+        spoken = Session((first, second), start.date(), deck).held(stretches)
         at = int(start.timestamp() * 1000)
         for speaker, text, source in spoken:
             if source is not None:
                 source.turns.append(len(turns))
-            turns.append(Turn(session, speaker, text, at))
+            turns.append(Turn(number, speaker, text, at))
             at += int(chance.integers(8_000, 120_000))
     asked_ms = turns[-1].timestamp_ms + int(chance.integers(_DAY_MS // 4, 30 * _DAY_MS))
     told = [one for one in told if one.turns]
-    questions = _questions(told, asked_ms, chance)
     return Conversation(
-        (first, second), turns, questions, frozenset(one.topic.name for one in told)
+        (first, second),
+        turns,
+        questions(told, asked_ms, chance),
+        frozenset(stretch.topic.name for stretches in sessions for stretch in stretches),
     )
 
 
@@ -138,36 +118,72 @@ def _pieces(text: str) -> list[str]:
     return ["".join(group) for _, group in groupby(text, key=str.isalpha)]
 
 
-def _facts(first: str, second: str, count: int, chance: np.random.Generator) -> list[Told]:
-    """What the two will tell, at most `count`."""
+def _sessions(chance: np.random.Generator) -> list[list[Stretch]]:
+    """What each session is about; no topic twice in one session, nothing told yet."""
     known = topics()
+    chosen = chance.permutation(len(known))[: _between(TOPICS, chance)]
+    sessions: list[list[Stretch]] = []
+    left: list[Topic] = []
+    for _ in range(_between(SESSIONS, chance)):
+        length = _between(TURNS, chance) - AROUND
+        count = min(max(round(length / TURNS_OF_TOPIC), 2), 4)
+        if len(left) < count:
+            left += [known[int(at)] for at in chance.permutation(chosen)]
+        stretches: list[Stretch] = []
+        while len(stretches) < count:
+            topic = left.pop(0)
+            if any(stretch.topic is topic for stretch in stretches):
+                left.append(topic)
+                continue
+            turns = min(max(length // count + int(chance.integers(-2, 3)), 5), 12)
+            stretches.append(Stretch(topic, turns, {}))
+        sessions.append(stretches)
+    return sessions
+
+
+def _told(
+    speakers: tuple[str, str], sessions: Sequence[Sequence[Stretch]], chance: np.random.Generator
+) -> list[Told]:
+    """What the two tell, put into the stretches on its topic; what repeats, into different ones."""
+    of_topic: dict[str, list[Stretch]] = {}
+    for stretches in sessions:
+        for stretch in stretches:
+            of_topic.setdefault(stretch.topic.name, []).append(stretch)
     told: list[Told] = []
-    for number in chance.permutation(len(known))[: _between(TOPICS, chance)]:
-        topic = known[int(number)]
-        owners = [(first, second), (second, first)]
+    for places in of_topic.values():
+        sides = drawn(places[0].topic, speakers, chance, MOST_TOLD)
         if chance.random() > BOTH:
-            owners = [owners[int(chance.integers(2))]]
-        for owner, other in owners:
-            told.extend(drawn(topic, owner, other, chance, MOST_TOLD))
-        if len(told) >= count:
-            break
-    return told[:count]
+            sides = (sides[int(chance.integers(2))], [])
+        for side in sides:
+            told.extend(_placed(side, places, chance))
+    return told
 
 
-def _spread(told: Sequence[Told], sessions: int, chance: np.random.Generator) -> list[list[_Beat]]:
-    """What comes up in which session; a return to a topic comes after its fact."""
-    beats: list[list[_Beat]] = [[] for _ in range(sessions)]
+def _placed(
+    told: Sequence[Told], places: Sequence[Stretch], chance: np.random.Generator
+) -> list[Told]:
+    """Each fact in a stretch that has room for it, and known to the later ones."""
+    placed: list[Told] = []
     for one in told:
-        at = int(chance.integers(sessions))
-        beats[at].append(_Beat(one, carries=True))
-        later = range(at + 1, sessions)
-        if later and chance.random() < RETURNS:
-            beats[int(chance.choice(later))].append(_Beat(one, carries=False))
+        room = [
+            at
+            for at, place in enumerate(places)
+            if len(place.told) < FACTS_OF_STRETCH
+            and all(other.fact is not one.fact or other.owner != one.owner for other in place.told)
+        ]
+        if not room:
+            continue
+        at = int(chance.choice(room))
+        places[at].told.append(one)
+        for place in places:
+            place.known[one.owner] = one
+        for place in places[at + 1 :]:
+            place.earlier.append(one)
+        later = [place for place in room if place > at]
         if later and not one.fact.dated and chance.random() < TOLD_AGAIN:
-            beats[int(chance.choice(later))].append(_Beat(one, carries=True))
-    for session in beats:
-        chance.shuffle(session)
-    return beats
+            places[int(chance.choice(later))].told.append(one)
+        placed.append(one)
+    return placed
 
 
 def _starts(sessions: int, chance: np.random.Generator) -> list[datetime]:
@@ -179,251 +195,6 @@ def _starts(sessions: int, chance: np.random.Generator) -> list[datetime]:
         starts.append(day + timedelta(minutes=int(chance.integers(8 * 60, 22 * 60))))
         day += timedelta(days=1 + int(chance.exponential(8)))
     return starts
-
-
-Spoken = tuple[str, str, "Told | None"]
-"""Speaker, text, and the fact that it tells."""
-
-
-class _Session:
-    """One sitting; the two take turns."""
-
-    def __init__(self, speakers: tuple[str, str], day: date, deck: Deck) -> None:
-        self._speakers = speakers
-        self._day = day
-        self._deck = deck
-        self._chance = chance = deck.chance
-        self._turn = int(chance.integers(2))
-        self.spoken: list[Spoken] = []
-
-    def held(self, beats: Iterable[_Beat], length: int) -> list[Spoken]:
-        """The session with all beats, about `length` turns."""
-        self._say(self._one(words.GREETINGS))
-        self._say(self._one(words.GREETED))
-        for beat in beats:
-            while self._chance.random() < 0.12:
-                self._small_talk()
-            if beat.carries:
-                self._tell(beat.told)
-            else:
-                self._return_to(beat.told)
-        while len(self.spoken) < length - 2:
-            self._small_talk()
-        self._say(self._one(words.FAREWELLS))
-        self._say(self._one(words.FAREWELLS))
-        return self.spoken
-
-    def _tell(self, told: Told) -> None:
-        """The fact, either said or asked for, and what follows it."""
-        chance = self._chance
-        asking = "reply" in told.fact.lines
-        if asking and (self._speaker == told.owner) == (chance.random() < 0.35):
-            if self._speaker == told.owner:
-                self._small_talk()
-            self._say(self._led(self._line(told, "open")))
-            self._fact(told, told.line("reply", self._deck), led=False)
-        else:
-            if self._speaker != told.owner:
-                self._small_talk()
-            self._fact(told, told.line("say", self._deck), led=True)
-        if chance.random() < 0.85:
-            self._react(told)
-            if chance.random() < 0.55:
-                self._elaborate(told)
-
-    def _fact(self, told: Told, text: str, *, led: bool) -> None:
-        chance = self._chance
-        text = told.told_on(text, self._day, chance)
-        photo = ""
-        if "[" in text:
-            text, _, photo = text.partition(" [")
-            text = text if text.endswith(tuple("!?.,")) else f"{text}!"
-            photo = f" [{photo}"
-        if led:
-            text = self._led(text)
-        if chance.random() < 0.2:
-            text = f"{text} {self._line(told, 'more')}"
-        if chance.random() < 0.3:
-            text = f"{text} {self._one(words.TAILS)}"
-        self._say(text.strip() + photo, told)
-
-    def _react(self, told: Told) -> None:
-        chance = self._chance
-        parts = [self._one(words.REACTIONS)] if chance.random() < 0.75 else []
-        if chance.random() < 0.6 or not parts:
-            parts.append(self._line(told, "react"))
-        if chance.random() < 0.35:
-            parts.append(self._one(words.FOLLOW_UPS))
-        self._say(" ".join(filter(None, parts)))
-
-    def _elaborate(self, told: Told) -> None:
-        chance = self._chance
-        parts = [self._one(words.ANSWERS)] if chance.random() < 0.7 else []
-        if chance.random() < 0.6 or not parts:
-            parts.append(self._line(told, "more"))
-        if chance.random() < 0.25:
-            parts.append(self._one(words.TAILS))
-        self._say(" ".join(filter(None, parts)))
-
-    def _return_to(self, told: Told) -> None:
-        """The topic again, by either of them, with its words but not its fact."""
-        chance = self._chance
-        if self._speaker == told.owner:
-            self._say(self._led(self._line(told, "more")))
-            self._react(told)
-            return
-        opening = self._line(told, "open") if chance.random() < 0.3 else ""
-        self._say(self._led(opening or self._line(told, "react")))
-        self._elaborate(told)
-
-    def _small_talk(self) -> None:
-        chance = self._chance
-        parts = [self._one(words.SMALL_TALK)]
-        if chance.random() < 0.35:
-            parts.insert(0, self._one(words.REACTIONS))
-        if chance.random() < 0.35:
-            parts.append(self._one(words.TAILS))
-        text = " ".join(parts)
-        if chance.random() < 0.05:
-            text += f" [shares a photo of {self._one(words.PHOTOS)}]"
-        self._say(text)
-
-    def _led(self, text: str) -> str:
-        """With a word before it: a reaction to the other one, or an opening phrase."""
-        draw = self._chance.random()
-        if draw < 0.3:
-            return f"{self._one(words.REACTIONS)} {text}"
-        if draw < 0.45:
-            lead = self._one(words.LEADS)
-            return lead + (text if text.startswith(("I ", "I'")) else text[:1].lower() + text[1:])
-        return text
-
-    def _line(self, told: Told, kind: str) -> str:
-        return sentences(told.filled(told.line(kind, self._deck), self._chance, 1.0))
-
-    @property
-    def _speaker(self) -> str:
-        return self._speakers[self._turn]
-
-    def _one(self, lines: Sequence[str]) -> str:
-        """A line that the next speaker says to the other."""
-        return self._deck.next(lines).replace("{y}", self._speakers[1 - self._turn])
-
-    def _say(self, text: str, source: Told | None = None) -> None:
-        self.spoken.append((self._speaker, text, source))
-        self._turn = 1 - self._turn
-
-
-def _questions(told: Sequence[Told], asked_ms: int, chance: np.random.Generator) -> list[Asked]:
-    """At most MOST_QUESTIONS, in random order."""
-    answers: dict[tuple[str, Kind], set[int]] = {}
-    about: dict[str, set[str]] = {}
-
-    def add(text: str, kind: Kind, turns: Iterable[int], topic: Iterable[str]) -> None:
-        answers.setdefault((text, kind), set()).update(turns)
-        about.setdefault(text, set()).update(topic)
-
-    alike = _alike(told)
-    for one in told:
-        for line, kind in _LINES.items():
-            for text in one.fact.lines.get(line, ()):
-                if one.answers(text, line) and chance.random() < 0.6:
-                    add(
-                        *_answered(one, text, kind, alike, chance),
-                        (one.topic.name,),
-                    )
-    for text, turns, topic in _common(told):
-        add(text, "multi", turns, (topic,))
-    for text, turns, names in _by_date(told, day_of(asked_ms), chance):
-        add(text, "temporal", turns, names)
-    facts = {turn: at for at, one in enumerate(told) for turn in one.turns}
-    made = [
-        Asked(
-            text,
-            tuple(sorted(turns)),
-            "multi" if kind == "single" and len({facts[turn] for turn in turns}) > 1 else kind,
-            asked_ms,
-            frozenset(about[text]),
-        )
-        for (text, kind), turns in answers.items()
-        if 0 < len(turns) <= MOST_ANSWERS
-    ]
-    order = chance.permutation(len(made))[:MOST_QUESTIONS]
-    return [made[int(at)] for at in order]
-
-
-def _alike(told: Sequence[Told]) -> dict[tuple[str, str, str], list[Told]]:
-    """The tellings of one kind of fact by one owner."""
-    alike: dict[tuple[str, str, str], list[Told]] = {}
-    for one in told:
-        alike.setdefault((one.owner, one.topic.name, one.fact.name), []).append(one)
-    return alike
-
-
-def _answered(
-    one: Told,
-    text: str,
-    kind: Kind,
-    alike: dict[tuple[str, str, str], list[Told]],
-    chance: np.random.Generator,
-) -> tuple[str, Kind, list[int]]:
-    """A question, and the turns that answer it as it is put.
-
-    A question that neither names a value of its own nor a day asks for all that was told alike.
-    """
-    asked = one.question(text, chance)
-    named = any(f"{{{slot}}}" in text for slot in one.fact.slots if slot in one.topic.lists)
-    dated = "{in}" in text and asked != one.question(text.replace(" {in}", ""), chance)
-    same = alike[one.owner, one.topic.name, one.fact.name]
-    if named or dated:
-        return asked, kind, one.turns
-    return asked, kind, [turn for other in same if other.answers(text, "") for turn in other.turns]
-
-
-def _common(told: Sequence[Told]) -> Iterable[tuple[str, list[int], str]]:
-    """What both have told of: questions about what they share."""
-    first: dict[tuple[str, str], Told] = {}
-    for one in told:
-        first.setdefault((one.topic.name, one.owner), one)
-    for (name, owner), one in first.items():
-        mirrored = first.get((name, one.other))
-        if mirrored is None or owner > one.other:
-            continue
-        for text in one.topic.lines.get("both", ()):
-            asked = text.replace("{x}", one.owner).replace("{y}", one.other)
-            yield asked, [one.turns[0], mirrored.turns[0]], name
-
-
-def _by_date(
-    told: Sequence[Told], today: date, chance: np.random.Generator
-) -> Iterable[tuple[str, list[int], set[str]]]:
-    """What somebody did on a day or in a month, or last month."""
-    days: dict[tuple[str, date], list[Told]] = {}
-    months: dict[tuple[str, int, int], list[Told]] = {}
-    for one in told:
-        if one.said is not None:
-            day = one.said.day
-            months.setdefault((one.owner, day.year, day.month), []).append(one)
-            if one.said.precision == "day":
-                days.setdefault((one.owner, day), []).append(one)
-    verbs = ("What did {x} do {in}?", "What happened to {x} {in}?", "What was {x} up to {in}?")
-
-    def asked(owner: str, when: str) -> str:
-        return verbs[int(chance.integers(len(verbs)))].replace("{x}", owner).replace("{in}", when)
-
-    def sources(told: Sequence[Told]) -> tuple[list[int], set[str]]:
-        return [turn for one in told for turn in one.turns], {one.topic.name for one in told}
-
-    for (owner, day), those in days.items():
-        if chance.random() < 0.25:
-            yield asked(owner, f"on {spelled(day, chance)}"), *sources(those)
-    for (owner, year, month), those in months.items():
-        if len(those) > MOST_ANSWERS:
-            continue
-        if (year, month) == months_back(today, 1):
-            yield asked(owner, "last month"), *sources(those)
-        elif chance.random() < 0.6:
-            yield asked(owner, f"in {MONTHS[month - 1]} {year}"), *sources(those)
 
 
 def _between(bounds: tuple[int, int], chance: np.random.Generator) -> int:
