@@ -158,7 +158,9 @@ def months_back(asked_on: date, months: int) -> tuple[int, int]:
 
 def _dated(day: date, chance: np.random.Generator) -> str:
     month, ordinal = MONTHS[day.month - 1], f"{day.day}{_ordinal(day.day)}"
-    return str(chance.choice([f"on the {ordinal}", f"on {month} {day.day}", f"on {month} {ordinal}"]))
+    return str(
+        chance.choice([f"on the {ordinal}", f"on {month} {day.day}", f"on {month} {ordinal}"])
+    )
 
 
 def _ordinal(number: int) -> str:

@@ -251,9 +251,9 @@ def _of_owner(
     chance: np.random.Generator,
     most: int,
 ) -> list[Told]:
-    values = {
-        name: (str(chance.choice(choices)),) for name, choices in LISTS.items()
-    } | {name: topic.lists[name][int(order[0])] for name, order in orders.items()}
+    values = {name: (str(chance.choice(choices)),) for name, choices in LISTS.items()} | {
+        name: topic.lists[name][int(order[0])] for name, order in orders.items()
+    }
     told: list[Told] = []
     for fact in topic.facts:
         if chance.random() > TOLD_SHARE:

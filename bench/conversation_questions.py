@@ -22,10 +22,10 @@ Kind = Literal["single", "temporal", "multi", "inference", "adversarial"]
 QUESTIONS: Final = (85, 150)
 MOST_ANSWERS: Final = 5
 SHARES: Final = {
-    "near": 0.30,
-    "far": 0.12,
-    "when": 0.16,
-    "late": 0.06,
+    "near": 0.36,
+    "far": 0.07,
+    "when": 0.18,
+    "late": 0.03,
     "dated": 0.06,
     "on day": 0.02,
     "multi": 0.15,
@@ -80,7 +80,9 @@ def questions(told: Sequence[Told], asked_ms: int, chance: np.random.Generator) 
             if left and one.text not in texts:
                 left -= 1
                 texts.add(one.text)
-                made.append(Asked(one.text, tuple(sorted(one.turns)), one.kind, asked_ms, one.topics))
+                made.append(
+                    Asked(one.text, tuple(sorted(one.turns)), one.kind, asked_ms, one.topics)
+                )
     return [made[int(at)] for at in chance.permutation(len(made))]
 
 

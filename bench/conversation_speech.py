@@ -6,6 +6,7 @@ length nor the words of the topic tell whether a turn holds a fact.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -27,10 +28,14 @@ TOO_FEW: Final = 6
 ASKED_FOR: Final = 0.6
 """How often the turn before a fact asks for it."""
 
-BY_THE_OTHER: Final = 0.36
+BY_THE_OTHER: Final = 0.17
 """How often a fact is told by the one whom it is not about, where there are words for that."""
 
 ECHOED: Final = 0.9
+UNDATED: Final = 0.2
+"""How often a fact is told without its day, where the sentence can do without."""
+
+_LEFT_OUT: Final = re.compile(r"^\{when\} (?=I |we |my )| \{when\}(?=[,.!]| and )")
 
 Spoken = tuple[str, str, Told | None]
 """Speaker, text, and the fact that it tells."""
@@ -107,7 +112,10 @@ class Session:
             self._remark(stretch, [self._line(told, "echo")])
 
     def _fact(self, told: Told, kind: str, stretch: Stretch) -> None:
-        text = told.told_on(told.line(kind, self._deck), self._day, self._chance)
+        text = told.line(kind, self._deck)
+        if self._chance.random() < UNDATED:
+            text = _LEFT_OUT.sub("", text, count=1)
+        text = told.told_on(text, self._day, self._chance)
         text, bracket, photo = text.partition(" [")
         if not text.endswith(tuple("!?.")):
             text += "."
