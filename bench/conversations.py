@@ -135,7 +135,7 @@ def _sessions(chance: np.random.Generator) -> list[list[Stretch]]:
             if any(stretch.topic is topic for stretch in stretches):
                 left.append(topic)
                 continue
-            turns = min(max(length // count + int(chance.integers(-2, 3)), 5), 12)
+            turns = min(max(length // count + int(chance.integers(-3, 2)), 5), 12)
             stretches.append(Stretch(topic, turns, {}))
         sessions.append(stretches)
     return sessions
