@@ -34,7 +34,7 @@ SHARES: Final = {
 }
 """Of what can be asked: in the words of the turn or others, for its day likewise, with its day …"""
 
-NAMED_DAY: Final = 0.15
+NAMED_DAY: Final = 0.08
 """How often a question that is not about a day names it all the same, if it leaves room for that."""
 
 

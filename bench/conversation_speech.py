@@ -17,7 +17,7 @@ from bench.conversation_dates import loosely
 from bench.conversation_facts import Deck, Told, Topic, sentences
 
 LONGEST_STRETCH: Final = 12
-WORDS: Final = (24.0, 7.0)
+WORDS: Final = (25.0, 7.0)
 """Mean and deviation of the words that a turn aims at."""
 
 FEWEST_WORDS: Final = 13
@@ -25,17 +25,28 @@ MOST_WORDS: Final = 42
 TOO_FEW: Final = 6
 """A turn that lacks no more words than this gets no further sentence."""
 
-ASKED_FOR: Final = 0.6
+ASKED_FOR: Final = 0.7
 """How often the turn before a fact asks for it."""
 
 BY_THE_OTHER: Final = 0.17
 """How often a fact is told by the one whom it is not about, where there are words for that."""
 
 ECHOED: Final = 0.9
-UNDATED: Final = 0.2
+BARE: Final = 0.12
+"""How often a fact is all that its turn says: as short as the reactions at the end of a topic."""
+
+ASKING: Final = 0.25
+"""How often a turn ends with a question on the topic whatever else it says."""
+
+TAKEN_UP: Final = 0.6
+"""How often the topic is called what it was called last."""
+
+UNDATED: Final = 0.3
 """How often a fact is told without its day, where the sentence can do without."""
 
-_LEFT_OUT: Final = re.compile(r"^\{when\} (?=I |we |my )| \{when\}(?=[,.!]| and )")
+_LEFT_OUT: Final = re.compile(
+    r"^\{when\} (?=I |we |my )|(?<=[a-z}])(?<! was)(?<! since)(?<! opened) \{when\}(?=[,.!]| and )"
+)
 
 Spoken = tuple[str, str, Told | None]
 """Speaker, text, and the fact that it tells."""
@@ -43,13 +54,17 @@ Spoken = tuple[str, str, Told | None]
 
 @dataclass(slots=True)
 class Stretch:
-    """Some turns on one topic: how many about, who has told of it, and what is told in it."""
+    """Some turns on one topic: how many about, who has told of it, and what is told in it.
+
+    `earlier` was told in sessions before, `about` is how the topic was called last.
+    """
 
     topic: Topic
     length: int
     known: dict[str, Told]
     told: list[Told] = field(default_factory=list)
     earlier: list[Told] = field(default_factory=list)
+    about: str = ""
 
 
 class Session:
@@ -89,7 +104,7 @@ class Session:
             self._tell(told, stretch)
         while len(self.spoken) < end:
             self._remark(stretch)
-        if chance.random() < 0.55:
+        if chance.random() < 0.35:
             self._say(self._one(words.ENDS, stretch))
 
     def _tell(self, told: Told, stretch: Stretch) -> None:
@@ -119,7 +134,9 @@ class Session:
         text, bracket, photo = text.partition(" [")
         if not text.endswith(tuple("!?.")):
             text += "."
-        self._say(self._padded([text], stretch) + bracket + photo, told)
+        if self._chance.random() > BARE:
+            text = self._padded([text], stretch)
+        self._say(text + bracket + photo, told)
 
     def _come_back(self, stretch: Stretch) -> None:
         """What was told in an earlier session, asked after by the other one."""
@@ -144,14 +161,16 @@ class Session:
         """With sentences on the topic around it, or after it; a question comes last."""
         chance = self._chance
         aim = min(max(float(chance.normal(*WORDS)), FEWEST_WORDS), MOST_WORDS)
-        said = list(kernel)
-        while _words(said) + TOO_FEW < aim:
-            at = len(said) if first else int(chance.integers(len(said) + 1))
-            said.insert(at, self._on(stretch))
-            if _words(said) + TOO_FEW < aim and chance.random() < 0.3:
-                said.append(self._one(words.QUESTIONS, stretch))
-        asking = [text for text in said if text.endswith("?") and text not in kernel]
-        return " ".join([text for text in said if text not in asking] + asking[:1])
+        said, asking = list(kernel), list[str]()
+        if chance.random() < ASKING:
+            asking.append(self._one(words.QUESTIONS, stretch))
+        while _words(said + asking) + TOO_FEW < aim or not said:
+            text = self._on(stretch)
+            if not text.endswith("?"):
+                said.insert(len(said) if first else int(chance.integers(len(said) + 1)), text)
+            elif not asking:
+                asking.append(text)
+        return " ".join(said + asking)
 
     def _on(self, stretch: Stretch) -> str:
         """A sentence on the topic that the next speaker can say."""
@@ -162,7 +181,9 @@ class Session:
             return self._line(mine, "more")
         if theirs and draw < 0.4:
             return self._line(theirs, "react")
-        if draw < 0.75:
+        if draw < 0.5:
+            return self._one(words.LATELY, stretch)
+        if draw < 0.85:
             return sentences(self._one(stretch.topic.lines["talk"], stretch))
         return self._one(words.FRAMES, stretch)
 
@@ -192,7 +213,9 @@ class Session:
         """A line that the next speaker says to the other."""
         text = self._deck.next(lines)
         if "{about}" in text and stretch is not None:
-            text = text.replace("{about}", self._deck.next(stretch.topic.lines["about"]))
+            if not stretch.about or self._chance.random() > TAKEN_UP:
+                stretch.about = self._deck.next(stretch.topic.lines["about"])
+            text = text.replace("{about}", stretch.about)
         text = text.replace("{ago}", loosely(self._chance)).replace("{y}", self._listener)
         return sentences(text)
 

@@ -126,6 +126,22 @@ FRAMES: Final = (
 )
 """About any topic, by either of the two."""
 
+LATELY: Final = (
+    "{ago} I {met|ran into} an old friend, and we talked about {about} {for hours|all evening}.",
+    "{ago} I couldn't sleep, and all I thought of was {about}.",
+    "I had a {long|strange|good} conversation about {about} {ago}.",
+    "There was a {programme|report} about {about} on the radio {ago}.",
+    "I {cleaned|sorted} my shelves {ago}, and everything reminded me of {about}.",
+    "{ago} somebody {on the bus|in the queue|at the bakery} talked about {about}, and I had to smile.",
+    "I had planned to rest {ago}, but then I got carried away with {about}.",
+    "{ago} I made a list of everything I want to do about {about}.",
+    "My {sister|mum|aunt} called {ago}, she had a hundred questions about {about}.",
+    "I was in a bad mood {ago}, but {about} saved the day.",
+    "{ago} it rained all day, the perfect excuse for {about}.",
+    "I told my {boss|hairdresser|dentist} about {about} {ago}, who was not impressed.",
+)
+"""About any topic, with a time that belongs to no fact."""
+
 QUESTIONS: Final = (
     "How do you feel about {about} {these days|now}?",
     "What do you {like|enjoy|love} {most|the most} about {about}?",
