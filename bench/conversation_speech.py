@@ -28,7 +28,7 @@ TOO_FEW: Final = 6
 ASKED_FOR: Final = 0.7
 """How often the turn before a fact asks for it."""
 
-BY_THE_OTHER: Final = 0.17
+BY_THE_OTHER: Final = 0.13
 """How often a fact is told by the one whom it is not about, where there are words for that."""
 
 ECHOED: Final = 0.9

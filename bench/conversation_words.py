@@ -95,7 +95,7 @@ REACTIONS: Final = (
 FRAMES: Final = (
     "I could {talk|go on} about {about} {for hours|all day}.",
     "There's nothing like {about} {to clear my head|after a long day|to lift my mood}.",
-    "I've been thinking {a lot |}about {about} {ago}.",
+    "I was thinking {a lot |}about {about} {ago}.",
     "Honestly, I {never get tired of|learned patience from} {about}.",
     "I {spent|lost} {half the morning|a whole evening|an hour} on {about} {ago}.",
     "{Somebody|A colleague|My cousin} asked me about {about} {ago}, and I couldn't stop talking.",
@@ -121,7 +121,7 @@ FRAMES: Final = (
     "Talking with you about {about} always {helps|cheers me up}, {y}.",
     "I need to {learn|find out} more about {about} before I {decide|say anything}.",
     "My friends {laugh at|tease} me because of {about}, but I don't mind.",
-    "Ever since {ago} I {can't stop thinking about|keep coming back to} {about}.",
+    "For weeks now I {can't stop thinking about|keep coming back to} {about}.",
     "If it weren't for {about}, I'd {go mad|just sit at home}.",
 )
 """About any topic, by either of the two."""
