@@ -16,6 +16,7 @@ A file holds topics, a topic holds facts; one line, one wording:
     open Any news about the plot?     the other one asks for it …
     reply They gave me number forty!  … and the owner answers (or says one of `say`)
     echo Number forty, that's large!  the turn after it
+    detail The gate of the plot sticks. the owner, some turns after it
     later How is the plot?            the other one, in a later session
     ask Which plot does {x} have?     a question in the words of the turn or its neighbours
     para Where does {x} grow things?  a question in other words
@@ -55,7 +56,17 @@ TOLD_SHARE: Final = 0.75
 """Share of the facts of a topic that an owner tells."""
 
 _QUESTIONS: Final = ("ask", "para", "when", "parawhen", "would")
-_FACT_LINES: Final = ("say", "other", "open", "reply", "echo", "later", "tag", *_QUESTIONS)
+_FACT_LINES: Final = (
+    "say",
+    "other",
+    "open",
+    "reply",
+    "echo",
+    "detail",
+    "later",
+    "tag",
+    *_QUESTIONS,
+)
 _TOPIC_LINES: Final = ("talk", "react", "more", "both")
 _TELLING: Final = ("say", "reply", "other")
 

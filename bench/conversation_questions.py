@@ -22,8 +22,8 @@ Kind = Literal["single", "temporal", "multi", "inference", "adversarial"]
 QUESTIONS: Final = (85, 150)
 MOST_ANSWERS: Final = 5
 SHARES: Final = {
-    "near": 0.36,
-    "far": 0.07,
+    "near": 0.38,
+    "far": 0.05,
     "when": 0.18,
     "late": 0.03,
     "dated": 0.06,
@@ -32,7 +32,8 @@ SHARES: Final = {
     "inference": 0.05,
     "adversarial": 0.08,
 }
-"""Of what can be asked: in the words of the turn or others, for its day likewise, with its day …"""
+"""Of all questions. In the words of the turns or in others; for the day, likewise; naming the day of a
+fact, or only a day; with several answers; that need a conclusion; that name the wrong one."""
 
 NAMED_DAY: Final = 0.08
 """How often a question that is not about a day names it all the same, if it leaves room for that."""

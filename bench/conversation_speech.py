@@ -28,7 +28,7 @@ TOO_FEW: Final = 6
 ASKED_FOR: Final = 0.7
 """How often the turn before a fact asks for it."""
 
-BY_THE_OTHER: Final = 0.13
+BY_THE_OTHER: Final = 0.155
 """How often a fact is told by the one whom it is not about, where there are words for that."""
 
 ECHOED: Final = 0.9
@@ -37,6 +37,9 @@ BARE: Final = 0.12
 
 ASKING: Final = 0.25
 """How often a turn ends with a question on the topic whatever else it says."""
+
+ELABORATED: Final = 0.6
+"""How often its owner says more about a fact, after the reaction to it."""
 
 TAKEN_UP: Final = 0.6
 """How often the topic is called what it was called last."""
@@ -115,6 +118,7 @@ class Session:
                 self._remark(stretch)
             self._fact(told, "other", stretch)
             self._remark(stretch, [self._one(words.AGREEMENTS, stretch)])
+            self._elaborate(told, stretch)
             return
         asked = "open" in told.fact.lines and chance.random() < ASKED_FOR
         if (self._speaker == told.owner) == asked:
@@ -125,6 +129,15 @@ class Session:
         self._fact(told, "reply" if reply else "say", stretch)
         if chance.random() < ECHOED and "echo" in told.fact.lines:
             self._remark(stretch, [self._line(told, "echo")])
+        self._elaborate(told, stretch)
+
+    def _elaborate(self, told: Told, stretch: Stretch) -> None:
+        """More about the fact by its owner, which does not tell it."""
+        if "detail" not in told.fact.lines or self._chance.random() > ELABORATED:
+            return
+        if self._speaker != told.owner:
+            self._remark(stretch)
+        self._remark(stretch, [self._line(told, "detail")])
 
     def _fact(self, told: Told, kind: str, stretch: Stretch) -> None:
         text = told.line(kind, self._deck)

@@ -20,7 +20,7 @@ import numpy as np
 from bench import conversation_words as words
 from bench.conversation_facts import Deck, Told, Topic, drawn, topics
 from bench.conversation_questions import Asked, Kind, questions
-from bench.conversation_speech import Session, Stretch
+from bench.conversation_speech import LONGEST_STRETCH, Session, Stretch
 
 __all__ = ["Asked", "Conversation", "Kind", "Turn", "asked_elsewhere", "conversation"]
 
@@ -135,7 +135,7 @@ def _sessions(chance: np.random.Generator) -> list[list[Stretch]]:
             if any(stretch.topic is topic for stretch in stretches):
                 left.append(topic)
                 continue
-            turns = min(max(length // count + int(chance.integers(-3, 2)), 5), 12)
+            turns = min(max(length // count + int(chance.integers(-4, 2)), 5), LONGEST_STRETCH)
             stretches.append(Stretch(topic, turns, {}))
         sessions.append(stretches)
     return sessions
