@@ -63,12 +63,34 @@ def before(day: date, chance: np.random.Generator) -> Said:
         (f"{_number(weeks)} weeks ago", 7 * weeks, "week"),
         ("last month", 30, "month"),
         ("earlier this month", min(day.day - 1, 9), "week"),
+        (_dated(day - timedelta(days=days), chance), days, "day"),
     ]
     text, back, precision = choices[int(chance.integers(len(choices)))]
     meant = day - timedelta(days=back)
     if text == "last month":
         meant = day.replace(day=1) - timedelta(days=15)
     return Said(text, meant, precision)
+
+
+def loosely(chance: np.random.Generator) -> str:
+    """A time without a day, for what is no fact: `last summer`, `on Sunday morning`."""
+    times = ("morning", "afternoon", "evening")
+    choices = [
+        "yesterday",
+        "last night",
+        "this morning",
+        "the other day",
+        "last week",
+        "over the weekend",
+        "last month",
+        "a few days ago",
+        "last weekend",
+        f"last {WEEKDAYS[int(chance.integers(7))]}",
+        f"on {WEEKDAYS[int(chance.integers(7))]} {times[int(chance.integers(3))]}",
+        f"back in {MONTHS[int(chance.integers(12))]}",
+        f"{_number(int(chance.integers(2, 5)))} weeks ago",
+    ]
+    return str(chance.choice(choices))
 
 
 def after(day: date, chance: np.random.Generator) -> Said:
@@ -132,6 +154,13 @@ def months_back(asked_on: date, months: int) -> tuple[int, int]:
     """Year and month, `months` before the month of a day."""
     number = asked_on.year * 12 + asked_on.month - 1 - months
     return number // 12, number % 12 + 1
+
+
+def _dated(day: date, chance: np.random.Generator) -> str:
+    month, ordinal = MONTHS[day.month - 1], f"{day.day}{_ordinal(day.day)}"
+    return str(
+        chance.choice([f"on the {ordinal}", f"on {month} {day.day}", f"on {month} {ordinal}"])
+    )
 
 
 def _ordinal(number: int) -> str:

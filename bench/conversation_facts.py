@@ -3,28 +3,35 @@
 A file holds topics, a topic holds facts; one line, one wording:
 
     == allotment                      a topic; its lines up to the first fact serve all of its facts
+    about the plot; digging           noun phrases of the topic, for the frames of conversation_words
     list plant: leeks ~ alliums; kale values of {plant}, `~` between names of the same thing
-    react How are the {plant}?        the other one on the topic, without a fact
-    more My boots are still muddy.    the owner on the topic, without a fact
+    talk Soil {calms|soothes} me.     anybody on the topic, without a fact
+    more My boots are still muddy.    somebody who has told of the topic, without a fact
+    react Let me see the beds!        to somebody who has told of it
     both Which pastime do {x} and {y} share?
-    would Does {x} own a spade?       a question that the first fact answers, in a way
     - plot                            a fact; `- plot repeat` may be told several times, of other values
+    tag hobby                         questions over many topics (`bench.conversation_words.TAGS`)
     say I got a plot {when}.          the owner tells it
-    open Any news from the council?   the other one asks for it …
-    reply They gave me number forty!  … and the owner answers, mostly without the words of the topic
-    ask Where does {x} grow things?   a question that it answers; `when` and `would` as well
-    ask+ What did {x} get a plot for? the same, more in the words of the telling; `when+` as well
+    other You got a plot {when}!      the other one tells it, to the owner
+    open Any news about the plot?     the other one asks for it …
+    reply They gave me number forty!  … and the owner answers (or says one of `say`)
+    echo Number forty, that's large!  the turn after it
+    detail The gate of the plot sticks. the owner, some turns after it
+    later How is the plot?            the other one, in a later session
+    ask Which plot does {x} have?     a question in the words of the turn or its neighbours
+    para Where does {x} grow things?  a question in other words
+    when When did {x} get the plot?   `parawhen` in other words; `would` needs a conclusion
     ask [few] How many beds are there?  … if the wording that was chosen has this slot
 
 `{x}` owns the fact, `{y}` is the other one; `{when}` and `{soon}` are days (`bench.conversation_dates`),
-`{in}` is such a day in a question, or nothing. Values of a topic stay the same for one owner, except
-those that a repeated fact names itself.
+`{in}` is such a day in a question, or nothing; of `{a|b}` one is taken. Values of a topic stay the
+same for one owner, except those that a repeated fact names itself.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
@@ -32,31 +39,36 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
-from bench.conversation_dates import Said, after, asked, before
+from bench.conversation_dates import Said, after, before
 from bench.conversation_words import LISTS
 
 FOLDER: Final = Path(__file__).parent / "topics"
-SAME_NAME: Final = 0.7
+SAME_NAME: Final = {"ask": 0.92, "when": 0.92, "para": 0.35, "parawhen": 0.35, "would": 0.5}
 """Share of questions that call a thing by the name that the turn had used, where it has others."""
 
-DATED: Final = 0.6
-"""Share of questions with `{in}` that name the day."""
-
 _SLOT: Final = re.compile(r"\{(\w+)\}")
+_CHOICE: Final = re.compile(r"\{([^{}|]*\|[^{}]*)\}")
 _NEEDED: Final = re.compile(r"\[([\w ]+)\] ")
 _BEGIN: Final = re.compile(r"(?:^|(?<=[.!?] ))[a-zà-ÿ]")
-_SECOND_PERSON: Final = (
-    (r"\{x\}'s", "your"),
-    (r"\b(d|D)oes \{x\}", r"\1o you"),
-    (r"\b(i|I)s \{x\}", lambda found: "Are you" if found[1] == "I" else "are you"),
-    (r"\b(w)as \{x\}", r"\1ere you"),
-    (r"\b(h|H)as \{x\}", r"\1ave you"),
-    (r"\{x\}", "you"),
+TOLD_SHARE: Final = 0.75
+"""Share of the facts of a topic that an owner tells."""
+
+_QUESTIONS: Final = ("ask", "para", "when", "parawhen", "would")
+_FACT_LINES: Final = (
+    "say",
+    "other",
+    "open",
+    "reply",
+    "echo",
+    "detail",
+    "later",
+    "tag",
+    *_QUESTIONS,
 )
-_QUESTIONS: Final = ("ask", "when", "would", "ask+", "when+")
-_FACT_LINES: Final = ("say", "open", "reply", *_QUESTIONS)
-_TOPIC_LINES: Final = ("react", "more", "both", "would")
+_TOPIC_LINES: Final = ("talk", "react", "more", "both")
+_TELLING: Final = ("say", "reply", "other")
 
 Values = dict[str, tuple[str, ...]]
 """Slot: the names of the one thing that it stands for."""
@@ -72,12 +84,17 @@ class Fact:
 
     @property
     def slots(self) -> set[str]:
-        """Named by what its owner says."""
-        return {slot for text in self.lines["say"] for slot in _SLOT.findall(text)}
+        """Named where it is told."""
+        return {
+            slot
+            for kind in _TELLING
+            for text in self.lines.get(kind, ())
+            for slot in _SLOT.findall(text)
+        }
 
     @property
     def dated(self) -> bool:
-        """Whether its owner names a day."""
+        """Whether it is told with a day."""
         return bool(self.slots & {"when", "soon"})
 
 
@@ -93,7 +110,10 @@ class Topic:
 
 @dataclass(slots=True)
 class Told:
-    """A fact of somebody, with its values; `said` is the day that it names, once it is told."""
+    """A fact of somebody, with its values.
+
+    `said` is the day that it names, `day` the day of the session, once it is told.
+    """
 
     topic: Topic
     fact: Fact
@@ -101,6 +121,7 @@ class Told:
     other: str
     values: Values
     said: Said | None = None
+    day: date | None = None
     turns: list[int] = field(default_factory=list)
     told_slots: set[str] = field(default_factory=set)
 
@@ -110,64 +131,29 @@ class Told:
         return deck.next(lines) if lines else ""
 
     def told_on(self, text: str, day: date, chance: np.random.Generator) -> str:
-        """A wording as its owner tells it on `day`; remembers what it said, and which day."""
+        """A wording as it is told on `day`; remembers what it said, and which day."""
         self.told_slots.update(_SLOT.findall(text))
         text = self.filled(text, chance, 1.0)
+        self.day = day
         for slot, choose in (("when", before), ("soon", after)):
             if f"{{{slot}}}" in text:
                 self.said = choose(day, chance)
                 text = text.replace(f"{{{slot}}}", self.said.text)
         return sentences(text)
 
-    def answers(self, text: str, kind: str) -> bool:
+    def answers(self, text: str) -> bool:
         """Whether what was told is enough for this question."""
         condition = _NEEDED.match(text)
         needed = set(condition[1].split()) if condition else set()
         if self.fact.repeats:
             needed |= {slot for slot in _SLOT.findall(text) if slot in self.topic.lists}
-        if kind.startswith("when") and self.said is None:
-            return False
         return needed <= self.told_slots
 
-    def questions(self, kind: str) -> Sequence[str]:
-        """The wordings of a kind of question; those of the topic go with its first fact."""
-        own = self.fact.lines.get(kind, ())
-        first = self.fact is self.topic.facts[0]
-        return [*own, *self.topic.lines.get(kind, ())] if first else own
-
-    def enquiry(self, deck: Deck) -> str:
-        """A question of the fact as the other one may ask it of the owner, who has not told yet.
-
-        Empty if all of them name what only the owner knows.
-        """
-        lines = [
-            text
-            for kind in ("ask", "ask+", "when")
-            for text in self.fact.lines.get(kind, ())
-            if set(_SLOT.findall(text)) <= {"x", "in"} and not text.startswith("[")
-        ]
-        if not lines:
-            return ""
-        text = deck.next(lines).replace(" {in}", "")
-        for third, second in _SECOND_PERSON:
-            text = re.sub(third, second, text)
-        return text
-
-    def value(self, chance: np.random.Generator) -> str:
-        """A value that its owner has named, of the topic; empty if there is none."""
-        named = sorted(slot for slot in self.told_slots if slot in self.topic.lists)
-        if not named:
-            return ""
-        slot = named[int(chance.integers(len(named)))]
-        return self.filled(f"{{{slot}}}", chance, 1.0)
-
-    def question(self, text: str, chance: np.random.Generator) -> str:
-        """The question in words that need not be those of the turn."""
-        text = _NEEDED.sub("", text)
-        named = "{in}" in text and self.said is not None and chance.random() < DATED
-        when = f" {asked(self.said, chance)}" if named and self.said else ""
-        text = text.replace(" {in}", "{in}").replace("{in}", when)
-        return sentences(self.filled(text, chance, SAME_NAME))
+    def question(self, text: str, kind: str, when: str, chance: np.random.Generator) -> str:
+        """The question in words that need not be those of the turn; `when` stands for `{in}`."""
+        text = varied(_NEEDED.sub("", text), chance)
+        text = text.replace(" {in}", "{in}").replace("{in}", when and f" {when}")
+        return sentences(self.filled(text, chance, SAME_NAME[kind]))
 
     def filled(self, text: str, chance: np.random.Generator, same: float) -> str:
         """With names and values; a value by its first name with probability `same`."""
@@ -194,11 +180,21 @@ class Deck:
     _left: dict[tuple[str, ...], list[int]] = field(default_factory=dict)
 
     def next(self, lines: Sequence[str]) -> str:
-        """One of the lines."""
+        """One of the lines, one of its alternatives taken each."""
         left = self._left.setdefault(tuple(lines), [])
         if not left:
             left.extend(int(at) for at in self.chance.permutation(len(lines)))
-        return lines[left.pop()]
+        return varied(lines[left.pop()], self.chance)
+
+
+def varied(text: str, chance: np.random.Generator) -> str:
+    """With one of the alternatives of each `{a|b}`."""
+
+    def one(match: re.Match[str]) -> str:
+        choices = match[1].split("|")
+        return choices[int(chance.integers(len(choices)))]
+
+    return _CHOICE.sub(one, text)
 
 
 @cache
@@ -235,7 +231,9 @@ def parsed(text: str) -> list[Topic]:
             lists[name] = [
                 tuple(part.strip() for part in value.split("~")) for value in values.split(";")
             ]
-        elif word in _TOPIC_LINES and not facts:
+        elif word == "about":
+            shared["about"] = [part.strip() for part in rest.split(";")]
+        elif word in _TOPIC_LINES:
             shared.setdefault(word, []).append(rest)
         elif word in _FACT_LINES and facts:
             own.setdefault(word, []).append(rest)
@@ -245,30 +243,41 @@ def parsed(text: str) -> list[Topic]:
 
 
 def drawn(
-    topic: Topic, owner: str, other: str, chance: np.random.Generator, most: int
-) -> Iterable[Told]:
-    """Facts of one owner on a topic: most of its facts, a repeated one up to `most` times."""
-    values = _values(topic, chance)
-    for number, fact in enumerate(topic.facts):
-        if number and chance.random() > 0.75:
-            continue
-        if not fact.repeats:
-            yield Told(topic, fact, owner, other, values)
+    topic: Topic, owners: tuple[str, str], chance: np.random.Generator, most: int
+) -> tuple[list[Told], list[Told]]:
+    """Facts of each owner on a topic: most of its facts, a repeated one up to `most` times.
+
+    The two never share a value of the topic where its list is long enough.
+    """
+    orders = {name: chance.permutation(len(values)) for name, values in topic.lists.items()}
+    first = _of_owner(topic, owners, orders, chance, most)
+    backwards = {name: order[::-1] for name, order in orders.items()}
+    return first, _of_owner(topic, (owners[1], owners[0]), backwards, chance, most)
+
+
+def _of_owner(
+    topic: Topic,
+    names: tuple[str, str],
+    orders: Mapping[str, npt.NDArray[np.int64]],
+    chance: np.random.Generator,
+    most: int,
+) -> list[Told]:
+    values = {name: (str(chance.choice(choices)),) for name, choices in LISTS.items()} | {
+        name: topic.lists[name][int(order[0])] for name, order in orders.items()
+    }
+    told: list[Told] = []
+    for fact in topic.facts:
+        if chance.random() > TOLD_SHARE:
             continue
         own = sorted(slot for slot in fact.slots if slot in topic.lists)
-        orders = {slot: chance.permutation(len(topic.lists[slot])) for slot in own}
-        least = min((len(order) for order in orders.values()), default=1)
-        for at in range(min(int(chance.integers(1, most + 1)), least)):
+        half = min(((len(orders[slot]) + 1) // 2 for slot in own), default=1)
+        times = min(int(chance.integers(2, most + 1)), half) if fact.repeats else 1
+        for at in range(times):
             changed = {slot: topic.lists[slot][int(orders[slot][at])] for slot in own}
-            yield Told(topic, fact, owner, other, {**values, **changed})
-
-
-def _values(topic: Topic, chance: np.random.Generator) -> Values:
-    lists = {**{name: [(value,) for value in values] for name, values in LISTS.items()}}
-    return {
-        name: values[int(chance.integers(len(values)))]
-        for name, values in {**lists, **topic.lists}.items()
-    }
+            if fact.repeats:
+                changed["friend"] = (str(chance.choice(LISTS["friend"])),)
+            told.append(Told(topic, fact, *names, {**values, **changed}))
+    return told
 
 
 def sentences(text: str) -> str:

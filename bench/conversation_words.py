@@ -1,6 +1,7 @@
 """What a chat consists of besides facts: names, greetings, reactions, small talk, farewells.
 
-In a line, `{y}` is the name of the one who is spoken to.
+In a line, `{y}` is the name of the one who is spoken to, `{about}` a noun phrase of the topic that is
+talked about, `{ago}` a time that belongs to no fact; of `{a|b}` one is taken.
 """
 
 from __future__ import annotations
@@ -91,33 +92,136 @@ REACTIONS: Final = (
     "Glad it worked out.",
 )
 
-FOLLOW_UPS: Final = (
-    "How did that feel?",
-    "What did you like the most about it?",
-    "Was it hard?",
-    "Who was there with you?",
-    "Would you do it again?",
-    "What's the plan now?",
-    "How did that come about?",
-    "Are you going to keep at it?",
-    "Did you take any pictures?",
-    "And how does everyone at home feel about it?",
+FRAMES: Final = (
+    "I could {talk|go on} about {about} {for hours|all day}.",
+    "There's nothing like {about} {to clear my head|after a long day|to lift my mood}.",
+    "I was thinking {a lot |}about {about} {ago}.",
+    "Honestly, I {never get tired of|learned patience from} {about}.",
+    "I {spent|lost} {half the morning|a whole evening|an hour} on {about} {ago}.",
+    "{Somebody|A colleague|My cousin} asked me about {about} {ago}, and I couldn't stop talking.",
+    "I read {an article|a whole page|something} about {about} {ago}.",
+    "I dreamt about {about} {ago}, that says a lot.",
+    "I wish I {had|could find} more time for {about}.",
+    "My {mum|dad|grandmother|neighbour} was always {crazy|serious|worried} about {about}.",
+    "People {underestimate|forget|don't understand} how much {about} can {mean|matter}.",
+    "It's funny how {about} can {bring people together|change the way you see things}.",
+    "I want to {make|set aside} more time for {about} {this year|this month|from now on}.",
+    "When I was {young|a kid|a student}, {about} meant {nothing|everything} to me.",
+    "I took {a few|some} pictures of {about} {ago}, I'll send them to you.",
+    "I always feel {calmer|better|lighter} after a day with {about}.",
+    "With {about} you {never know|learn something every time|need a bit of luck}.",
+    "I {watched|saw|found} a {documentary|video|lovely film} about {about} {ago}.",
+    "Some days I think of nothing but {about}.",
+    "We were just talking about {about} at {dinner|breakfast|the table} {ago}.",
+    "I was never {patient|brave|calm} before {about}, it changed me.",
+    "My plan for {the winter|the summer|next year} is simple: more time for {about}.",
+    "I get {nervous|excited|emotional} just thinking about {about}.",
+    "You know how I feel about {about}, {y}.",
+    "You always {have good advice|ask the right thing|know a lot} when it comes to {about}, {y}.",
+    "Talking with you about {about} always {helps|cheers me up}, {y}.",
+    "I need to {learn|find out} more about {about} before I {decide|say anything}.",
+    "My friends {laugh at|tease} me because of {about}, but I don't mind.",
+    "For weeks now I {can't stop thinking about|keep coming back to} {about}.",
+    "If it weren't for {about}, I'd {go mad|just sit at home}.",
 )
+"""About any topic, by either of the two."""
 
-ANSWERS: Final = (
-    "Honestly, better than I expected.",
-    "It was a bit much at first, but I got used to it.",
-    "Thanks, {y}! That means a lot.",
-    "I'd do it again in a heartbeat.",
-    "Not sure yet, {y}. We'll see.",
-    "Everyone at home was very supportive.",
-    "Mostly luck, to be fair.",
-    "I wish I had more time for it.",
-    "You know me, {y}, I can't sit still.",
-    "It took some patience, but it was worth it.",
-    "Yes and no. I'll tell you when we meet.",
-    "I should have asked you first, {y}!",
+LATELY: Final = (
+    "{ago} I {met|ran into} an old friend, and we talked about {about} {for hours|all evening}.",
+    "{ago} I couldn't sleep, and all I thought of was {about}.",
+    "I had a {long|strange|good} conversation about {about} {ago}.",
+    "There was a {programme|report} about {about} on the radio {ago}.",
+    "I {cleaned|sorted} my shelves {ago}, and everything reminded me of {about}.",
+    "{ago} somebody {on the bus|in the queue|at the bakery} talked about {about}, and I had to smile.",
+    "I had planned to rest {ago}, but then I got carried away with {about}.",
+    "{ago} I made a list of everything I want to do about {about}.",
+    "My {sister|mum|aunt} called {ago}, she had a hundred questions about {about}.",
+    "I was in a bad mood {ago}, but {about} saved the day.",
+    "{ago} it rained all day, the perfect excuse for {about}.",
+    "I told my {boss|hairdresser|dentist} about {about} {ago}, who was not impressed.",
 )
+"""About any topic, with a time that belongs to no fact."""
+
+QUESTIONS: Final = (
+    "How do you feel about {about} {these days|now}?",
+    "What do you {like|enjoy|love} {most|the most} about {about}?",
+    "Do you still {think|dream|worry} a lot about {about}?",
+    "How did you {first |}get into all this, {about} and everything?",
+    "What's the hardest part of {about} for you, {y}?",
+    "What would you tell somebody who knows nothing about {about}?",
+    "Do you have {any plans|something new in mind} for {about}?",
+    "Anything new about {about}, {y}?",
+    "How much time do you spend on {about}?",
+    "What comes to your mind first when you think of {about}?",
+    "Does your family {care|talk} about {about} as well?",
+    "Have you {read|seen} anything good about {about} lately?",
+)
+"""About any topic, to the other one."""
+
+SHIFTS: Final = (
+    "Speaking of {about}, I have something to tell.",
+    "By the way, I keep meaning to talk to you about {about}.",
+    "Something else: {about}.",
+    "Changing the subject, let's talk about {about}.",
+    "That reminds me of {about}, for some reason.",
+    "Before I forget, I wanted to ask about {about}.",
+    "And then there's {about}, of course.",
+    "On another note, I thought of you {ago}, because of {about}.",
+)
+"""How a new topic begins."""
+
+ENDS: Final = (
+    "Ha, I know exactly what you mean!",
+    "That's so true, {y}.",
+    "Totally! Thanks for telling me.",
+    "I hope so too, {y}!",
+    "Yes, let's wait and see.",
+    "Couldn't agree more, {y}!",
+    "Wow, I had no idea.",
+    "You're right, as always, {y}.",
+    "Aw, thanks {y}, that's kind.",
+    "Keep me posted, okay?",
+)
+"""Short turns, where a topic ends."""
+
+AGREEMENTS: Final = (
+    "Yes, exactly!",
+    "Right, good memory, {y}!",
+    "That's right, {y}.",
+    "Yes! Thanks, {y}.",
+    "True, I still can't believe it.",
+    "I know, I know!",
+)
+"""The owner of a fact, after the other one has told it."""
+
+TAGS: Final[dict[str, tuple[str, ...]]] = {
+    "family": (
+        "What activities does {x} do with the family?",
+        "What does {x} enjoy doing with the family?",
+        "What family events did {x} talk about?",
+    ),
+    "calm": ("What does {x} do to relax?", "How does {x} deal with stress?"),
+    "made": (
+        "What has {x} made by hand?",
+        "Which things did {x} make?",
+        "What has {x} created?",
+    ),
+    "bought": ("What items has {x} bought?", "What did {x} spend money on?"),
+    "place": (
+        "Which places has {x} visited?",
+        "Where has {x} travelled to?",
+        "Which trips has {x} made?",
+    ),
+    "gift": ("Which presents did {x} get or give?", "What gifts are mentioned by {x}?"),
+    "hobby": ("What are the hobbies of {x}?", "What does {x} do in the spare time?"),
+    "learned": ("What has {x} learned?", "Which new skills does {x} have?"),
+    "won": ("What achievements does {x} have?", "What is {x} proud of?"),
+    "bad": ("What setbacks has {x} had?", "What went wrong for {x}?"),
+    "help": ("How does {x} help others?", "What does {x} do for the community?"),
+    "outdoors": ("Which outdoor activities has {x} done?", "What does {x} do in nature?"),
+    "event": ("Which events has {x} been to?", "What events did {x} attend?"),
+}
+"""Questions that facts of many topics answer together."""
 
 SMALL_TALK: Final = (
     "It has been raining here for days, I barely leave the house.",
@@ -140,67 +244,17 @@ SMALL_TALK: Final = (
     "Remember how we used to talk all night?",
     "I had the strangest dream about us being late for an exam.",
     "Money flies at the moment, everything is so expensive.",
-    "My train was an hour late, and nobody said why.",
-    "I bought far too many oranges at the market.",
-    "The heating in my living room makes a strange noise.",
-    "Can you believe that it's nearly the weekend, {y}?",
-    "I walked home tonight, the air smelled of rain.",
-    "There was a power cut for ten minutes, it was so quiet.",
-    "My inbox has four hundred unread messages.",
-    "I had soup for the third day in a row.",
-    "Someone parked in front of my door again.",
-    "I found your old scarf in my wardrobe, {y}!",
-    "The coffee machine at work is broken, so the mood is bad.",
-    "I've had this song in my head since breakfast.",
-    "The moon is huge tonight, look out of the window!",
-    "I should really go to bed earlier.",
-    "I watered the plants twice today because I forgot the first time.",
-    "My sister says hi, by the way, {y}.",
-    "I can't decide what to have for dinner.",
-    "It was so hot today that I worked with my feet in a bucket.",
-    "I dropped my keys down the stairs, all four floors.",
-    "A stranger paid for my coffee this morning, that made my day.",
-    "I tried to fold a fitted sheet, and I lost.",
-    "The supermarket has moved everything around again.",
-    "I spent an hour looking for the glasses that I was wearing.",
-    "Sometimes I think we should all work four days.",
-    "There's a film crew in our street, I waved at the camera.",
-    "I've read the news and regretted it at once.",
-    "My umbrella turned inside out, in front of everybody.",
-    "The baby next door laughs in its sleep, you can hear it through the wall.",
-    "I've been early for once, and nobody was there to see it.",
-    "The trees in front of my window have no leaves left.",
-    "I waited on the hotline for forty minutes, the music was nice though.",
-    "I'm sitting in the kitchen with a blanket, it's that kind of evening.",
-    "You'd laugh if you saw my hair today, {y}.",
-    "My watch says that I stood for nine hours.",
-    "We had cake at the office, three kinds.",
-    "I'm counting the days until the holidays.",
-    "Have you ever noticed how loud birds are at five in the morning?",
-    "There was ice on the inside of the window.",
-    "I told my mother about our talk, she sends you a hug, {y}.",
-    "I need new shoes, but I hate shopping.",
+    "The {bus|train|tram} was {late|packed} {ago}, I had to stand all the way.",
+    "I {found|lost} my umbrella {ago}, it's a sign.",
+    "I {baked|burned} some toast {ago}, that was the highlight of my day.",
+    "The {lift|light|heating} in our building stopped working {ago}.",
+    "I went to bed at {nine|ten} {ago}, like an old person.",
+    "My inbox is {full|a nightmare}, I gave up {ago}.",
+    "The {evenings|mornings} are so {quiet|grey|bright} at the moment.",
+    "I ran into an old {classmate|teacher|neighbour} {ago}, we hardly recognised each other.",
+    "Time for a {coffee|break|nap}, I think, but first I want to hear from you.",
+    "I {bought|tried} a new kind of {tea|bread|cheese} {ago}, not bad at all.",
 )
-
-ECHOES: Final = (
-    "{v}? Really?",
-    "I keep telling everyone about your story: {v}!",
-    "{v}, I wouldn't have expected that of you.",
-    "How did it go on, with {v}?",
-    "And is it still {v}?",
-    "When you said {v}, I had to laugh.",
-    "I mentioned {v} to my family, they were all ears.",
-    "So, {v}, and then what?",
-)
-OWN_ECHOES: Final = (
-    "You remember, {v}.",
-    "It's still {v}, if you wonder.",
-    "You were the first to hear of it: {v}.",
-    "I still can't believe it, {v}.",
-    "{v}, that's a story for another day.",
-    "People keep asking about it: {v}, and why.",
-)
-"""`{v}` is what was told of: the words of a fact in turns that do not tell it."""
 
 TAILS: Final = (
     "How about you, {y}?",
