@@ -11,10 +11,6 @@ import argparse
 import contextlib
 import os
 import sys
-from typing import Final
-
-M_ARENA_MAX: Final = -8
-"""glibc's malloc.h."""
 
 
 def main() -> int:
@@ -28,21 +24,11 @@ def main() -> int:
         if os.fork():
             os._exit(0)
         os.setsid()
-    _share_one_heap()
+    from localmem_node.heap import settle_heap
+
+    settle_heap()
     sys.path[:] = [os.path.abspath(entry) for entry in sys.path]
     return _run(options.ready_fd)
-
-
-def _share_one_heap() -> None:
-    """Keep glibc from giving every thread a heap of its own.
-
-    What one thread allocates another frees here. With a heap each, a daemon whose ring had long been
-    full grew by some 100 bytes for every event (`python -m bench memory`), and began 15 MiB higher.
-    """
-    import ctypes
-
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 def _run(ready_fd: int | None) -> int:

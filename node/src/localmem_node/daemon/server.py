@@ -39,6 +39,7 @@ from localmem_node.daemon.state import (
 from localmem_node.engine import Engine
 from localmem_node.errors import ConfigError, DaemonError
 from localmem_node.files import lock_owner, note_owner, private_directory, try_lock, umask
+from localmem_node.heap import trim_heap
 from localmem_node.opening import open_engine
 from localmem_node.system import SystemClock, SystemRandom
 from localmem_protocol.seams import Clock, Random
@@ -146,6 +147,7 @@ def run_daemon(
     clock, random = SystemClock(), SystemRandom()
     _lock(settings, clock)
     engine = open_engine(settings, clock=clock, random=random)
+    trim_heap()
     gc.freeze()  # what lives as long as the process need not be looked through again and again
     try:
         path = socket_path(settings, environment_runtime)
