@@ -184,6 +184,11 @@ class EventStore:
         return self._file.ring.used_bytes >= self.ring_bytes
 
     @property
+    def free_bytes(self) -> int:
+        """How much can be appended before the oldest block has to go."""
+        return max(0, self.ring_bytes - self._file.ring.used_bytes)
+
+    @property
     def marks(self) -> Marks:
         """Where sequence and clock go on from."""
         return Marks(self._file.ring.sequence, self._file.ring.clock)
