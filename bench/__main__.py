@@ -11,6 +11,7 @@ from localmem_node.errors import NodeError
 
 BENCHMARKS: Final = {
     "crash": ("bench.crash", "clients hammering a daemon that is killed again and again"),
+    "encoders": ("bench.encoders", "another encoder: encoding everything anew, queries, start"),
     "eviction": ("bench.eviction", "what a full ring still answers later, by who leaves it"),
     "git": ("bench.git_hunks", "commit subjects against the hunks of their commits"),
     "hub": ("bench.hub", "updates that a hub merges, stores and passes on"),

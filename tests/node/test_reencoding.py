@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -24,6 +25,7 @@ from localmem_node.seams import Disk, Encoder
 from localmem_node.store.event_store import EventStore
 from localmem_node.store.records import encoder_id
 from localmem_node.system import SystemRandom
+from localmem_protocol.errors import EventError
 from localmem_protocol.events import Event
 from support.daemon import daemons_of, environment, localmem
 from support.events import draft
@@ -223,6 +225,30 @@ def test_vectors_too_large_for_all_events_push_out_the_oldest(path: Path) -> Non
     assert kept == before[-len(kept) :]
     assert engine.status()["encoder"]["encoded"] == len(kept)
     engine.close()
+
+
+def test_long_vectors_of_many_pinned_events_do_not_crowd_the_ring(path: Path) -> None:
+    engine = open_node(path, HashingEncoder(64), size=MIB)
+    pinned: list[Event] = []
+    with contextlib.suppress(EventError):  # until no more can be pinned
+        while True:
+            text = f"number{len(pinned)} of many"
+            pinned += engine.record([draft(snippet=text, kind="note", pinned=True)])
+    engine.drain()
+    engine.close()
+    engine = open_node(path, HashingEncoder(2048), size=MIB)
+    engine.drain()
+    for start in range(0, 3000, 500):
+        record(engine, 20_000 + start, 500)
+        engine.drain()
+    assert engine.evicted
+    assert {one.id for one in pinned} <= ids(engine)
+    status = engine.status()["encoder"]
+    assert (status["waiting"], status["encoded"]) == (0, len(engine))
+    engine.close()
+    back = HashingEncoder(2048)
+    encoded_with(path, back, size=MIB).close()
+    assert 0 < len(back.encoded) <= len(pinned)  # only of these no vector was kept
 
 
 def test_an_encoder_that_cannot_be_used_costs_no_vector(path: Path) -> None:

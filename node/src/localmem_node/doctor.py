@@ -50,7 +50,9 @@ def checks(environment: Mapping[str, str]) -> Iterator[Check]:
         yield from _daemon(client, settings)
         status = _status(client)
     shipped = settings.encoder.model is None
-    advice = "reinstall: pip install --force-reinstall localmem-minilm" if shipped else "see there"
+    advice = (
+        "reinstall: pip install --force-reinstall localmem-minilm" if shipped else "see the message"
+    )
     yield _guarded("encoder", lambda: _encoder(settings.encoder), advice)
     yield from _hub(settings.hub, status)
 

@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 CARRIED_MAX: Final = 32
 """Passes in which vectors follow their events; what is left after so many is encoded again some day."""
 
-UNSYNCED_MAX: Final = 256
+UNSYNCED_MAX: Final = 128
 """Vectors that a crash may take: some seconds of encoding, against one sync for so many."""
 
 VECTOR_BYTES: Final = 6

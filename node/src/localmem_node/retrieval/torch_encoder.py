@@ -166,8 +166,10 @@ class TorchEncoder:
                 warnings.simplefilter("ignore")
                 import torch
                 from sentence_transformers import SentenceTransformer
+                from transformers.utils.logging import disable_progress_bar
         except ImportError:
             raise _not_installed() from None
+        disable_progress_bar()  # into a daemon's log
         gpu = torch.cuda.is_available()
         if self._device == "cuda" and not gpu:
             raise EncoderUnavailable(
