@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,7 +72,10 @@ def test_vectors_that_no_store_keeps_are_refused(monkeypatch: pytest.MonkeyPatch
 def test_a_daemon_whose_encoder_cannot_be_used_records_finds_by_words_and_says_so(
     home: Path,
 ) -> None:
-    chosen = {"LOCALMEM_ENCODER": "onnx", "LOCALMEM_ENCODER_MODEL": "/nonexistent/model.onnx"}
+    chosen: dict[str, Any] = {
+        "LOCALMEM_ENCODER": "onnx",
+        "LOCALMEM_ENCODER_MODEL": "/nonexistent/model.onnx",
+    }
     assert localmem(home, "record", "--snippet", "retry limit", **chosen).returncode == 0
     found = answer(localmem(home, "query", "retry", "--json", **chosen))["events"]
     assert [event["snippet"] for event in found] == ["retry limit"]

@@ -10,6 +10,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import Event as Flag
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -296,7 +297,7 @@ def test_a_daemon_killed_half_way_goes_on_and_answers_all_the_while(home: Path) 
     model.mkdir()
     shutil.copy(localmem_minilm.MODEL_PATH, model / "model.onnx")
     shutil.copy(localmem_minilm.TOKENIZER_PATH, model / "tokenizer.json")
-    chosen = {"LOCALMEM_ENCODER": "onnx", "LOCALMEM_ENCODER_MODEL": str(model)}
+    chosen: dict[str, Any] = {"LOCALMEM_ENCODER": "onnx", "LOCALMEM_ENCODER_MODEL": str(model)}
     events = [
         {"timestamp": number, "kind": "note", "snippet": f"retries of job {number}"}
         for number in range(1, EVENTS + 1)
