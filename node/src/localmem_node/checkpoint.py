@@ -6,6 +6,7 @@ events.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -24,13 +25,17 @@ _COLUMNS: Final = ("<i8", "<i8", "<u8", "<u8", "<u8", "<i4")
 
 
 class Checkpoint(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
-    """See the module. `columns` are those of `Rows`, little-endian; `retention` is the policy's."""
+    """See the module. `columns` are those of `Rows`, little-endian; `retention` is the policy's.
+
+    `encoders` are fingerprints: of the one in use, and of those whose place it is taking.
+    """
 
     version: int
     columns: list[bytes]
     names: list[str]
     retention: bytes
     index: bytes
+    encoders: list[str] = []
 
     def rows(self) -> Rows:
         """The rows of the catalogue. Raises DamagedIndex when they contradict each other."""
@@ -57,13 +62,15 @@ class Checkpoint(msgspec.Struct, array_like=True, forbid_unknown_fields=True, fr
         return rows
 
 
-def make_checkpoint(rows: Rows, index: bytes, retention: bytes = b"") -> bytes:
+def make_checkpoint(
+    rows: Rows, index: bytes, retention: bytes = b"", encoders: Sequence[str] = ()
+) -> bytes:
     """The bytes of a checkpoint."""
     arrays: tuple[npt.NDArray[Any], ...] = (
         rows.slots, rows.ordinals, rows.clocks, rows.devices, rows.sequences, rows.projects
     )  # fmt: skip
     columns = [array.astype(kind).tobytes() for array, kind in zip(arrays, _COLUMNS, strict=True)]
-    checkpoint = Checkpoint(VERSION, columns, rows.names, retention, index)
+    checkpoint = Checkpoint(VERSION, columns, rows.names, retention, index, [*encoders])
     return zstandard.compress(msgspec.msgpack.encode(checkpoint), _LEVEL)
 
 

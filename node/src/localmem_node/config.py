@@ -23,6 +23,9 @@ APP: Final = "localmem"
 STORE_BYTES_DEFAULT: Final = 96 * 1024 * 1024
 EVICTIONS: Final = ("fifo", "relevance")
 EVICTION_DEFAULT: Final = "relevance"
+ENCODERS: Final = ("minilm", "onnx", "sentence-transformers")
+PROVIDERS: Final = ("cpu", "cuda")
+DEVICES: Final = ("auto", "cpu", "cuda")
 IDLE_EXIT_S_DEFAULT: Final = 8 * 3600
 IDLE_EXIT_S_MAX: Final = 30 * 24 * 3600
 GLOBS_MAX: Final = 256
@@ -30,6 +33,7 @@ GLOB_CHARACTERS_MAX: Final = 512
 
 _KNOWN: Final[Mapping[str, frozenset[str]]] = {
     "store": frozenset({"size", "key_file", "eviction"}),
+    "encoder": frozenset({"kind", "model", "revision", "device", "provider", "download"}),
     "daemon": frozenset({"port", "idle_exit_s"}),
     "capture": frozenset({"deny_paths", "deny_projects", "deny_tools", "skip_ignored"}),
     "hub": frozenset({"url", "token", "token_file", "pool", "key_file"}),
@@ -53,6 +57,23 @@ class HubSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class EncoderSettings:
+    """What makes vectors of texts. `kind` is one of ENCODERS.
+
+    `model` is an absolute path (a folder, or with `onnx` also a file), or for sentence-transformers
+    the name of a model on the hub; None with `minilm`. `provider` is for onnxruntime, `device` for
+    torch. `download` lets a named model be fetched that is not on this machine.
+    """
+
+    kind: str = "minilm"
+    model: str | None = None
+    revision: str | None = None
+    device: str = "auto"
+    provider: str = "cpu"
+    download: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set. Sizes in bytes, times in seconds."""
 
@@ -71,6 +92,7 @@ class Settings:
     deny_projects: tuple[str, ...] = ()
     deny_tools: tuple[str, ...] = ()
     skip_ignored: bool = True
+    encoder: EncoderSettings = EncoderSettings()
     hub: HubSettings | None = None
     store_path: Path = Path()
     """The ring file; `memory.localmem` in the data folder unless given."""
@@ -120,7 +142,8 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
         deny_paths=file.globs("capture", "deny_paths"),
         deny_projects=file.globs("capture", "deny_projects"),
         deny_tools=file.globs("capture", "deny_tools"),
-        skip_ignored=file.boolean("capture", "skip_ignored", default=True),
+        skip_ignored=file.boolean("capture", "skip_ignored", None, default=True),
+        encoder=_encoder(file, environment),
         hub=_hub(file, environment),
     )
 
@@ -167,6 +190,42 @@ def _runtime_dir(environment: Mapping[str, str], state_dir: Path) -> Path:
         if parent and Path(parent).is_dir():
             return Path(parent) / APP
     return state_dir / "run"
+
+
+def _encoder(file: _File, environment: Mapping[str, str]) -> EncoderSettings:
+    def variable(key: str) -> str | None:
+        return environment.get(f"LOCALMEM_ENCODER_{key.upper()}")
+
+    kind = file.choice("encoder", "kind", environment.get("LOCALMEM_ENCODER"), ENCODERS, "minilm")
+    model = file.text("encoder", "model", variable("model"))
+    revision = file.text("encoder", "revision", variable("revision"))
+    given = {"model": model, "revision": revision} | {
+        key: variable(key) or file.has("encoder", key) or None
+        for key in ("device", "provider", "download")
+    }
+    torch = kind == "sentence-transformers"
+    foreign = {"provider"} if torch else {"revision", "device", "download"}
+    if kind == "minilm":
+        foreign.add("model")
+    for key in sorted(foreign):
+        if given[key] is not None:
+            raise ConfigError(f"encoder.{key}: has no meaning with encoder.kind {kind!r}")
+    if model is None and kind != "minilm":
+        raise ConfigError(
+            f"encoder.model: missing; set it in {file.name} or LOCALMEM_ENCODER_MODEL"
+        )
+    if model is not None and (not torch or model.startswith((".", "/", "~"))):
+        model = str(file.path("encoder", "model", variable("model")))
+        if revision is not None:
+            raise ConfigError("encoder.revision: is of a model on the hub; encoder.model is a path")
+    return EncoderSettings(
+        kind,
+        model,
+        revision,
+        device=file.choice("encoder", "device", variable("device"), DEVICES, "auto"),
+        provider=file.choice("encoder", "provider", variable("provider"), PROVIDERS, "cpu"),
+        download=file.boolean("encoder", "download", variable("download"), default=False),
+    )
 
 
 def _hub(file: _File, environment: Mapping[str, str]) -> HubSettings | None:
@@ -229,9 +288,9 @@ class _File:
                 f"{path}: hub.token: the file is open to others; run: chmod 600 {path}"
             )
 
-    def has(self, section: str) -> bool:
-        """Whether a section is there."""
-        return section in self._sections
+    def has(self, section: str, key: str | None = None) -> bool:
+        """Whether a section is there, or a key in it."""
+        return section in self._sections and (key is None or key in self._sections[section])
 
     def text(self, section: str, key: str, override: str | None) -> str | None:
         """One line of text."""
@@ -284,11 +343,13 @@ class _File:
         except ValueError as error:
             raise ConfigError(f"{where}: {error}") from None
 
-    def boolean(self, section: str, key: str, *, default: bool) -> bool:
+    def boolean(self, section: str, key: str, override: str | None, *, default: bool) -> bool:
         """True or false."""
-        value, where = self._value(section, key, None)
+        value, where = self._value(section, key, override)
         if value is None:
             return default
+        if override is not None:
+            value = {"true": True, "false": False}.get(override)
         if not isinstance(value, bool):
             raise ConfigError(f"{where}: must be true or false")
         return value

@@ -14,7 +14,7 @@ import msgspec
 
 from localmem_node import __version__
 from localmem_node.client import DaemonClient
-from localmem_node.config import HubSettings, Settings, load_settings
+from localmem_node.config import EncoderSettings, HubSettings, Settings, load_settings
 from localmem_node.errors import NodeError
 from localmem_node.system import SystemClock
 from localmem_protocol.errors import ProtocolError
@@ -49,7 +49,11 @@ def checks(environment: Mapping[str, str]) -> Iterator[Check]:
     with DaemonClient(environment, start=False) as client:
         yield from _daemon(client, settings)
         status = _status(client)
-    yield _guarded("encoder", _encoder, "reinstall: pip install --force-reinstall localmem-minilm")
+    shipped = settings.encoder.model is None
+    advice = (
+        "reinstall: pip install --force-reinstall localmem-minilm" if shipped else "see the message"
+    )
+    yield _guarded("encoder", lambda: _encoder(settings.encoder), advice)
     yield from _hub(settings.hub, status)
 
 
@@ -155,10 +159,10 @@ def _check_key_place(settings: Settings, keystore: KeyStore) -> None:
         keys.keychain()
 
 
-def _encoder() -> str:
-    from localmem_node.retrieval.encoder import OnnxEncoder
+def _encoder(settings: EncoderSettings) -> str:
+    from localmem_node.encoders import choose_encoder
 
-    encoder = OnnxEncoder()
+    encoder = choose_encoder(settings)
     began = _CLOCK.monotonic_s()
     vectors = encoder.encode(["where is the retry limit set"])
     if vectors.shape != (1, encoder.dimensions):

@@ -25,11 +25,14 @@ from localmem_node.group_commit import GroupCommit
 from localmem_node.maintenance import Maintenance
 from localmem_node.reading import Reader
 from localmem_node.recovery import recover
+from localmem_node.reencoding import Reencoding
 from localmem_node.results import Found
 from localmem_node.retention import POLICIES
 from localmem_node.seams import Encoder, KeyStore
 from localmem_node.store.event_store import EventStore
+from localmem_node.store.records import encoder_id
 from localmem_node.store.reports import Appended
+from localmem_node.store.rewrite import Placed
 from localmem_node.system import SystemRandom
 from localmem_node.timings import Timings
 from localmem_node.writer import Outcome, Write, Writer, Written, final_ordinals
@@ -41,6 +44,9 @@ logger = logging.getLogger(__name__)
 
 CARRIED_MAX: Final = 32
 """Passes in which vectors follow their events; what is left after so many is encoded again some day."""
+
+UNSYNCED_MAX: Final = 128
+"""Vectors that a crash may take: some seconds of encoding, against one sync for so many."""
 
 VECTOR_BYTES: Final = 6
 """Ring bytes of a vector beside its components."""
@@ -81,6 +87,18 @@ class Engine:
         self._catalogue, self._index = recovered.catalogue, recovered.index
         self._vector_bytes = encoder.dimensions + VECTOR_BYTES if store.keeps_vectors else 0
         self._since_checkpoint = recovered.indexed
+        self._unsynced = 0
+        self._placing = False
+        self._reencoding = Reencoding(
+            encoder.fingerprint,
+            clock,
+            known=recovered.encoders,
+            replaced=recovered.replaced,
+            stale_bytes=recovered.stale_bytes,
+            missing=len(recovered.without_vector),
+            vector_bytes=self._vector_bytes,
+            ring_bytes=store.ring_bytes,
+        )
         self._state = Lock()
         self._commits = GroupCommit(self._apply)
         self._timings = Timings(clock)
@@ -226,6 +244,8 @@ class Engine:
         stats = self._store.stats()
         with self._state:
             events, own = len(self._catalogue), self._catalogue.own_count()
+            encoded = self._index.encoded
+        waiting = self._background.pending
         return {
             "device": self.device,
             "events": events,
@@ -244,8 +264,8 @@ class Engine:
             },
             "encoder": {
                 "model": self._encoder.fingerprint,
-                "waiting": self._background.pending,
                 "problem": self._background.problem,
+                **self._reencoding.status(encoded=encoded, waiting=waiting),
             },
             "timings": self._timings.summary(),
             "maintenance": self.maintenance.status(),
@@ -290,6 +310,8 @@ class Engine:
 
     def renumber(self, ordinals: dict[int, int]) -> None:
         """In the writer's place: where each event is now, by where it was; others are gone."""
+        if self._placing:
+            self._reencoding.rewritten()
         with self._state:
             for slot in self._catalogue.renumber(ordinals):
                 self._index.remove(slot)
@@ -304,6 +326,13 @@ class Engine:
         self._background.forget(ordinals)
         self._background.push(waiting)
         self._checkpoint()
+
+    def placed(self) -> Placed | None:
+        """The vectors that a new file gets: this encoder's, unless it has yet to show that it works."""
+        self._placing = self._reencoding.proved
+        if not self._placing:
+            return None
+        return Placed(encoder_id(self._encoder.fingerprint), self._vectors_of)
 
     def derive_key(self, purpose: str) -> bytes:
         """32 bytes for one purpose, from the store's key."""
@@ -417,8 +446,18 @@ class Engine:
         self._retention = POLICIES[self._eviction](self._store.ring_bytes)
         self._retention.load(known, self._catalogue.rows().slots.tolist())
 
+    def _vectors_of(self, ordinals: Sequence[int]) -> Vectors:
+        with self._state:
+            found = [
+                (ordinal, self._index.vector(slot))
+                for ordinal in ordinals
+                if (slot := self._catalogue.slot(ordinal)) is not None
+            ]
+        return [(ordinal, vector) for ordinal, vector in found if vector is not None]
+
     def _keep_vectors(self, vectors: Vectors, last: bool) -> None:
-        """Into the index and the store; synced when the encoder has caught up."""
+        """Into the index and the store; synced now and then, and when the encoder has caught up."""
+        self._reencoding.made(len(vectors))
         with self._commits.exclusive():
             if self._closed:
                 return
@@ -431,6 +470,13 @@ class Engine:
                 self._store_vectors(vectors, last)
             except StoreError as error:
                 logger.error("vectors are kept in memory only: %s", error)
+        if self._reencoding.wants_rewriting(
+            waiting=0 if last else self._background.pending, free_bytes=self._store.free_bytes
+        ):
+            try:
+                self.maintenance.place_vectors()
+            except NodeError as error:
+                logger.warning("vectors of another encoder go on taking room: %s", error)
 
     def _store_vectors(self, vectors: Vectors, last: bool) -> None:
         if not self._store.keeps_vectors:
@@ -438,12 +484,13 @@ class Engine:
         written = Written()
         written.follow(self._store.append_vectors(vectors, encoder=self._encoder.fingerprint))
         self._carry_vectors(written)
-        if last:
+        self._unsynced += len(vectors)
+        if last or self._unsynced >= UNSYNCED_MAX:
             self._store.commit()
+            self._unsynced = 0
         self._follow(written)
-        if last and self._since_checkpoint >= max(
-            CHECKPOINT_EVENTS, len(self._catalogue) // CHECKPOINT_SHARE
-        ):
+        due = max(CHECKPOINT_EVENTS, len(self._catalogue) // CHECKPOINT_SHARE)
+        if last and (self._reencoding.finish(len(self)) or self._since_checkpoint >= due):
             self._checkpoint()
 
     def _checkpoint(self) -> None:
@@ -452,7 +499,9 @@ class Engine:
             self._note_answers()
             rows, dump = self._catalogue.rows(), self._index.dump()
             retention = self._retention.dump()
-        if not self._store.write_checkpoint(make_checkpoint(rows, dump, retention)):
+        if not self._store.write_checkpoint(
+            make_checkpoint(rows, dump, retention, self._reencoding.encoders)
+        ):
             logger.info("no room for the index of %d events; it is rebuilt at opening", len(self))
         self._since_checkpoint = 0
 

@@ -22,7 +22,7 @@ from localmem_node.store.event_store import EventStore
 from localmem_node.store.layout import Geometry
 from localmem_node.store.recovery_code import encode_recovery
 from localmem_node.store.reports import Appended
-from localmem_node.store.rewrite import Rewrite, copies
+from localmem_node.store.rewrite import Placed, Rewrite, copies
 from localmem_node.store.vault import recovery_pair
 from localmem_protocol.errors import EventError
 from localmem_protocol.events import Event
@@ -52,6 +52,10 @@ class Host(Protocol):
 
     def drop_lost(self) -> None:
         """In the writer's place: events that the store has lost are not to be found any more."""
+        ...
+
+    def placed(self) -> Placed | None:
+        """The vectors that a new file gets; None for all that are in the old one."""
         ...
 
     def exclusive(self) -> Any:
@@ -129,9 +133,18 @@ class Maintenance:
         """Erase what a crash left in the file; whether there was anything. Raises StoreError."""
         if not self._store.erasing_due:
             return False
-        with self._work_named("forget"):
+        with self._work_named("forget", wait=True):
             self._rewrite()
         return True
+
+    def place_vectors(self) -> None:
+        """Put every vector beside its event, and leave those of other encoders behind.
+
+        Raises StoreError, KeyUnavailable, and NodeError for a store that cannot be rewritten; it is
+        then as it was.
+        """
+        with self._work_named("vectors", wait=True):
+            self._rewrite()
 
     def resize(self, size: int) -> None:
         """Give the store another size in bytes; the oldest unpinned events make room.
@@ -199,6 +212,7 @@ class Maintenance:
             self._random,
             size=size,
             recovery_key=recovery_key,
+            placed=self._host.placed(),
         )
         try:
             self._total = len(self._store.ordinals())

@@ -5,8 +5,8 @@ from __future__ import annotations
 from localmem_node.capture.admission import Admission
 from localmem_node.capture.ignored import IgnoredFiles
 from localmem_node.config import Settings
+from localmem_node.encoders import encoder_or_words
 from localmem_node.engine import Engine
-from localmem_node.retrieval.encoder import OnnxEncoder
 from localmem_node.seams import Encoder
 from localmem_node.store.event_store import EventStore
 from localmem_node.store.keys import choose_keystore
@@ -38,7 +38,7 @@ def open_engine(
     try:
         return Engine(
             store,
-            encoder or OnnxEncoder(),
+            encoder or encoder_or_words(settings.encoder),
             clock,
             admission,
             keystore=keystore,

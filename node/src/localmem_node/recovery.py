@@ -20,7 +20,7 @@ from localmem_node.retention import Retention
 from localmem_node.retrieval.index import SearchIndex
 from localmem_node.seams import Encoder
 from localmem_node.store.event_store import EventStore
-from localmem_node.store.records import encoder_id
+from localmem_node.store.records import encoder_id, vectors_size
 from localmem_node.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,9 @@ VECTORS_AT_ONCE: Final = 512
 @dataclass(slots=True)
 class Recovered:
     """What a store gave: `without_vector` are ordinals, oldest first; `indexed` counts the events
-    that no checkpoint knew; `retention` is what a checkpoint kept for the policy.
+    that no checkpoint knew; `retention` is what a checkpoint kept for the policy, `encoders` the
+    fingerprints that it named. `stale_bytes` is what vectors of any but this encoder take, `replaced`
+    are ids of those whose vectors are all that some events have.
     """
 
     catalogue: Catalogue
@@ -40,6 +42,9 @@ class Recovered:
     retention: bytes = b""
     without_vector: list[int] = field(default_factory=list)
     indexed: int = 0
+    encoders: list[str] = field(default_factory=list)
+    stale_bytes: int = 0
+    replaced: list[bytes] = field(default_factory=list)
 
 
 def recover(store: EventStore, encoder: Encoder, writer: Writer, retention: Retention) -> Recovered:
@@ -59,7 +64,12 @@ def recover(store: EventStore, encoder: Encoder, writer: Writer, retention: Rete
             index.add(slot, event)
             retention.added(slot, event, 0)
             recovered.indexed += 1
-    _load_vectors(store, encoder, catalogue, index)
+    others = _load_vectors(store, encoder, recovered)
+    recovered.replaced = [
+        made_by
+        for made_by, ordinals in others.items()
+        if not all(index.has_vector(catalogue.slot(ordinal)) for ordinal in ordinals)
+    ]
     recovered.without_vector = [
         ordinal for ordinal in catalogue.ordinals() if not index.has_vector(catalogue.slot(ordinal))
     ]
@@ -67,13 +77,18 @@ def recover(store: EventStore, encoder: Encoder, writer: Writer, retention: Rete
 
 
 def _load_vectors(
-    store: EventStore, encoder: Encoder, catalogue: Catalogue, index: SearchIndex
-) -> None:
+    store: EventStore, encoder: Encoder, recovered: Recovered
+) -> dict[bytes, list[int]]:
+    """This encoder's into the index; the ordinals of events that have one of another, by its id."""
+    catalogue, index = recovered.catalogue, recovered.index
+    others: dict[bytes, list[int]] = {}
     made_by = encoder_id(encoder.fingerprint)
     slots: list[int] = []
     vectors: list[npt.NDArray[np.float32]] = []
     for found, ordinals, units in store.vector_records():
         if found != made_by or units.shape[1] != encoder.dimensions:
+            others.setdefault(found, []).extend(ordinals)
+            recovered.stale_bytes += vectors_size(len(units), units.shape[1])
             continue
         places = [catalogue.slot(ordinal) for ordinal in ordinals]
         rows = [row for row, slot in enumerate(places) if slot is not None]
@@ -84,6 +99,7 @@ def _load_vectors(
             slots, vectors = [], []
     if slots:
         index.put_vectors(np.array(slots, np.int64), np.concatenate(vectors))
+    return others
 
 
 def _from_checkpoint(store: EventStore, dimensions: int, writer: Writer) -> Recovered:
@@ -105,5 +121,5 @@ def _from_checkpoint(store: EventStore, dimensions: int, writer: Writer) -> Reco
             writer.resume(rows)
             ids = store.ids(rows.ordinals.tolist())
             catalogue = Catalogue.restore(store.device, rows, ids)
-            return Recovered(catalogue, index, checkpoint.retention)
+            return Recovered(catalogue, index, checkpoint.retention, encoders=checkpoint.encoders)
     return Recovered(Catalogue(store.device), SearchIndex(dimensions))

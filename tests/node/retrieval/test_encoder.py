@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnxruntime  # type: ignore[import-untyped]
 import pytest
 
 import localmem_minilm
@@ -97,10 +98,14 @@ def test_nothing_heavy_is_imported_before_the_first_text() -> None:
         "from localmem_node.retrieval.encoder import OnnxEncoder\n"
         "encoder = OnnxEncoder()\n"
         "assert encoder.dimensions and encoder.fingerprint and encoder.encode([]).shape\n"
-        "heavy = {'onnxruntime', 'tokenizers', 'torch'}\n"
+        "from localmem_node.config import EncoderSettings\n"
+        "from localmem_node.encoders import choose_encoder\n"
+        "choose_encoder(EncoderSettings())\n"
+        "torch = {'torch', 'sentence_transformers', 'transformers', 'huggingface_hub'}\n"
+        "heavy = {'onnxruntime', 'tokenizers'} | torch\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
         "encoder.encode(['now'])\n"
-        "assert 'onnxruntime' in sys.modules and 'torch' not in sys.modules\n"
+        "assert 'onnxruntime' in sys.modules and not torch & set(sys.modules)\n"
     )
     environment = {"PYTHONPATH": ":".join(path for path in sys.path if path)}
     done = subprocess.run(
@@ -149,3 +154,23 @@ def test_a_torn_tokenizer_is_named_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(EncoderUnavailable, match=r"torn\.json") as caught:
         OnnxEncoder(tokenizer=tokenizer).encode(["text"])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" in onnxruntime.get_available_providers(),
+    reason="this onnxruntime has the provider",
+)
+def test_a_provider_that_onnxruntime_lacks_is_named_with_what_to_install() -> None:
+    with pytest.raises(EncoderUnavailable, match="install onnxruntime-gpu"):
+        OnnxEncoder(provider="cuda").encode(["text"])
+
+
+def test_a_model_whose_vectors_are_not_of_length_1_is_refused(tmp_path: Path) -> None:
+    model = tmp_path / "long.onnx"
+    data = localmem_minilm.MODEL_PATH.read_bytes()
+    # The normalisation over another norm: same interface, other lengths.
+    altered = data.replace(b"\n\x01p\x18\x02", b"\n\x01p\x18\x01")
+    assert altered != data
+    model.write_bytes(altered)
+    with pytest.raises(EncoderUnavailable, match="not of length 1"):
+        OnnxEncoder(model).encode(["some text of several words"])

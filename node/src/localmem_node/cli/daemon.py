@@ -72,13 +72,24 @@ def _lines(fields: dict[str, Any]) -> dict[str, object]:
     }
     if store["damaged"]:
         lines["damaged"] = f"{store['damaged']} records could not be read"
+    if encoder["replaces"]:
+        lines["encoder"] = f"{encoder['model']}, in place of {', '.join(encoder['replaces'])}"
     if encoder["waiting"]:
-        lines["waiting"] = f"{encoder['waiting']} events for their vector"
+        lines["waiting"] = _waiting(encoder, fields["events"])
     if encoder["problem"]:
         lines["problem"] = encoder["problem"]
     for name, service in fields["services"].items():
         lines[name] = ", ".join(f"{key} {value}" for key, value in service.items())
     return lines
+
+
+def _waiting(encoder: dict[str, Any], events: int) -> str:
+    waiting = f"{encoder['waiting']} of {events} events for their vector"
+    if encoder["remaining_s"] is None:
+        return waiting
+    rest = encoder["remaining_s"]
+    left = f"{rest} s" if rest < 120 else f"{rest // 60} min"
+    return f"{waiting}; {encoder['per_second']:.0f} a second, {left} left"
 
 
 def _mib(size: int) -> str:

@@ -134,6 +134,9 @@ def _absolute(environment: Mapping[str, str]) -> dict[str, str]:
                  "LOCALMEM_HUB_TOKEN_FILE", "LOCALMEM_POOL_KEY_FILE"):  # fmt: skip
         if result.get(name):
             result[name] = os.path.abspath(os.path.expanduser(result[name]))
+    model = result.get("LOCALMEM_ENCODER_MODEL", "")
+    if model.startswith((".", "~")):  # else it may be the name of a model
+        result["LOCALMEM_ENCODER_MODEL"] = os.path.abspath(os.path.expanduser(model))
     if result.get("PYTHONPATH"):
         entries = result["PYTHONPATH"].split(os.pathsep)
         result["PYTHONPATH"] = os.pathsep.join(os.path.abspath(entry) for entry in entries if entry)

@@ -1,4 +1,4 @@
-"""Texts to vectors by an ONNX model on one thread: all-MiniLM-L6-v2 from localmem-minilm.
+"""Texts to vectors by an ONNX model: all-MiniLM-L6-v2 from localmem-minilm, or one of one's own.
 
 Texts are run one by one. On one thread a padded batch is no faster, a vector then never depends on
 the texts beside it, and a query that arrives during a long batch waits for one text at most of what
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 INPUT: Final = "ids"
 OUTPUT: Final = "vector"
-ADVICE: Final = "reinstall localmem-minilm, or correct the path"
+ADVICE: Final = "reinstall localmem-minilm, or correct encoder.model"
+PROVIDERS: Final = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+UNIT_TOLERANCE: Final = 0.01
 
 logger = logging.getLogger(__name__)
 
@@ -37,14 +39,18 @@ class OnnxEncoder:
     """Implements `seams.Encoder`; thread-safe. The model is loaded by the first `encode`.
 
     A model of one's own takes `ids`, int64 (tokens,), and gives `vector`, float32 (dimensions,), of
-    length 1. Its fingerprint is a digest of both files.
+    length 1. Its fingerprint is a digest of both files, whatever runs it: `provider` is a key of
+    PROVIDERS, and of what a GPU does not know onnxruntime does that part on the processor.
     """
 
-    def __init__(self, model: Path | None = None, tokenizer: Path | None = None) -> None:
+    def __init__(
+        self, model: Path | None = None, tokenizer: Path | None = None, *, provider: str = "cpu"
+    ) -> None:
         self._shipped = model is None and tokenizer is None
         self._model_path = model or localmem_minilm.MODEL_PATH
         self._tokenizer_path = tokenizer or localmem_minilm.TOKENIZER_PATH
         self._fingerprint = localmem_minilm.FINGERPRINT if self._shipped else ""
+        self._provider = PROVIDERS[provider]
         self._loading = threading.Lock()
         self._loaded: _Loaded | None = None
 
@@ -53,7 +59,9 @@ class OnnxEncoder:
         """Names model and quantisation. Raises EncoderUnavailable if a file cannot be read."""
         if not self._fingerprint:
             digest = hashlib.sha256(_read(self._model_path) + _read(self._tokenizer_path))
-            self._fingerprint = f"{self._model_path.stem}/{digest.hexdigest()[:12]}"
+            path = self._model_path
+            name = path.parent.name if path.stem == "model" else path.stem
+            self._fingerprint = f"{name}/{digest.hexdigest()[:12]}"
         return self._fingerprint
 
     @property
@@ -71,16 +79,18 @@ class OnnxEncoder:
         loaded = self._load()
         vectors = np.empty((len(texts), loaded.dimensions), np.float32)
         for row, text in zip(vectors, texts, strict=True):
-            ids = np.array(loaded.tokenizer.encode(_well_formed(text)).ids, np.int64)
+            ids = np.array(loaded.tokenizer.encode(well_formed(text)).ids, np.int64)
             vector: Any = loaded.session.run([OUTPUT], {INPUT: ids})[0]
             row[:] = vector
+        if not self._shipped and not _are_unit(vectors):
+            raise EncoderUnavailable(f"{self._model_path}: {OUTPUT} is not of length 1")
         return vectors
 
     def _load(self) -> _Loaded:
         if self._loaded is None:
             with self._loading:
                 if self._loaded is None:
-                    self._loaded = _load(self._model_path, self._tokenizer_path)
+                    self._loaded = _load(self._model_path, self._tokenizer_path, self._provider)
         return self._loaded
 
 
@@ -90,11 +100,16 @@ class _Loaded(NamedTuple):
     dimensions: int
 
 
-def _load(model: Path, tokenizer: Path) -> _Loaded:
+def _load(model: Path, tokenizer: Path, provider: str) -> _Loaded:
     # Imported here: together they take longer than a command that needs no vector.
     onnxruntime = _quiet_onnxruntime()
     from tokenizers import Tokenizer
 
+    if provider not in onnxruntime.get_available_providers():
+        raise EncoderUnavailable(
+            f"encoder.provider: this onnxruntime has no {provider}; install onnxruntime-gpu in its "
+            "place, or remove the setting"
+        )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -108,9 +123,14 @@ def _load(model: Path, tokenizer: Path) -> _Loaded:
         raise EncoderUnavailable(f"{model}: no such file; {ADVICE}")
     try:
         # By path: bytes would be kept beside the session's own copy.
-        session = onnxruntime.InferenceSession(str(model), options, ["CPUExecutionProvider"])
+        providers = list(dict.fromkeys((provider, PROVIDERS["cpu"])))
+        session = onnxruntime.InferenceSession(str(model), options, providers)
     except Exception as error:  # onnxruntime's own classes share no narrower base
         raise _unusable(model, error) from None
+    if session.get_providers()[0] != provider:  # it only warns, and runs on the processor
+        raise EncoderUnavailable(
+            f"encoder.provider: {provider} does not start; check the driver and the CUDA libraries"
+        )
     try:
         words = Tokenizer.from_buffer(settings)
     except Exception as error:  # tokenizers raises Exception itself
@@ -148,6 +168,11 @@ def _dimensions(session: InferenceSession, model: Path) -> int:
     return shape[0]
 
 
+def _are_unit(vectors: npt.NDArray[np.float32]) -> bool:
+    lengths = np.linalg.norm(vectors, axis=1)
+    return bool((np.abs(lengths - 1) <= UNIT_TOLERANCE).all())
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -160,6 +185,6 @@ def _unusable(path: Path, error: Exception) -> EncoderUnavailable:
     return EncoderUnavailable(f"{path} does not load ({reason}); {ADVICE}")
 
 
-def _well_formed(text: str) -> str:
+def well_formed(text: str) -> str:
     """`text` with halves of surrogate pairs replaced: no UTF-8 can carry them."""
     return text.encode(errors="replace").decode()

@@ -19,7 +19,13 @@ from localmem_node.store.checkpoint import pack_payload, unpack_payload
 from localmem_node.store.directory import EVENT, PINNED, VECTORS
 from localmem_node.store.disk import make_directory, reason
 from localmem_node.store.forgotten import Forgotten
-from localmem_node.store.layout import DEFAULT_BYTES, VERSION, Geometry, Identity
+from localmem_node.store.layout import (
+    DEFAULT_BYTES,
+    VECTOR_DIMENSIONS,
+    VERSION,
+    Geometry,
+    Identity,
+)
 from localmem_node.store.lock import OwnerLock
 from localmem_node.store.open_file import (
     OpenFile,
@@ -184,6 +190,11 @@ class EventStore:
         return self._file.ring.used_bytes >= self.ring_bytes
 
     @property
+    def free_bytes(self) -> int:
+        """How much can be appended before the oldest block has to go."""
+        return max(0, self.ring_bytes - self._file.ring.used_bytes)
+
+    @property
     def marks(self) -> Marks:
         """Where sequence and clock go on from."""
         return Marks(self._file.ring.sequence, self._file.ring.clock)
@@ -252,7 +263,8 @@ class EventStore:
         """Add the unit vectors of events, by ordinal; no ordinals are returned.
 
         `encoder` is the fingerprint of what made them. Vectors of events that are not live, and all
-        where `keeps_vectors` is false, are left out. Raises StoreError for a vector that is not of
+        where `keeps_vectors` is false, are left out; so are those of pinned events while they are
+        longer than pins are counted with, and there is no room for that. Raises StoreError for a vector that is not of
         unit length or not like the others; StoreFailed.
         """
         return self.append_encoded(vectors, encoder_id(encoder))
@@ -261,7 +273,20 @@ class EventStore:
         """Like `append_vectors`, for the encoder that `encoder_id` stands for."""
         if not self.keeps_vectors:
             return Appended([], [], [])
+        if vectors and self._pins_crowd(len(vectors[0][1])):
+            vectors = [one for one in vectors if not self.is_pinned(one[0])]
         return _appended(append_vectors(self._file.ring, vectors, made_by))
+
+    def _pins_crowd(self, dimensions: int) -> bool:
+        """Whether pinned events, with vectors of so many components, are more than may be pinned.
+
+        They would be copied forward without end.
+        """
+        longer = dimensions - VECTOR_DIMENSIONS
+        if longer <= 0:
+            return False
+        ring = self._file.ring
+        return ring.kept_bytes + len(ring.pinned()) * longer > self.geometry.record_space
 
     def replace(self, ordinal: int, event: Event) -> Appended:
         """Append another version of a live event (its id is the same); durable after `commit`.

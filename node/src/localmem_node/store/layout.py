@@ -47,8 +47,9 @@ CHECKED_BYTES: Final = HEADER_BYTES - 4
 TAGGED_BYTES: Final = CHECKED_BYTES - TAG_BYTES
 """What the tag of a header covers."""
 
-VECTOR_BYTES: Final = 448
-"""Of a vector of 384 dimensions in a record of its own."""
+VECTOR_DIMENSIONS: Final = 384
+VECTOR_BYTES: Final = VECTOR_DIMENSIONS + 64
+"""Of a vector of so many components in a record of its own: what a pinned event is counted with."""
 
 KIND_EVENT: Final = 1
 KIND_VECTORS: Final = 2

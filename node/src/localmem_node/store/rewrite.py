@@ -14,10 +14,10 @@ import contextlib
 import logging
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -29,6 +29,7 @@ from localmem_node.store.event_store import EventStore
 from localmem_node.store.layout import SLACK_SHARE, Geometry
 from localmem_node.store.open_file import create_at, open_path
 from localmem_node.store.reports import Appended
+from localmem_node.store.vector_records import Vector
 from localmem_protocol.seams import Random
 
 ORDINALS_APART: Final = 1_000_000
@@ -38,6 +39,16 @@ CHUNK_EVENTS: Final = 256
 """Events copied at a time: some 10 ms in which nothing else of this thread happens."""
 
 _log = logging.getLogger(__name__)
+
+
+class Placed(NamedTuple):
+    """The vectors that go along, each beside its event, and none of another encoder.
+
+    `of` gives those of some events, by ordinal.
+    """
+
+    encoder: bytes
+    of: Callable[[Sequence[int]], Sequence[tuple[int, Vector]]]
 
 
 class Rewrite:
@@ -56,10 +67,12 @@ class Rewrite:
         *,
         size: int | None = None,
         recovery_key: bytes | None = None,
+        placed: Placed | None = None,
     ) -> None:
         """Make the empty file, of `size` bytes or as large as the old one.
 
-        `recovery_key` is a public key that takes the place of the one in use.
+        `recovery_key` is a public key that takes the place of the one in use. Without `placed` all
+        vectors go along, in the order of their records.
 
         Raises ConfigError for a size that cannot work, KeyUnavailable, and StoreError: no room on
         the disk for both files, for one.
@@ -81,7 +94,11 @@ class Rewrite:
             undo.pop_all()
         self._events: deque[int] = deque()
         self._vectors: deque[int] = deque()
-        self._events_until = self._vectors_until = 0
+        self._placed = placed
+        self._with_vector: set[int] = set()
+        self._events_until = 0
+        # With `placed` only those that are made from now on are copied by their records.
+        self._vectors_until = store.next_ordinal - 1 if placed else 0
         self._new: dict[int, int] = {}
         self._old: dict[int, int] = {}
         self._by_id: dict[str, int] = {}
@@ -92,9 +109,12 @@ class Rewrite:
         """Copy some events, and the vectors that go with them; whether there may be more."""
         if not self._events:
             self._events.extend(self._store.ordinals(self._events_until))
-        for _ in range(min(CHUNK_EVENTS, len(self._events))):
-            self._events_until = self._events.popleft()
-            self._copy_event(self._events_until)
+        chunk = [self._events.popleft() for _ in range(min(CHUNK_EVENTS, len(self._events)))]
+        for ordinal in chunk:
+            self._events_until = ordinal
+            self._copy_event(ordinal)
+        if self._placed:
+            self._append_vectors(self._placed.of(chunk), self._placed.encoder)
         # Not those behind it: they may be of events that are not copied yet.
         self._copy_vectors(self._events_until)
         return bool(self._events)
@@ -212,12 +232,16 @@ class Rewrite:
             found = self._store.vectors_at(self._vectors_until)
             if found is not None:
                 made_by, ordinals, units = found
-                pairs = [
-                    (self._new[ordinal], unit)
-                    for ordinal, unit in zip(ordinals, units, strict=True)
-                    if ordinal in self._new
-                ]
-                self._follow(self._target.append_encoded(pairs, made_by))
+                if self._placed is None or made_by == self._placed.encoder:
+                    self._append_vectors(list(zip(ordinals, units, strict=True)), made_by)
+
+    def _append_vectors(self, vectors: Sequence[tuple[int, Vector]], made_by: bytes) -> None:
+        """By the old ordinals of their events; with `placed`, one for each event."""
+        pairs = [(self._new[old], unit) for old, unit in vectors if old in self._new]
+        if self._placed:
+            pairs = [pair for pair in pairs if pair[0] not in self._with_vector]
+            self._with_vector.update(new for new, _ in pairs)
+        self._follow(self._target.append_encoded(pairs, made_by))
 
     def _follow(self, appended: Appended) -> None:
         """What making room did in the new file."""
