@@ -19,6 +19,7 @@ BENCHMARKS: Final = {
     "hub": ("bench.hub", "updates that a hub merges, stores and passes on"),
     "ignored": ("bench.ignored_files", "asking git whether it ignores the file of an event"),
     "latency": ("bench.latency", "a warm query through the socket, against its encoding alone"),
+    "locomo": ("bench.locomo", "questions about long conversations against their turns"),
     "memory": ("bench.memory", "memory of a daemon that goes on recording"),
     "redaction": ("bench.redaction", "lines that redaction changes, beside detect-secrets"),
     "search": ("bench.search_time", "time of a search, without encoding the query"),

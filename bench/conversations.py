@@ -62,10 +62,10 @@ class Conversation:
     topics: frozenset[str]
 
 
-def conversation(chance: np.random.Generator) -> Conversation:
-    """A conversation, the same for the same state of `chance`."""
+def conversation(chance: np.random.Generator, among: Sequence[Topic] | None = None) -> Conversation:
+    """A conversation, the same for the same state of `chance`; about all topics, or about these."""
     first, second = (str(name) for name in chance.choice(words.NAMES, size=2, replace=False))
-    sessions = _sessions(chance)
+    sessions = _sessions(topics() if among is None else among, chance)
     told = _told((first, second), sessions, chance)
     turns: list[Turn] = []
     starts = _starts(len(sessions), chance)
@@ -118,9 +118,8 @@ def _pieces(text: str) -> list[str]:
     return ["".join(group) for _, group in groupby(text, key=str.isalpha)]
 
 
-def _sessions(chance: np.random.Generator) -> list[list[Stretch]]:
+def _sessions(known: Sequence[Topic], chance: np.random.Generator) -> list[list[Stretch]]:
     """What each session is about; no topic twice in one session, nothing told yet."""
-    known = topics()
     chosen = chance.permutation(len(known))[: _between(TOPICS, chance)]
     sessions: list[list[Stretch]] = []
     left: list[Topic] = []

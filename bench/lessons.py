@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.coding_sessions import Workshop
+from bench.conversation_facts import topics
 from bench.conversations import conversation
 from bench.docstrings import event_of, queries_of
 from bench.functions import functions
@@ -111,9 +112,10 @@ def of_sessions(roots: Sequence[Path], seed: int, encoder: Encoder) -> Iterator[
 
 
 def of_conversations(seed: int, encoder: Encoder) -> Iterator[Lesson]:
-    """Generated conversations, one store each."""
+    """Generated conversations, one store each; the even and the odd ones share no topic."""
     for number in range(CONVERSATIONS):
-        held = conversation(np.random.default_rng(seed + number))
+        about = topics()[number % 2 :: 2]
+        held = conversation(np.random.default_rng(seed + number), about)
         turns = [(turn.session, turn.speaker, turn.text, turn.timestamp_ms) for turn in held.turns]
         asked = [(each.text, each.answers) for each in held.questions]
         yield _lesson("conversations", f"{number}", conversation_events(turns), asked, encoder)
