@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from localmem_node.cli.output import escape, json_option, print_json, write_bytes
-from localmem_node.cli.search import resolve_project
+from localmem_node.cli.selecting import resolve_project
 from localmem_node.client import DaemonClient
 from localmem_node.lines import LINE_BYTES_MAX, read_lines
 from localmem_node.problems import problem

@@ -11,7 +11,13 @@ from localmem_node.errors import DamagedIndex
 from localmem_node.retrieval.exact import ExactIndex
 from localmem_node.retrieval.fields import fields, text_for_encoding
 from localmem_node.retrieval.lexical import LexicalIndex
-from localmem_node.retrieval.ranking import best_slots, candidates_for, combined, order
+from localmem_node.retrieval.ranking import (
+    LEXICAL_WEIGHT,
+    best_slots,
+    candidates_for,
+    combined,
+    order,
+)
 from localmem_node.retrieval.slots import grown
 from localmem_node.retrieval.tokens import query_terms
 from localmem_node.seams import VectorIndex
@@ -22,12 +28,18 @@ __all__ = ["Hit", "SearchIndex", "text_for_encoding"]
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A slot that answers a query; `score` is from 0 to 1, `lexical` a BM25 score, `dense` a cosine."""
+    """A slot that answers a query; `score` is from 0 to 1, `lexical` a BM25 score, `dense` a cosine.
+
+    `evidence` is what carried it, by name, and how much each adds; `duplicates` counts events so like
+    it that they are left out.
+    """
 
     slot: int
     score: float
     lexical: float
     dense: float
+    evidence: tuple[tuple[str, float], ...] = ()
+    duplicates: int = 0
 
 
 class SearchIndex:
@@ -119,7 +131,15 @@ class SearchIndex:
         best = order(scores, self._newness[:, slots])[:k]
         cosines = np.zeros(len(slots), dtype=np.float32) if dense is None else dense
         columns = (slots[best], scores[best], lexical[slots[best]], cosines[best])
-        return [Hit(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+        highest = float(lexical[slots].max(initial=0)) or 1.0
+        hits: list[Hit] = []
+        for row in zip(*(column.tolist() for column in columns), strict=True):
+            slot, score, words, cosine = row
+            judged = dense is not None and bool(self._encoded[slot])
+            by_words = LEXICAL_WEIGHT * words / highest if judged else score
+            evidence = (("words", by_words), ("meaning", score - by_words))
+            hits.append(Hit(slot, score, words, cosine, evidence if judged else evidence[:1]))
+        return hits
 
     @property
     def newness(self) -> npt.NDArray[np.uint64]:
