@@ -10,6 +10,7 @@ from typing import Final
 from localmem_node.errors import NodeError
 
 BENCHMARKS: Final = {
+    "context": ("bench.context", "the estimate of a block's tokens, and the time to render one"),
     "crash": ("bench.crash", "clients hammering a daemon that is killed again and again"),
     "eviction": ("bench.eviction", "what a full ring still answers later, by who leaves it"),
     "git": ("bench.git_hunks", "commit subjects against the hunks of their commits"),

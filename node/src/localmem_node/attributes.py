@@ -103,7 +103,9 @@ class Names:
         table = self._ends.pop(wanted, None)
         if table is None:
             table = np.zeros(len(self._names), np.bool_)
-            table[[number for number, name in self._live() if is_file(name, wanted)]] = True
+            within = wanted.strip("/")  # as a rule that alone tells
+            live = ((number, name) for number, name in self._live() if within in name)
+            table[[number for number, name in live if is_file(name, wanted)]] = True
             while len(self._ends) >= FILES_KEPT:
                 del self._ends[next(iter(self._ends))]
         self._ends[wanted] = table = grown(table, len(self._names))

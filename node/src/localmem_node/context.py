@@ -35,6 +35,8 @@ CLOSING: Final = "End of recorded data.\n"
 _OLDER: Final = "older version"
 _NEWEST: Final = "newest version"
 _FRAME: Final = size_of(OPENING + CLOSING)
+_LEAST: Final = Size(20 * TOKEN, 50)
+"""No event takes less: its heading and its fences alone."""
 
 _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 24 * _HOUR_MS
@@ -74,6 +76,8 @@ def render(
     wanted = set(query_terms(query))
     blocks: list[tuple[Event, str]] = []
     for piece in sorted(pieces, key=lambda piece: piece.version == _OLDER):
+        if not _LEAST.fits(room):
+            break
         block = _block(piece, fence, wanted, room)
         if block is not None:
             blocks.append((piece.event, block))
@@ -89,10 +93,13 @@ def _pieces(hits: Sequence[Found], query: str, delivered: Collection[str]) -> li
     """What could be shown, best first: of equal texts the newest, and not the question itself."""
     versions = _versions([found.event for found in hits])
     pieces: dict[tuple[object, ...], _Piece] = {}
-    asked = clean_lines(query)
+    asked = clean_lines(query.strip())
     for found in hits:
-        event, lines = found.event, clean_lines(found.event.snippet)
-        if event.id in delivered or lines == asked:
+        event = found.event
+        if event.id in delivered:
+            continue
+        lines = clean_lines(event.snippet)
+        if lines == asked:
             continue
         piece = _Piece(event, lines, versions.get(event.id, ""))
         same = event.kind, event.file_path, "\n".join(lines)

@@ -27,6 +27,8 @@ def excerpt(lines: Sequence[str], wanted: Collection[str], room: Size) -> list[s
     `wanted` are terms of the question; without any in the lines, the first come first. Empty when
     no line fits.
     """
+    if not _GAP.plus(_BREAK).fits(room):
+        return []
     found = [set(terms(line)) & set(wanted) for line in lines]
     short = [
         _shortened(line, here) if len(line) > LINE_CHARACTERS_MAX else line
