@@ -97,10 +97,10 @@ class DaemonClient:
     def context(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """{"text", "contextIds", "tokens", "characters", "took_ms"}: a block for a model.
 
-        `fields` are "query", "budget_tokens", "session", "reset", and those of a `Selection`. Not
-        repeated when the connection breaks: a session is told a thing once.
+        `fields` are "query", "budget_tokens", "session", "reset", and those of a `Selection`. What
+        a daemon that was killed had noted as told and not answered is not told again.
         """
-        return self._call("POST", "/v1/context", fields, repeatable=False)
+        return self._call("POST", "/v1/context", fields)
 
     def export_page(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """{"device", "events": […], "cursor"}: the next part of everything, in order.

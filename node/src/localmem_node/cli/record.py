@@ -234,7 +234,7 @@ def _decode(line: bytes | None) -> dict[str, Any]:
         raise EventError("", f"is not UTF-8 at byte {error.start}") from None
     try:
         fields = msgspec.json.decode(line)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise EventError("", f"is not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise EventError("", "is not a JSON object")

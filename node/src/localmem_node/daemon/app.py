@@ -239,7 +239,7 @@ async def read_body(request: Request, known: Sequence[str]) -> dict[str, Any]:
     """The JSON object of a request. Raises EventError naming what is wrong."""
     try:
         fields = msgspec.json.decode(await request.body())
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise EventError("", f"the body is not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise EventError("", "the body is not a JSON object")
