@@ -1,10 +1,10 @@
 """How far is the estimate of a context block's tokens from a real count, and what does a block cost?
 
 Pieces of real source files (`bench.edits`) are counted by the tokenizer that is here, that of MiniLM:
-word pieces, without line breaks and spaces, of a vocabulary a third as large as those of the models
-that write code, whose counts are lower as a rule. `ratio` is the estimate over that count, for pieces and for
-whole blocks; `characters` are those per word piece. Then the time to render a block of 50 hits, as
-large as it gets and within the usual budget.
+word pieces, without line breaks and spaces, of a vocabulary several times smaller than those of the
+models that write code, which count fewer as a rule. `ratio` is the estimate over that count, for
+pieces and for whole blocks; `characters` are those per word piece. Then the time to render a block of
+50 hits, as large as it gets and within the usual budget.
 """
 
 from __future__ import annotations

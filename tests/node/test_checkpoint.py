@@ -13,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localmem_node.attributes import LABELS, Columns
-from localmem_node.catalogue import Rows
+from localmem_node.catalogue import Catalogue, Rows
 from localmem_node.checkpoint import VERSION, Checkpoint, make_checkpoint, read_checkpoint
 from localmem_node.errors import DamagedIndex
+from localmem_node.retrieval.slots import SLOTS_MAX
+from localmem_node.selection import Selection
 from localmem_protocol.events import KINDS
 
 NAMES = [["a", "b"], [], ["x"], ["/src/a.py", "b.py", "c"]]
@@ -65,6 +67,7 @@ def test_a_checkpoint_round_trips(found: list[Row], index: bytes, retention: byt
         ([row(5, 1), row(5, 2)], NAMES),
         ([row(5, 1), row(6, 1)], NAMES),
         ([row(-1, 1)], NAMES),
+        ([row(SLOTS_MAX, 1)], NAMES),
         ([row(1, 0)], NAMES),
         ([row(1, 1, kind=len(KINDS))], NAMES),
         ([row(1, 1, kind=255)], NAMES),
@@ -102,7 +105,49 @@ def test_altered_bytes_are_refused_or_differ_in_what_they_hold(data: st.DataObje
     payload[at] ^= data.draw(st.integers(1, 255))
     try:
         checkpoint = read_checkpoint(bytes(payload))
-        checkpoint.rows()
+        rows = checkpoint.rows()
     except DamagedIndex:
         return
     assert isinstance(checkpoint.index, bytes)
+    assert len(restored(rows)) == len(rows.slots)
+
+
+_few_rows = _rows.map(lambda rows: [(row[0] % 2**10, *row[1:]) for row in rows]).filter(
+    lambda rows: len({row[0] for row in rows}) == len(rows)
+)
+_columns = st.lists(st.binary(max_size=40), min_size=9, max_size=13)
+_names = st.lists(st.lists(st.sampled_from(["a", "b", ""]), max_size=3), max_size=5)
+
+
+@given(_columns, _names, st.data())
+def test_whatever_columns_say_they_are_refused_or_make_a_catalogue(
+    columns: list[bytes], names: list[list[str]], data: st.DataObject
+) -> None:
+    sound = read_checkpoint(make_checkpoint(rows_of(data.draw(_few_rows)), b""))
+    count = len(sound.rows().slots)
+    for at in range(len(columns)):
+        if at < len(sound.columns) and data.draw(st.booleans()):
+            columns[at] = sound.columns[at]
+        elif data.draw(st.booleans()):
+            columns[at] = (columns[at] * 20 * count)[: 8 * count]
+    chosen = data.draw(st.sampled_from([names, sound.names]))
+    checkpoint = Checkpoint(VERSION, columns, chosen, b"", b"")
+    try:
+        rows = checkpoint.rows()
+    except DamagedIndex:
+        return
+    assert len(restored(rows)) == len(rows.slots)
+
+
+def restored(rows: Rows) -> Catalogue:
+    """The catalogue of rows, which answers, and empties."""
+    ids = [str(number) for number in range(len(rows.slots))]
+    catalogue = Catalogue.restore("0" * 16, rows, ids)
+    for selection in (Selection(file="a"), Selection(project="b", kind=("edit",), since=5)):
+        mask = catalogue.mask(selection)
+        assert mask is not None
+        assert int(mask.sum()) == len(catalogue.newest(100, selection))
+    for ordinal in rows.ordinals.tolist():
+        catalogue.remove(ordinal)
+    assert catalogue.rows().about.names == [[], [], [], []]
+    return Catalogue.restore("0" * 16, rows, ids)

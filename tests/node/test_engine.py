@@ -416,7 +416,12 @@ def test_after_a_crash_the_checkpoint_and_what_came_after_it_find_what_a_rebuild
     engine.close()
     disk = FaultDisk(SeededRandom(2), bytes(disk.medium))
     engine = open_node(path, disk=disk)
-    engine.record([draft(snippet=f"late_{n} = width " * 20) for n in range(100)])  # evicts as well
+    engine.record(  # evicts as well
+        [
+            draft(snippet=f"late_{n} = width " * 20, session=f"s{n % 3}", filePath=f"d/{n % 7}.py")
+            for n in range(100)
+        ]
+    )
     engine.drain()
     image = bytes(disk.medium)
     kept = newest(engine)
@@ -432,9 +437,19 @@ def test_after_a_crash_the_checkpoint_and_what_came_after_it_find_what_a_rebuild
         assert newest(reopened) == kept
         queries = ("name_2990 width", "late_7", "width 16")
         answers.append([reopened.query_recent(10, query) for query in queries])
+        narrowed = Selection(session="s1", file="d/2.py")
+        answers[-1] += [
+            reopened.recent(100, selection=narrowed),
+            reopened.query_recent(100, "width", selection=narrowed),
+        ]
+        assert [found.event for found in answers[-1][-2]] == [
+            one for one in kept if narrowed.takes(one)
+        ]
         reopened.close()
     assert answers[0] == answers[1]
     assert answers[0][1][0].event.snippet.startswith("late_7 ")
+    assert answers[0][-2]
+    assert answers[0][-1]
 
 
 @pytest.mark.parametrize("seed", range(30))

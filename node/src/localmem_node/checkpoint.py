@@ -16,6 +16,7 @@ import zstandard
 from localmem_node.attributes import LABELS, Columns
 from localmem_node.catalogue import Rows
 from localmem_node.errors import DamagedIndex
+from localmem_node.retrieval.slots import SLOTS_MAX
 from localmem_protocol.events import KINDS
 
 VERSION: Final = 3
@@ -50,7 +51,7 @@ class Checkpoint(msgspec.Struct, array_like=True, forbid_unknown_fields=True, fr
         rows = Rows(slots, ordinals, clocks, devices, sequences, about)
         events = len(slots)
         sound = (
-            int(slots.min(initial=0)) >= 0
+            0 <= int(slots.min(initial=0)) <= int(slots.max(initial=0)) < SLOTS_MAX
             and int(ordinals.min(initial=1)) >= 1
             and len(np.unique(slots)) == len(np.unique(ordinals)) == events
             and int(kinds.max(initial=0)) < len(KINDS)
