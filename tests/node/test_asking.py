@@ -163,6 +163,16 @@ def test_a_session_is_not_told_twice_until_it_begins_anew(memory: Memory) -> Non
     assert again.text == first.text
 
 
+def test_a_prompt_with_a_log_pasted_into_it_is_asked_by_its_ends(memory: Memory) -> None:
+    log = "nothing to see here\n" * 5000
+    for prompt in (f"{log} what is the retry limit?", f"what is the retry limit?\n{log}"):
+        assert memory.context(prompt).ids
+    asked = memory.record_event(fields(snippet=f"{log[:30_000]} retry limit", kind="prompt"))
+    assert asked.id not in memory.context(asked.snippet).ids
+    assert asked.id in memory.context(f"{asked.snippet}?").ids
+    assert memory.forget([asked.id]) == 1
+
+
 def test_the_command_line_prints_the_block_and_is_silent_without_one(home: Path) -> None:
     ask = ("context", "--query", "retry limit", "--session", "printed")
     told = answer(localmem(home, *ask, "--json"))

@@ -13,7 +13,7 @@ from typing import Final
 
 from localmem_node.excerpts import excerpt
 from localmem_node.plain_text import TOKEN, Size, clean_label, clean_lines, fence_for, size_of
-from localmem_node.results import Context, Found, check_budget
+from localmem_node.results import Context, Found, check_budget, shortened
 from localmem_node.retrieval.tokens import query_terms
 from localmem_protocol.events import LOCATED, Event
 
@@ -73,7 +73,7 @@ def render(
     tools = {piece.event.tool for piece in pieces}
     for piece in pieces:
         piece.heading = _heading(piece, now_ms, device, with_tool=len(tools) > 1)
-    wanted = set(query_terms(query))
+    wanted = set(query_terms(shortened(query)))
     blocks: list[tuple[Event, str]] = []
     for piece in sorted(pieces, key=lambda piece: piece.version == _OLDER):
         if not _LEAST.fits(room):

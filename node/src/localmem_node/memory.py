@@ -22,6 +22,7 @@ from localmem_node.config import load_settings
 from localmem_node.project import current_folder
 from localmem_node.results import (
     BUDGET_DEFAULT,
+    PROMPT_CHARACTERS_MAX,
     Context,
     Found,
     check_k,
@@ -164,7 +165,7 @@ class Memory:
         A `session` that is named is not given the same again, until `reset`. Raises QueryError.
         """
         asked = {
-            "query": check_query(query),
+            "query": check_query(query, PROMPT_CHARACTERS_MAX),
             "budget_tokens": budget_tokens,
             "session": session,
             "reset": reset,

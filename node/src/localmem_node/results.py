@@ -24,6 +24,10 @@ QUERY_CHARACTERS_MAX: Final = 10_000
 """Longest query; what comes after some 256 words would not be encoded anyway."""
 
 
+PROMPT_CHARACTERS_MAX: Final = 200_000
+"""Longest prompt that a context block is made for; of more than a query's its ends are looked for."""
+
+
 class Found(msgspec.Struct, frozen=True):
     """An event that answers a query, and how well: 0 to 1; 0 where nothing was asked.
 
@@ -61,6 +65,14 @@ def check_k(k: object, most: int = K_MAX) -> int:
     return k
 
 
+def shortened(query: str) -> str:
+    """A prompt as a query: of a long one, which has a log pasted into it, its beginning and end."""
+    if len(query) <= QUERY_CHARACTERS_MAX:
+        return query
+    half = QUERY_CHARACTERS_MAX // 2
+    return f"{query[:half]}\n{query[1 - half :]}"
+
+
 def check_flag(name: str, value: object) -> bool:
     """`value` if it is true or false. Raises QueryError naming it."""
     if not isinstance(value, bool):
@@ -68,14 +80,12 @@ def check_flag(name: str, value: object) -> bool:
     return value
 
 
-def check_query(query: object) -> str:
+def check_query(query: object, most: int = QUERY_CHARACTERS_MAX) -> str:
     """`query` if it can be searched for. Raises QueryError."""
     if not isinstance(query, str) or not query.strip():
         raise QueryError("query", "is empty; say what to look for")
-    if len(query) > QUERY_CHARACTERS_MAX:
-        raise QueryError(
-            "query", f"{len(query)} characters, over the limit of {QUERY_CHARACTERS_MAX}"
-        )
+    if len(query) > most:
+        raise QueryError("query", f"{len(query)} characters, over the limit of {most}")
     try:
         query.encode()
     except UnicodeEncodeError:

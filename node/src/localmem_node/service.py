@@ -15,11 +15,14 @@ from localmem_node.engine import Engine
 from localmem_node.errors import QueryError
 from localmem_node.results import (
     BUDGET_DEFAULT,
+    PROMPT_CHARACTERS_MAX,
     Context,
     check_budget,
     check_flag,
+    check_query,
     event_json,
     found_json,
+    shortened,
 )
 from localmem_node.selection import FILTERS, SELECTION_FIELDS, parse_selection
 from localmem_protocol.errors import EventError
@@ -125,8 +128,8 @@ def context(
         delivered.reset(session)
         if fields.get("query") is None:
             return _context_json(Context())
-    text = fields.get("query", "")
-    found = engine.query_recent(HITS, text, selection=selection, counted=False)
+    text = check_query(fields.get("query", ""), PROMPT_CHARACTERS_MAX)
+    found = engine.query_recent(HITS, shortened(text), selection=selection, counted=False)
     events = [one.event for one in found]
     known = set() if session is None else delivered.known(session, events)
     block = render(

@@ -12,6 +12,7 @@ from localmem_node.client import DaemonClient
 from localmem_node.results import (
     BUDGET_DEFAULT,
     K_MAX,
+    PROMPT_CHARACTERS_MAX,
     RECENT_MAX,
     check_budget,
     check_k,
@@ -71,7 +72,7 @@ def context(
     if reset and session is None:
         raise click.UsageError("--reset needs a --session")
     fields = filter_fields(narrowed) | {
-        "query": None if text is None else check_query(text),
+        "query": None if text is None else check_query(text, PROMPT_CHARACTERS_MAX),
         "budget_tokens": check_budget(budget_tokens),
         "session": session,
         "reset": reset,
