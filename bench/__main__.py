@@ -10,6 +10,7 @@ from typing import Final
 from localmem_node.errors import NodeError
 
 BENCHMARKS: Final = {
+    "context": ("bench.context", "the estimate of a block's tokens, and the time to render one"),
     "crash": ("bench.crash", "clients hammering a daemon that is killed again and again"),
     "docstrings": ("bench.docstrings", "docstrings against the functions that they describe"),
     "encoders": ("bench.encoders", "another encoder: encoding everything anew, queries, start"),

@@ -2,36 +2,66 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
 from hypothesis import given
 from hypothesis import strategies as st
 
+from localmem_node.attributes import LABELS
 from localmem_node.catalogue import Catalogue
+from localmem_node.selection import Selection
 from localmem_protocol.events import Event
-from support.events import event
+from support.events import MOMENT, event
 
 OWN, OTHER = "0000000000000001", "ffffffffffffffff"
 PROJECTS = (None, "a", "b")
+TOOLS = (None, "editor", "shell")
+SESSIONS = (None, "s1", "s2")
+PATHS = ("a.py", "/home/src/a.py", "src/b/a.py", "/src/c.go", "src.py")
+FILES = (None, *PATHS, "src", "/src", "b/a.py", "nowhere", "/home/src/a.py/")
 
+_marks = st.fixed_dictionaries(
+    {
+        "project": st.sampled_from(PROJECTS),
+        "tool": st.sampled_from(TOOLS),
+        "session": st.sampled_from(SESSIONS),
+        "filePath": st.sampled_from(PATHS),
+        "kind": st.sampled_from(("edit", "read", "error")),
+    }
+)
+_selections = st.builds(
+    Selection,
+    project=st.sampled_from((*PROJECTS, "c")),
+    file=st.sampled_from(FILES),
+    kind=st.lists(st.sampled_from(("edit", "error", "note")), unique=True).map(tuple),
+    tool=st.lists(st.sampled_from(("editor", "shell", "x")), unique=True).map(tuple),
+    device=st.sampled_from((None, OWN, OTHER, "0" * 16)),
+    session=st.sampled_from((*SESSIONS, "s3")),
+    since=st.none() | st.integers(MOMENT, MOMENT + 40_000),
+    before=st.none() | st.integers(MOMENT, MOMENT + 40_000),
+)
 _steps = st.lists(
     st.one_of(
-        st.tuples(st.just("add"), st.integers(1, 40), st.booleans(), st.sampled_from(PROJECTS)),
-        st.tuples(st.just("remove"), st.integers(0, 40), st.booleans(), st.none()),
+        st.tuples(st.just("add"), st.integers(1, 40), st.booleans(), _marks),
+        st.tuples(st.just("remove"), st.integers(0, 40), st.booleans(), st.just({})),
     ),
     max_size=60,
 )
+Steps = list[tuple[str, int, bool, dict[str, Any]]]
 
 
-def run(
-    steps: list[tuple[str, int, bool, str | None]],
-) -> tuple[Catalogue, dict[int, Event], dict[int, int]]:
+def run(steps: Steps) -> tuple[Catalogue, dict[int, Event], dict[int, int]]:
     """(catalogue, the live events by ordinal, the slots by ordinal) after some steps."""
     catalogue = Catalogue(OWN)
     live: dict[int, Event] = {}
     slots: dict[int, int] = {}
     ordinal = 0
-    for what, number, own, project in steps:
+    for what, number, own, marks in steps:
         if what == "add":
-            added = event(number, OWN if own else OTHER, project=project)
+            added = event(number, OWN if own else OTHER, **marks)
             if added.id in catalogue:
                 continue
             ordinal += 1
@@ -44,10 +74,12 @@ def run(
     return catalogue, live, slots
 
 
+def members(mask: npt.NDArray[np.bool_]) -> set[int]:
+    return set(np.flatnonzero(mask).tolist())
+
+
 @given(_steps, st.integers(1, 50))
-def test_it_says_what_the_list_says(
-    steps: list[tuple[str, int, bool, str | None]], limit: int
-) -> None:
+def test_it_says_what_the_list_says(steps: Steps, limit: int) -> None:
     catalogue, live, slots = run(steps)
     newest = sorted(live, key=lambda ordinal: live[ordinal].order, reverse=True)
     assert len(catalogue) == len(live)
@@ -57,9 +89,7 @@ def test_it_says_what_the_list_says(
     assert list(catalogue.ordinals()) == newest[::-1]
     assert [catalogue.slot(ordinal) for ordinal in slots] == list(slots.values())
     assert [catalogue.ordinal(slot) for slot in slots.values()] == list(slots)
-    for project in (*PROJECTS, "c"):
-        matching = [ordinal for ordinal in newest if project in (None, live[ordinal].project)]
-        assert catalogue.newest(limit, project) == matching[:limit]
+    assert catalogue.newest(limit) == newest[:limit]
     for place in (None, *(live[ordinal].order for ordinal in newest[:3])):
         following = [o for o in newest[::-1] if place is None or live[o].order > place]
         assert [ordinal for _, ordinal in catalogue.after(place, limit)] == following[:limit]
@@ -75,46 +105,84 @@ def test_it_says_what_the_list_says(
 
 
 @given(_steps)
-def test_slots_are_few_and_the_mask_of_a_project_names_its_own(
-    steps: list[tuple[str, int, bool, str | None]],
-) -> None:
-    catalogue, live, slots = run(steps)
+def test_slots_are_few(steps: Steps) -> None:
+    _, _, slots = run(steps)
     assert len(set(slots.values())) == len(slots)
     most = sum(what == "add" for what, *_ in steps)
     assert max(slots.values(), default=-1) < most
-    for project in ("a", "b", "c"):
-        mask = catalogue.in_project(project)
-        members = {slots[ordinal] for ordinal in live if live[ordinal].project == project}
-        assert {slot for slot, member in enumerate(mask.tolist()) if member} == members
 
 
-@given(_steps, _steps)
+@given(_steps, st.lists(_selections, min_size=1, max_size=4), st.integers(1, 50))
+def test_a_mask_names_the_slots_of_what_a_selection_takes(
+    steps: Steps, selections: list[Selection], limit: int
+) -> None:
+    catalogue, live, slots = run(steps)
+    newest = sorted(live, key=lambda ordinal: live[ordinal].order, reverse=True)
+    for selection in selections:
+        meant = [ordinal for ordinal in newest if selection.takes(live[ordinal])]
+        mask = catalogue.mask(selection)
+        assert (mask is None) == (selection == Selection())
+        if mask is not None:
+            assert members(mask) == {slots[ordinal] for ordinal in meant}
+        assert catalogue.newest(limit, selection) == meant[:limit]
+        ids = tuple(live[ordinal].id for ordinal in newest[::2])
+        mask = catalogue.mask(msgspec.structs.replace(selection, ids=(*ids, "gone")))
+        assert mask is not None
+        assert members(mask) == {slots[ordinal] for ordinal in newest[::2] if ordinal in meant}
+
+
+@given(_steps, _steps, st.lists(_selections, min_size=1, max_size=4))
 def test_a_restored_catalogue_goes_on_as_the_one_that_was_saved(
-    steps: list[tuple[str, int, bool, str | None]],
-    further: list[tuple[str, int, bool, str | None]],
+    steps: Steps, further: Steps, selections: list[Selection]
 ) -> None:
     catalogue, live, _ = run(steps)
     rows = catalogue.rows()
     ids = [live[ordinal].id for ordinal in rows.ordinals.tolist()]
     restored = Catalogue.restore(OWN, rows, ids)
     ordinal = 100
-    for what, number, own, project in further:
-        added = event(number, OWN if own else OTHER, project=project)
+    for what, number, own, marks in further:
+        added = event(number, OWN if own else OTHER, **marks)
         if what == "add" and added.id not in catalogue:
             ordinal += 1
             catalogue.add(ordinal, added)
             restored.add(ordinal, added)
         elif what == "remove":
+            for selection in selections:  # so that what is kept of paths has to follow
+                catalogue.mask(selection)
             assert (catalogue.remove(number) is None) == (restored.remove(number) is None)
     assert list(restored.ordinals()) == list(catalogue.ordinals())
     assert restored.own_after(0, 100) == catalogue.own_after(0, 100)
     assert len(restored) == len(catalogue)
-    for project in (*PROJECTS, "c"):
-        assert restored.newest(50, project) == catalogue.newest(50, project)
-        if project is not None:
-            assert int(restored.in_project(project).sum()) == int(
-                catalogue.in_project(project).sum()
-            )
+    for selection in (Selection(), *selections):
+        assert restored.newest(50, selection) == catalogue.newest(50, selection)
+
+
+@given(_steps, st.lists(st.booleans(), max_size=60))
+def test_names_that_no_event_has_any_more_are_given_up(steps: Steps, stays: list[bool]) -> None:
+    catalogue, live, _ = run(steps)
+    rows = catalogue.rows()
+    kept = np.array((stays + [True] * 60)[: len(rows.slots)], np.bool_)
+    rows = rows.chosen(kept)
+    left = [live[ordinal] for ordinal in rows.ordinals.tolist()]
+    restored = Catalogue.restore(OWN, rows, [one.id for one in left])
+    for at, label in enumerate(LABELS):
+        names = {getattr(one, label) for one in left} - {None}
+        assert set(restored.rows().about.names[at]) == names
+    for ordinal in rows.ordinals.tolist():
+        restored.remove(ordinal)
+    assert restored.rows().about.names == [[], [], [], []]
+    catalogue.renumber({})
+    assert catalogue.rows().about.names == [[], [], [], []]
+
+
+def test_files_that_were_asked_for_long_ago_are_looked_up_anew() -> None:
+    catalogue = Catalogue(OWN)
+    slots = [catalogue.add(n, event(n, filePath=f"src/f{n}.py")) for n in range(1, 40)]
+    for _ in range(2):
+        for n in range(1, 40):
+            mask = catalogue.mask(Selection(file=f"f{n}.py"))
+            assert mask is not None
+            assert members(mask) == {slots[n - 1]}
 
 
 def test_an_event_that_moves_keeps_its_slot() -> None:

@@ -63,7 +63,7 @@ def test_an_event_given_by_flags_is_found(home: Path) -> None:
     assert found["events"][0]["id"] == event["id"]
     assert answer(localmem(home, "recent", "-k", "1", "--project", "p1", "--json"))["events"][
         0
-    ] == (event | {"score": 0.0})
+    ] == (event | {"score": 0.0, "duplicates": 0})
 
 
 def test_people_get_compact_lines(home: Path) -> None:

@@ -120,6 +120,7 @@ def test_record_and_query_over_the_socket(shared: DaemonClient) -> None:
     assert list(found["events"][0]) == [
         "id", "timestamp", "filePath", "selectionRange", "snippet", "modelResponseHash", "device",
         "project", "kind", "tool", "session", "pinned", "clock", "sequence", "score",
+        "duplicates",
     ]  # fmt: skip
     assert shared.recent(1)["events"][0]["score"] == 0.0
 

@@ -15,6 +15,7 @@ from localmem_node.capture.admission import Admission
 from localmem_node.engine import Engine
 from localmem_node.errors import NodeError, QueryError, StoreFailed
 from localmem_node.results import Found
+from localmem_node.selection import Selection
 from localmem_protocol.clock import reading_ms
 from localmem_protocol.errors import EventError
 from localmem_protocol.events import Event, Order, stamp
@@ -276,12 +277,12 @@ def test_a_project_limits_what_is_found(node: Engine) -> None:
     node.record(
         [draft(snippet="timeout = 3", project="aa"), draft(snippet="timeout = 4", project="bb")]
     )
-    assert {found.event.project for found in node.query_recent(10, "timeout", project="aa")} == {
-        "aa"
-    }
-    assert [found.event.project for found in node.recent(10, project="bb")] == ["bb"]
-    assert node.query_recent(10, "timeout", project="cc") == []
-    assert node.recent(10, project="cc") == []
+    a, b = Selection(project="aa"), Selection(project="bb")
+    found = node.query_recent(10, "timeout", selection=a)
+    assert [one.event.project for one in found] == ["aa"]
+    assert [one.event.project for one in node.recent(10, selection=b)] == ["bb"]
+    assert node.query_recent(10, "timeout", selection=Selection(project="cc")) == []
+    assert node.recent(10, selection=Selection(project="cc")) == []
 
 
 def test_an_empty_store_finds_nothing(node: Engine) -> None:
@@ -291,7 +292,7 @@ def test_an_empty_store_finds_nothing(node: Engine) -> None:
 
 @pytest.mark.parametrize(
     ("k", "query", "field"),
-    [(0, "x", "k"), (-1, "x", "k"), (1001, "x", "k"), (True, "x", "k"), ("3", "x", "k"), (1, "", "query"),
+    [(0, "x", "k"), (-1, "x", "k"), (101, "x", "k"), (True, "x", "k"), ("3", "x", "k"), (1, "", "query"),
      (1, " \n", "query"), (1, "x" * 10_001, "query"), (1, 7, "query"), (1, "\ud800", "query")],
 )  # fmt: skip
 def test_a_query_that_cannot_be_asked_is_refused_by_name(
@@ -329,7 +330,7 @@ def test_evicted_events_are_not_found_and_index_and_store_agree(path: Path) -> N
     assert 0 < len(live) == status["events"] < 400
     assert live == engine.own_events(0, 1000)[::-1]
     assert live[0].snippet.startswith("value_399")
-    assert all(found.event in live for found in engine.query_recent(1000, "value_3"))
+    assert all(found.event in live for found in engine.query_recent(100, "value_3"))
     engine.close()
 
 
@@ -415,7 +416,12 @@ def test_after_a_crash_the_checkpoint_and_what_came_after_it_find_what_a_rebuild
     engine.close()
     disk = FaultDisk(SeededRandom(2), bytes(disk.medium))
     engine = open_node(path, disk=disk)
-    engine.record([draft(snippet=f"late_{n} = width " * 20) for n in range(100)])  # evicts as well
+    engine.record(  # evicts as well
+        [
+            draft(snippet=f"late_{n} = width " * 20, session=f"s{n % 3}", filePath=f"d/{n % 7}.py")
+            for n in range(100)
+        ]
+    )
     engine.drain()
     image = bytes(disk.medium)
     kept = newest(engine)
@@ -431,9 +437,19 @@ def test_after_a_crash_the_checkpoint_and_what_came_after_it_find_what_a_rebuild
         assert newest(reopened) == kept
         queries = ("name_2990 width", "late_7", "width 16")
         answers.append([reopened.query_recent(10, query) for query in queries])
+        narrowed = Selection(session="s1", file="d/2.py")
+        answers[-1] += [
+            reopened.recent(100, selection=narrowed),
+            reopened.query_recent(100, "width", selection=narrowed),
+        ]
+        assert [found.event for found in answers[-1][-2]] == [
+            one for one in kept if narrowed.takes(one)
+        ]
         reopened.close()
     assert answers[0] == answers[1]
     assert answers[0][1][0].event.snippet.startswith("late_7 ")
+    assert answers[0][-2]
+    assert answers[0][-1]
 
 
 @pytest.mark.parametrize("seed", range(30))

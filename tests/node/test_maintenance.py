@@ -172,7 +172,7 @@ def test_a_selection_says_which_events_are_meant(node: Engine) -> None:
     assert meant(Selection(file="x/src/b.py")) == [b]
     assert meant(Selection(file="/src")) == []
     assert meant(Selection(before=NOW_MS)) == [b]
-    assert meant(Selection(kind="prompt")) == [c]
+    assert meant(Selection(kind=("prompt",))) == [c]
     assert meant(Selection(ids=(a.id, c.id, event(9).id))) == [a, c]
     assert meant(Selection(ids=(a.id,), project="q")) == []
     with pytest.raises(QueryError, match="selection: is empty"):
@@ -406,7 +406,7 @@ def test_vectors_of_pinned_events_cannot_drive_each_other_around_the_ring(path: 
     engine.close()
     engine = open_node(path)
     assert engine.status()["encoder"]["waiting"] == 0
-    assert sum(one.pinned for one in engine.maintenance.select(Selection(kind="edit"))) == pinned
+    assert sum(one.pinned for one in engine.maintenance.select(Selection(kind=("edit",)))) == pinned
     engine.close()
 
 
@@ -435,7 +435,7 @@ def test_a_selection_finds_what_is_copied_forward_meanwhile(
         return found
 
     monkeypatch.setattr(node._store, "named", meanwhile)
-    assert len(node.maintenance.select(Selection(kind="edit"))) == 50
+    assert len(node.maintenance.select(Selection(kind=("edit",)))) == 50
 
 
 def test_after_a_restart_the_oldest_is_still_the_next_to_leave(path: Path) -> None:

@@ -71,7 +71,8 @@ def test_a_wrong_field_is_named(changes: dict[str, object], field: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"", b"{", b"[]", b"7", b'"x"', b"\xff\xfe", b'{"timestamp": \xff}']
+    "line",
+    [b"", b"{", b"[]", b"7", b'"x"', b"\xff\xfe", b'{"timestamp": \xff}', b"[" * 100_000],
 )
 def test_a_line_that_is_no_json_object_is_refused(line: bytes) -> None:
     with pytest.raises(EventError):

@@ -1,4 +1,5 @@
-"""What the engine knows of every live event without reading it: ordinal, slot, id, order, project.
+"""What the engine knows of every live event without reading it: ordinal, slot, id, order, and what
+it can be chosen by (`attributes`).
 
 Ordinals are the store's (never reused; an event that is copied forward gets another), slots the
 index's (small, reused). Pure bookkeeping in columns by slot, not thread-safe: the engine holds a
@@ -15,29 +16,25 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from localmem_node.attributes import Attributes, Columns
+from localmem_node.selection import EVERYTHING, Selection
 from localmem_protocol.events import Event, Order
 
 _FREE: Final = -1
-_NO_PROJECT: Final = -1
-_GROWTH: Final = 1024
 _LAST: Final = "\U0010ffff"  # sorts after every id
 
 _Key = tuple[int, int, int, str]
 
 
 class Rows(NamedTuple):
-    """A catalogue as parallel columns, one row per event, in any order.
-
-    `devices` are ids as numbers, `projects` indexes into `names`, or -1.
-    """
+    """A catalogue as parallel columns, one row per event, in any order; `devices` are ids as numbers."""
 
     slots: npt.NDArray[np.int64]
     ordinals: npt.NDArray[np.int64]
     clocks: npt.NDArray[np.uint64]
     devices: npt.NDArray[np.uint64]
     sequences: npt.NDArray[np.uint64]
-    projects: npt.NDArray[np.int32]
-    names: list[str]
+    about: Columns
 
     def newness(self) -> npt.NDArray[np.uint64]:
         """Clock, device and sequence by slot, (3, slots); zeros for a slot without an event."""
@@ -54,8 +51,7 @@ class Rows(NamedTuple):
             self.clocks[mask],
             self.devices[mask],
             self.sequences[mask],
-            self.projects[mask],
-            self.names,
+            self.about.chosen(mask),
         )
 
 
@@ -68,8 +64,7 @@ class Catalogue:
         self._ordinals = array("q")
         self._clocks, self._devices, self._sequences = array("Q"), array("Q"), array("Q")
         self._ids: list[str] = []
-        self._project_of = np.full(_GROWTH, _NO_PROJECT, dtype=np.int32)
-        self._projects: dict[str, int] = {}
+        self._about = Attributes()
         self._by_ordinal: dict[int, int] = {}
         self._by_id: dict[str, int] = {}
         self._free: list[int] = []
@@ -92,9 +87,7 @@ class Catalogue:
         catalogue._ids = [""] * width
         for slot, event_id in zip(slots, ids, strict=True):
             catalogue._ids[slot] = event_id
-        catalogue._project_of = np.full(max(width, _GROWTH), _NO_PROJECT, np.int32)
-        catalogue._project_of[rows.slots] = rows.projects
-        catalogue._projects = {name: number for number, name in enumerate(rows.names)}
+        catalogue._about = Attributes.restore(rows.slots, rows.about)
         oldest_first = np.argsort(rows.ordinals)
         catalogue._by_ordinal = dict(
             zip(
@@ -137,9 +130,7 @@ class Catalogue:
         _insert(self._ordered, slot, self._order)
         if self._devices[slot] == self._device:
             _insert(self._own, slot, self._own_order)
-        if event.project is not None:
-            number = self._projects.setdefault(event.project, len(self._projects))
-            self._project_of[slot] = number
+        self._about.put(slot, event)
         return slot
 
     def move(self, old: int, new: int) -> bool:
@@ -171,7 +162,7 @@ class Catalogue:
         del self._by_id[self._ids[slot]]
         self._ids[slot] = ""
         self._ordinals[slot] = _FREE
-        self._project_of[slot] = _NO_PROJECT
+        self._about.clear(slot)
         self._free.append(slot)
         return slot
 
@@ -193,16 +184,17 @@ class Catalogue:
         """Every live ordinal, oldest event first."""
         return (self._ordinals[slot] for slot in self._ordered)
 
-    def newest(self, k: int, project: str | None) -> list[int]:
-        """Ordinals of the k newest events by `Event.order`, newest first."""
-        number = None if project is None else self._projects.get(project, len(self._projects))
-        found: list[int] = []
-        for slot in reversed(self._ordered):
-            if number is None or self._project_of[slot] == number:
-                found.append(self._ordinals[slot])
-                if len(found) == k:
-                    break
-        return found
+    def newest(self, k: int, selection: Selection = EVERYTHING) -> list[int]:
+        """Ordinals of the k newest events that are meant, by `Event.order`, newest first."""
+        mask = self.mask(selection)
+        if mask is None:
+            return [self._ordinals[slot] for slot in self._ordered[: -k - 1 : -1]]
+        meant = np.flatnonzero(mask)
+        if len(meant) > k:
+            clocks = np.frombuffer(self._clocks, np.uint64)[meant]
+            meant = meant[clocks >= np.partition(clocks, -k)[-k]]
+        newest = sorted(meant.tolist(), key=self._order, reverse=True)[:k]
+        return [self._ordinals[slot] for slot in newest]
 
     def after(self, order: Order | None, limit: int) -> list[tuple[Order, int]]:
         """At most `limit` events after a place in the order: theirs and their ordinals, ascending."""
@@ -228,13 +220,19 @@ class Catalogue:
         """Events of this device."""
         return len(self._own)
 
-    def in_project(self, project: str) -> npt.NDArray[np.bool_]:
-        """For every slot whether its event belongs to a project."""
-        number = self._projects.get(project)
-        width = len(self._ordinals)
-        if number is None:
-            return np.zeros(width, dtype=np.bool_)
-        chosen: npt.NDArray[np.bool_] = self._project_of[:width] == number
+    def mask(self, selection: Selection) -> npt.NDArray[np.bool_] | None:
+        """For every slot whether its event is meant; None if every event is."""
+        if selection == EVERYTHING:
+            return None
+        chosen = self._about.mask(selection, len(self._ordinals))
+        if selection.device is not None:
+            devices = np.frombuffer(self._devices, np.uint64)
+            chosen &= devices == np.uint64(int(selection.device, 16))
+        if selection.ids:
+            slots = [slot for one in selection.ids if (slot := self._by_id.get(one)) is not None]
+            named = np.zeros(len(chosen), np.bool_)
+            named[slots] = True
+            chosen &= named
         return chosen
 
     def rows(self) -> Rows:
@@ -247,8 +245,7 @@ class Catalogue:
             np.array(self._clocks, np.uint64)[slots],
             np.array(self._devices, np.uint64)[slots],
             np.array(self._sequences, np.uint64)[slots],
-            self._project_of[: len(ordinals)][slots],
-            list(self._projects),
+            self._about.columns(slots),
         )
 
     def _new_slot(self) -> int:
@@ -257,10 +254,6 @@ class Catalogue:
         for column in (self._clocks, self._devices, self._sequences):
             column.append(0)
         self._ids.append("")
-        if slot >= len(self._project_of):
-            wider = np.full(2 * len(self._project_of), _NO_PROJECT, dtype=np.int32)
-            wider[:slot] = self._project_of
-            self._project_of = wider
         return slot
 
     def _public(self, slot: int) -> Order:

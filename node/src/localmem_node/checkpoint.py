@@ -14,25 +14,30 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
+from localmem_node.attributes import LABELS, Columns
 from localmem_node.catalogue import Rows
 from localmem_node.errors import DamagedIndex
+from localmem_node.retrieval.slots import SLOTS_MAX
+from localmem_protocol.events import KINDS
 
-VERSION: Final = 2
+VERSION: Final = 3
 PLAIN_BYTES_MAX: Final = 1 << 31
 _LEVEL: Final = 1  # it is made while writers wait
 
-_COLUMNS: Final = ("<i8", "<i8", "<u8", "<u8", "<u8", "<i4")
+_COLUMNS: Final = ("<i8", "<i8", "<u8", "<u8", "<u8", "<i8", "u1", *("<i4" for _ in LABELS))
+_CONTRADICTION: Final = "the saved index contradicts itself; it is rebuilt"
 
 
 class Checkpoint(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
-    """See the module. `columns` are those of `Rows`, little-endian; `retention` is the policy's.
+    """See the module. `columns` are those of `Rows`, then of its `Columns`, little-endian; `names`
+    those of each label; `retention` is the policy's.
 
     `encoders` are fingerprints: of the one in use, and of those whose place it is taking.
     """
 
     version: int
     columns: list[bytes]
-    names: list[str]
+    names: list[list[str]]
     retention: bytes
     index: bytes
     encoders: list[str] = []
@@ -44,21 +49,21 @@ class Checkpoint(msgspec.Struct, array_like=True, forbid_unknown_fields=True, fr
             whole = len(column) // np.dtype(kind).itemsize * np.dtype(kind).itemsize
             columns.append(np.frombuffer(column[:whole], kind))
         if len(columns) != len(_COLUMNS) or len({len(column) for column in columns}) != 1:
-            raise DamagedIndex("the saved index contradicts itself; it is rebuilt")
-        rows = Rows(
-            columns[0], columns[1], columns[2], columns[3], columns[4], columns[5], self.names
-        )
-        events = len(rows.slots)
+            raise DamagedIndex(_CONTRADICTION)
+        slots, ordinals, clocks, devices, sequences, timestamps, kinds, *labels = columns
+        about = Columns(timestamps, kinds, np.array(labels, np.int32), self.names)
+        rows = Rows(slots, ordinals, clocks, devices, sequences, about)
+        events = len(slots)
         sound = (
-            int(rows.slots.min(initial=0)) >= 0
-            and int(rows.ordinals.min(initial=1)) >= 1
-            and len(np.unique(rows.slots)) == len(np.unique(rows.ordinals)) == events
-            and int(rows.projects.min(initial=0)) >= -1
-            and int(rows.projects.max(initial=-1)) < len(self.names)
-            and len(set(self.names)) == len(self.names)
+            0 <= int(slots.min(initial=0)) <= int(slots.max(initial=0)) < SLOTS_MAX
+            and int(ordinals.min(initial=1)) >= 1
+            and len(np.unique(slots)) == len(np.unique(ordinals)) == events
+            and int(kinds.max(initial=0)) < len(KINDS)
+            and len(self.names) == len(LABELS)
+            and all(map(_fits, labels, self.names))
         )
         if not sound:
-            raise DamagedIndex("the saved index contradicts itself; it is rebuilt")
+            raise DamagedIndex(_CONTRADICTION)
         return rows
 
 
@@ -67,11 +72,18 @@ def make_checkpoint(
 ) -> bytes:
     """The bytes of a checkpoint."""
     arrays: tuple[npt.NDArray[Any], ...] = (
-        rows.slots, rows.ordinals, rows.clocks, rows.devices, rows.sequences, rows.projects
+        rows.slots, rows.ordinals, rows.clocks, rows.devices, rows.sequences,
+        rows.about.timestamps, rows.about.kinds, *rows.about.labels
     )  # fmt: skip
     columns = [array.astype(kind).tobytes() for array, kind in zip(arrays, _COLUMNS, strict=True)]
-    checkpoint = Checkpoint(VERSION, columns, rows.names, retention, index, [*encoders])
+    checkpoint = Checkpoint(VERSION, columns, rows.about.names, retention, index, [*encoders])
     return zstandard.compress(msgspec.msgpack.encode(checkpoint), _LEVEL)
+
+
+def _fits(numbers: npt.NDArray[np.int32], names: list[str]) -> bool:
+    """Whether a column of labels names nothing but what is there, and no name stands twice."""
+    within = int(numbers.min(initial=-1)) >= -1 and int(numbers.max(initial=-1)) < len(names)
+    return within and len(set(names)) == len(names)
 
 
 def read_checkpoint(payload: bytes) -> Checkpoint:

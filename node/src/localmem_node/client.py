@@ -23,7 +23,7 @@ import msgspec
 from localmem_node.config import Settings, load_settings
 from localmem_node.daemon.launch import launch
 from localmem_node.daemon.state import DaemonState, daemon_lock_path, read_state, state_path
-from localmem_node.errors import DaemonError, NodeError
+from localmem_node.errors import DaemonError, NodeError, QueryError
 from localmem_node.exchange import exchange
 from localmem_node.files import lock_owner, try_lock
 from localmem_node.problems import raise_problem
@@ -74,13 +74,33 @@ class DaemonClient:
         body = {"events": events, "folder": folder}
         return self._call("POST", "/v1/record", body, repeatable=False)
 
-    def query(self, query: str, k: int, project: str | None = None) -> dict[str, Any]:
-        """{"events": […], "took_ms"}: what answers the query best."""
-        return self._call("POST", "/v1/query", {"query": query, "k": k, "project": project})
+    def query(
+        self,
+        query: str,
+        k: int,
+        project: str | None = None,
+        *,
+        explain: bool = False,
+        **filters: Any,
+    ) -> dict[str, Any]:
+        """{"events": […], "took_ms"}: what answers the query best.
 
-    def recent(self, k: int, project: str | None = None) -> dict[str, Any]:
-        """{"events": […], "took_ms"}: what is newest."""
-        return self._call("POST", "/v1/recent", {"k": k, "project": project})
+        `filters` are fields of a `Selection`; with `explain` each event has its "evidence".
+        """
+        body = {"query": query, "k": k, "project": project, "explain": explain, **filters}
+        return self._call("POST", "/v1/query", body)
+
+    def recent(self, k: int, project: str | None = None, **filters: Any) -> dict[str, Any]:
+        """{"events": […], "took_ms"}: what is newest. `filters` are fields of a `Selection`."""
+        return self._call("POST", "/v1/recent", {"k": k, "project": project, **filters})
+
+    def context(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """{"text", "contextIds", "tokens", "characters", "took_ms"}: a block for a model.
+
+        `fields` are "query", "budget_tokens", "session", "reset", and those of a `Selection`. What
+        a daemon that was killed had noted as told and not answered is not told again.
+        """
+        return self._call("POST", "/v1/context", fields)
 
     def export_page(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """{"device", "events": […], "cursor"}: the next part of everything, in order.
@@ -214,7 +234,7 @@ class DaemonClient:
     def _exchange(
         self, connection: socket.socket, state: DaemonState, method: str, path: str, body: object
     ) -> dict[str, Any]:
-        data = b"" if body is None else msgspec.json.encode(body)
+        data = b"" if body is None else _encoded(body)
         status, payload, closing = exchange(connection, method, path, state.token, data)
         if closing:
             self._disconnect()
@@ -269,6 +289,24 @@ class DaemonClient:
         if self._connection is not None:
             self._connection[0].close()
             self._connection = None
+
+
+def _encoded(body: object) -> bytes:
+    """A body as JSON. Raises QueryError naming the field that is no text in UTF-8."""
+    try:
+        return msgspec.json.encode(body)
+    except UnicodeEncodeError:
+        fields = body if isinstance(body, Mapping) else {"": body}
+        wrong = next((str(name) for name, value in fields.items() if not _is_utf8(value)), "")
+        raise QueryError(wrong, "contains half of a surrogate pair") from None
+
+
+def _is_utf8(value: object) -> bool:
+    try:
+        msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_closed(connection: socket.socket) -> bool:

@@ -29,6 +29,7 @@ from localmem_node.reencoding import Reencoding
 from localmem_node.results import Found
 from localmem_node.retention import POLICIES
 from localmem_node.seams import Encoder, KeyStore
+from localmem_node.selection import EVERYTHING, Selection
 from localmem_node.store.event_store import EventStore
 from localmem_node.store.records import encoder_id
 from localmem_node.store.reports import Appended
@@ -198,13 +199,22 @@ class Engine:
             self._notify()
         return new
 
-    def query_recent(self, k: int, query: str, *, project: str | None = None) -> list[Found]:
-        """The k events that answer a query best, best first. Raises QueryError."""
-        return self._reader.query_recent(k, query, project)
+    def query_recent(
+        self, k: int, query: str, *, selection: Selection = EVERYTHING, counted: bool = True
+    ) -> list[Found]:
+        """The k events among those meant that answer a query best, best first. Raises QueryError.
 
-    def recent(self, k: int, *, project: str | None = None) -> list[Found]:
-        """The k newest events by `Event.order`, newest first. Raises QueryError."""
-        return self._reader.recent(k, project)
+        They count as an answer, which keeps them longer, unless it is said that they do not.
+        """
+        return self._reader.query_recent(k, query, selection, counted=counted)
+
+    def answered(self, ids: Sequence[str]) -> None:
+        """These events were an answer, of those that a question not counted has found."""
+        self._reader.answers.append(list(ids))
+
+    def recent(self, k: int, *, selection: Selection = EVERYTHING) -> list[Found]:
+        """The k newest events that are meant, by `Event.order`, newest first. Raises QueryError."""
+        return self._reader.recent(k, selection)
 
     def page(self, after: Order | None, limit: int) -> tuple[list[Event], Order | None]:
         """The live events that follow `after` in the order, at most `limit`, and where to go on.

@@ -13,19 +13,31 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, Unpack
 
 import msgspec
 
 from localmem_node.client import DaemonClient
 from localmem_node.config import load_settings
 from localmem_node.project import current_folder
-from localmem_node.results import Found, parse_event, parse_found
-from localmem_node.selection import Selection, check_ids
+from localmem_node.results import (
+    BUDGET_DEFAULT,
+    PROMPT_CHARACTERS_MAX,
+    Context,
+    Found,
+    check_k,
+    check_query,
+    parse_event,
+    parse_found,
+)
+from localmem_node.selection import Filters, Scope, check_filters, check_ids, parse_selection
+from localmem_node.system import SystemClock
 from localmem_protocol.errors import EventError
 from localmem_protocol.events import Draft, Event, parse_draft
+from localmem_protocol.seams import Clock
 
 if TYPE_CHECKING:
+    from localmem_node.delivered import Delivered
     from localmem_node.engine import Engine
     from localmem_node.transfer.importing import Imported
 
@@ -37,12 +49,16 @@ class Backend(Protocol):
         """Keep one event."""
         ...
 
-    def query(self, k: int, query: str, project: str | None) -> Sequence[Found]:
-        """What answers a query best."""
+    def query(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """What answers a query best, as JSON."""
         ...
 
-    def recent(self, k: int, project: str | None) -> Sequence[Found]:
-        """What is newest."""
+    def recent(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """What is newest, as JSON."""
+        ...
+
+    def context(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """A block for a model, as JSON."""
         ...
 
     def pin(self, event_id: str, pinned: bool) -> Event:
@@ -93,6 +109,7 @@ class Memory:
         `passphrase` or `key_file` replace what the settings say of the key. Raises StoreBusy when a
         daemon or another program has the store, WrongKey, and other StoreError and ConfigError.
         """
+        from localmem_node.delivered import PURPOSE, Delivered, delivered_path
         from localmem_node.opening import open_engine
 
         settings = load_settings(os.environ if environment is None else environment)
@@ -101,7 +118,10 @@ class Memory:
         if passphrase is not None or key_file is not None:
             file = Path(key_file) if key_file is not None else None
             settings = replace(settings, passphrase=passphrase, key_file=file)
-        return cls(backend=EngineBackend(open_engine(settings)))
+        clock = SystemClock()
+        engine = open_engine(settings, clock=clock)
+        delivered = Delivered(delivered_path(settings.store_path), engine.derive_key(PURPOSE))
+        return cls(backend=EngineBackend(engine, delivered, clock))
 
     def record_event(self, event: Mapping[str, Any] | Draft) -> Event:
         """Remember an event: a mapping with the JSON names, or a `Draft`. Durable on return.
@@ -112,16 +132,46 @@ class Memory:
         draft = event if isinstance(event, Draft) else parse_draft(event)
         return self._backend.record(draft)
 
-    def query_recent(self, k: int, query: str, *, project: str | None = None) -> list[Found]:
-        """The k events that answer `query` best, best first; within a project if one is named.
+    def query_recent(
+        self, k: int, query: str, *, explain: bool = False, **filters: Unpack[Filters]
+    ) -> list[Found]:
+        """The k events, at most 100, that answer `query` best, best first.
 
-        Raises QueryError naming k or query.
+        Within a project, a file or folder, of a kind, a tool, a device, a session, or from `since`
+        to just `before` (ms since 1970), if that is said; `kind` and `tool` may be lists. With
+        `explain` each has its evidence. Raises QueryError naming what is wrong.
         """
-        return list(self._backend.query(k, query, project))
+        checked = {"query": check_query(query), "k": check_k(k), "explain": explain}
+        fields = checked | check_filters(filters)
+        return [parse_found(one) for one in self._backend.query(fields)["events"]]
 
-    def recent(self, k: int, *, project: str | None = None) -> list[Found]:
-        """The k newest events, newest first; their score is 0."""
-        return list(self._backend.recent(k, project))
+    def recent(self, k: int, **filters: Unpack[Filters]) -> list[Found]:
+        """The k newest events, at most 1000, newest first; their score is 0. Filters as above."""
+        fields = {"k": k, **check_filters(filters)}
+        return [parse_found(one) for one in self._backend.recent(fields)["events"]]
+
+    def context(
+        self,
+        query: str,
+        *,
+        budget_tokens: int = BUDGET_DEFAULT,
+        session: str | None = None,
+        reset: bool = False,
+        **filters: Unpack[Scope],
+    ) -> Context:
+        """What answers `query` as a block of text for a model, within a budget; see
+        docs/context-block.md. Empty when nothing is relevant.
+
+        A `session` that is named is not given the same again, until `reset`. Raises QueryError.
+        """
+        asked = {
+            "query": check_query(query, PROMPT_CHARACTERS_MAX),
+            "budget_tokens": budget_tokens,
+            "session": session,
+            "reset": reset,
+        }
+        answer = self._backend.context(check_filters(filters) | asked)
+        return Context(answer["text"], tuple(answer["contextIds"]), answer["tokens"])
 
     def pin(self, event_id: str, *, pinned: bool = True) -> Event:
         """Keep an event whatever else is evicted, or let it go again; durable on return.
@@ -136,18 +186,12 @@ class Memory:
 
     def export_events(
         self,
-        *,
-        project: str | None = None,
-        kind: str | None = None,
-        since: int | None = None,
-        before: int | None = None,
+        **filters: Unpack[Filters],
     ) -> Iterator[Event]:
-        """Every event that is there now, in `Event.order`; within a project, of a kind, or from
-        `since` to just `before` (ms since 1970), if that is said. Raises QueryError.
-        """
+        """Every event that is there now, in `Event.order`; narrowed like a query. Raises QueryError."""
         from localmem_node.transfer.exporting import fetch_events
 
-        selection = Selection(project=project, kind=kind, since=since, before=before)
+        selection = parse_selection(check_filters(filters))
         for _, events in fetch_events(self._backend.export_page, selection):
             yield from map(parse_event, events)
 
@@ -189,13 +233,17 @@ class DaemonBackend:
             raise EventError(failure["field"], failure["message"])
         return parse_event(answer["recorded"][0])
 
-    def query(self, k: int, query: str, project: str | None) -> Sequence[Found]:
+    def query(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """What answers a query best."""
-        return [parse_found(one) for one in self._client.query(query, k, project)["events"]]
+        return self._client.query(**fields)
 
-    def recent(self, k: int, project: str | None) -> Sequence[Found]:
+    def recent(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """What is newest."""
-        return [parse_found(one) for one in self._client.recent(k, project)["events"]]
+        return self._client.recent(**fields)
+
+    def context(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """A block for a model."""
+        return self._client.context(fields)
 
     def pin(self, event_id: str, pinned: bool) -> Event:
         """Pin an event, or let it go."""
@@ -221,20 +269,30 @@ class DaemonBackend:
 class EngineBackend:
     """A `Memory` with an engine of its own."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, delivered: Delivered, clock: Clock) -> None:
+        self._engine, self._delivered, self._clock = engine, delivered, clock
 
     def record(self, draft: Draft) -> Event:
         """Keep one event."""
         return self._engine.record([draft], current_folder())[0]
 
-    def query(self, k: int, query: str, project: str | None) -> Sequence[Found]:
+    def query(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """What answers a query best."""
-        return self._engine.query_recent(k, query, project=project)
+        from localmem_node import service
 
-    def recent(self, k: int, project: str | None) -> Sequence[Found]:
+        return service.query(self._engine, fields)
+
+    def recent(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """What is newest."""
-        return self._engine.recent(k, project=project)
+        from localmem_node import service
+
+        return service.recent(self._engine, fields)
+
+    def context(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """A block for a model."""
+        from localmem_node import service
+
+        return service.context(self._engine, self._delivered, fields, self._clock.now_ms())
 
     def pin(self, event_id: str, pinned: bool) -> Event:
         """Pin an event, or let it go."""

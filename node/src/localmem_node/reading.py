@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from threading import Lock
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,10 @@ import numpy.typing as npt
 from localmem_node.background import BackgroundEncoder
 from localmem_node.catalogue import Catalogue
 from localmem_node.group_commit import GroupCommit
-from localmem_node.results import Found, check_k, check_project, check_query
+from localmem_node.results import RECENT_MAX, Found, check_k, check_query
 from localmem_node.retrieval.index import SearchIndex, text_for_encoding
 from localmem_node.seams import Encoder
+from localmem_node.selection import Selection
 from localmem_node.store.event_store import EventStore
 from localmem_node.timings import Timings
 from localmem_protocol.events import Event, Order
@@ -35,8 +36,17 @@ CACHED_EVENTS: Final = 1024
 ANSWERS_MAX: Final = 1024
 """Answers that wait to be counted; of more, the oldest do not count."""
 
-Places = list[tuple[int, float]]
-"""Ordinals with scores."""
+
+class Place(NamedTuple):
+    """Where an event is that was found, and what `results.Found` says of it."""
+
+    ordinal: int
+    score: float = 0.0
+    evidence: tuple[tuple[str, float], ...] = ()
+    duplicates: int = 0
+
+
+Places = list[Place]
 
 
 class Reader:
@@ -63,9 +73,14 @@ class Reader:
         self._event = lru_cache(maxsize=CACHED_EVENTS)(store.get)
         self.answers: deque[list[str]] = deque(maxlen=ANSWERS_MAX)
 
-    def query_recent(self, k: int, query: str, project: str | None) -> list[Found]:
-        """The k events that answer a query best, best first. Raises QueryError."""
-        k, query, project = check_k(k), check_query(query), check_project(project)
+    def query_recent(
+        self, k: int, query: str, selection: Selection, *, counted: bool = True
+    ) -> list[Found]:
+        """The k events among those meant that answer a query best, best first. Raises QueryError.
+
+        They count as an answer unless it is said that they do not.
+        """
+        k, query = check_k(k), check_query(query)
         if not len(self._catalogue):
             return []
         with self._timings.measured("query"), self._background.yielding():
@@ -73,22 +88,23 @@ class Reader:
                 vector = self._query_vector(query)
             wanted = k
             while True:
-                search = partial(self._search, query, vector, wanted, project)
+                search = partial(self._search, query, vector, wanted, selection)
                 places, found = self._found(search)
                 if len(found) >= k or len(places) < wanted:
                     break
                 # Some left the ring between the search and the reading.
                 wanted += k - len(found)
-            self.answers.append([one.event.id for one in found[:k]])
+            if counted:
+                self.answers.append([one.event.id for one in found[:k]])
             return found[:k]
 
-    def recent(self, k: int, project: str | None) -> list[Found]:
-        """The k newest events by `Event.order`, newest first. Raises QueryError."""
-        k, project = check_k(k), check_project(project)
+    def recent(self, k: int, selection: Selection) -> list[Found]:
+        """The k newest events that are meant, by `Event.order`, newest first. Raises QueryError."""
+        k = check_k(k, RECENT_MAX)
 
         def newest() -> Places:
             with self._state:
-                return [(ordinal, 0.0) for ordinal in self._catalogue.newest(k, project)]
+                return [Place(ordinal) for ordinal in self._catalogue.newest(k, selection)]
 
         return self._found(newest)[1]
 
@@ -103,7 +119,7 @@ class Reader:
             with self._state:
                 places = self._catalogue.after(after, limit)
             ends[:] = [order for order, _ in places]
-            return [(ordinal, 0.0) for _, ordinal in places]
+            return [Place(ordinal) for _, ordinal in places]
 
         found = self._found(following, self._store.get)[1]
         end = ends[-1] if len(ends) == limit else None
@@ -114,7 +130,7 @@ class Reader:
 
         def own() -> Places:
             with self._state:
-                return [(ordinal, 0.0) for ordinal in self._catalogue.own_after(after, limit)]
+                return [Place(ordinal) for ordinal in self._catalogue.own_after(after, limit)]
 
         return [found.event for found in self._found(own, self._store.get)[1]]
 
@@ -138,31 +154,35 @@ class Reader:
         find: Callable[[], Places],
         get: Callable[[int], Event | None] | None = None,
     ) -> tuple[Places, list[Found]]:
-        """What `find` gave, ordinals with scores, and the events that could be read."""
+        """What `find` gave, and the events that could be read."""
         places = find()
-        events = [(get or self._event)(ordinal) for ordinal, _ in places]
+        events = [(get or self._event)(place.ordinal) for place in places]
         if None in events:
             # A writer was copying some forward; once it is done, all is where it is said to be.
             with self._commits.exclusive():
                 places = find()
-                events = [self._store.get(ordinal) for ordinal, _ in places]
+                events = [self._store.get(place.ordinal) for place in places]
                 pairs = zip(places, events, strict=True)
-                self._lost([ordinal for (ordinal, _), event in pairs if event is None])
+                self._lost([place.ordinal for place, event in pairs if event is None])
         found = [
-            Found(event, score)
-            for event, (_, score) in zip(events, places, strict=True)
+            Found(event, *place[1:])
+            for event, place in zip(events, places, strict=True)
             if event is not None
         ]
         return places, found
 
     def _search(
-        self, query: str, vector: npt.NDArray[np.float32] | None, k: int, project: str | None
+        self, query: str, vector: npt.NDArray[np.float32] | None, k: int, selection: Selection
     ) -> Places:
         with self._state:
-            among = None if project is None else self._catalogue.in_project(project)
+            among = self._catalogue.mask(selection)
             hits = self._index.search(query, vector, k, among=among)
-            places = [(self._catalogue.ordinal(hit.slot), hit.score) for hit in hits]
-        return [(ordinal, score) for ordinal, score in places if ordinal is not None]
+            places = [(self._catalogue.ordinal(hit.slot), hit) for hit in hits]
+        return [
+            Place(ordinal, hit.score, hit.evidence, hit.duplicates)
+            for ordinal, hit in places
+            if ordinal is not None
+        ]
 
     def _query_vector(self, query: str) -> npt.NDArray[np.float32] | None:
         if self._background.problem:

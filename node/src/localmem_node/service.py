@@ -9,10 +9,22 @@ from typing import Any, Final
 
 import msgspec
 
+from localmem_node.context import HITS, render
+from localmem_node.delivered import Delivered
 from localmem_node.engine import Engine
 from localmem_node.errors import QueryError
-from localmem_node.results import event_json, found_json
-from localmem_node.selection import SELECTION_FIELDS, parse_selection
+from localmem_node.results import (
+    BUDGET_DEFAULT,
+    PROMPT_CHARACTERS_MAX,
+    Context,
+    check_budget,
+    check_flag,
+    check_query,
+    event_json,
+    found_json,
+    shortened,
+)
+from localmem_node.selection import FILTERS, SELECTION_FIELDS, parse_selection
 from localmem_protocol.errors import EventError
 from localmem_protocol.events import (
     Draft,
@@ -30,8 +42,14 @@ RECORD_EVENTS_MAX: Final = 256
 PAGE_EVENTS: Final = 128
 """Events looked at for one page of an export: some 10 ms, which a query may have to wait."""
 
+K_DEFAULT: Final = 10
+
+QUERY_FIELDS: Final = ("query", "k", "explain", *FILTERS)
+RECENT_FIELDS: Final = ("k", *FILTERS)
+CONTEXT_FILTERS: Final = tuple(name for name in FILTERS if name != "session")
+CONTEXT_FIELDS: Final = ("query", "budget_tokens", "session", "reset", *CONTEXT_FILTERS)
 EXPORT_FIELDS: Final = ("cursor", *SELECTION_FIELDS)
-"""What a call for a page may have."""
+"""What a call may have."""
 
 
 class Cursor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,15 +95,55 @@ def record(engine: Engine, events: object, folder: object = None) -> dict[str, A
     return {"recorded": recorded, "failed": failed}
 
 
-def query(engine: Engine, k: Any, text: Any, project: Any) -> dict[str, Any]:
-    """What answers a query best. Raises QueryError."""
-    found = engine.query_recent(k, text, project=project)
+def query(engine: Engine, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What answers a query best; `fields` are of QUERY_FIELDS. Raises QueryError."""
+    explain = check_flag("explain", fields.get("explain", False))
+    k, text = fields.get("k", K_DEFAULT), fields.get("query", "")
+    found = engine.query_recent(k, text, selection=parse_selection(fields))
+    return {"events": [found_json(one, explain=explain) for one in found]}
+
+
+def recent(engine: Engine, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What was recorded last; `fields` are of RECENT_FIELDS. Raises QueryError."""
+    found = engine.recent(fields.get("k", K_DEFAULT), selection=parse_selection(fields))
     return {"events": [found_json(one) for one in found]}
 
 
-def recent(engine: Engine, k: Any, project: Any) -> dict[str, Any]:
-    """What was recorded last. Raises QueryError."""
-    return {"events": [found_json(one) for one in engine.recent(k, project=project)]}
+def context(
+    engine: Engine, delivered: Delivered, fields: Mapping[str, Any], now_ms: int
+) -> dict[str, Any]:
+    """What answers a query, as a block for a model; `fields` are of CONTEXT_FIELDS.
+
+    A session is not told again what it was told; `reset` makes it forget that, and goes without a
+    query. Raises QueryError.
+    """
+    reset = check_flag("reset", fields.get("reset", False))
+    budget = check_budget(fields.get("budget_tokens", BUDGET_DEFAULT))
+    # Whose context it is, not whose events: they come from every session.
+    session = parse_selection({"session": fields.get("session")}).session
+    selection = parse_selection({name: fields.get(name) for name in CONTEXT_FILTERS})
+    if reset:
+        if session is None:
+            raise QueryError("reset", "needs a session")
+        delivered.reset(session)
+        if fields.get("query") is None:
+            return _context_json(Context())
+    text = check_query(fields.get("query", ""), PROMPT_CHARACTERS_MAX)
+    found = engine.query_recent(HITS, shortened(text), selection=selection, counted=False)
+    events = [one.event for one in found]
+    known = set() if session is None else delivered.known(session, events)
+    block = render(
+        found,
+        text,
+        budget_tokens=budget,
+        now_ms=now_ms,
+        device=engine.device,
+        delivered=known,
+    )
+    engine.answered(block.ids)
+    if session is not None:
+        delivered.add(session, [event for event in events if event.id in block.ids])
+    return _context_json(block)
 
 
 def export_page(engine: Engine, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,6 +184,15 @@ def import_events(engine: Engine, events: object) -> dict[str, Any]:
         "too_old": chosen.too_old,
         "refused": sorted(chosen.refused, key=lambda one: int(one["index"])),
         "evicted": engine.evicted - evicted,
+    }
+
+
+def _context_json(block: Context) -> dict[str, Any]:
+    return {
+        "text": block.text,
+        "contextIds": list(block.ids),
+        "tokens": block.tokens,
+        "characters": len(block.text),
     }
 
 

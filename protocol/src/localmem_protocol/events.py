@@ -135,7 +135,7 @@ def decode_draft(line: bytes) -> Draft:
     """A draft from one line of JSON. Raises EventError."""
     try:
         fields = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise EventError("", f"not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise EventError("", "not a JSON object")

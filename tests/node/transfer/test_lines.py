@@ -113,6 +113,7 @@ DAMAGE = [
     (TEXT[:-1], "line 7: the file ends within this line"),
     (TEXT + b"\n", "line 8: there is something after the last line"),
     (altered(3, b"\n"), "line 3: is not JSON"),
+    (altered(3, b"[" * 100_000 + b"\n"), "line 3: is not JSON"),
     (altered(3, b'{"snippet":"\xff"}\n'), "line 3: is not UTF-8 at byte 12"),
     (altered(3, b'{"snippet":"\xed\xa0\x80"}\n'), "line 3: is not UTF-8"),
     (altered(3, b"[]\n"), "line 3: is not a JSON object"),
@@ -142,6 +143,7 @@ def test_damage_is_named_by_line_and_kind(data: bytes, message: str) -> None:
     [
         b'{"timestamp":1,"snippet":"x","kind":"note"}\n',
         b"plain text\n",
+        b"[" * 100_000 + b"\n",
         b"\x00\xff" * 100,
         b"[1]\n",
         b"7\n",

@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "record": ("localmem_node.cli.record:record", "Remember one event, or one per line of stdin."),
     "query": ("localmem_node.cli.search:query", "Find events that answer a question."),
     "recent": ("localmem_node.cli.search:recent", "Show the newest events."),
+    "context": ("localmem_node.cli.search:context", "Print a block of context for a model."),
     "export": ("localmem_node.cli.transfer:export_", "Write everything to a file."),
     "import": ("localmem_node.cli.transfer:import_", "Take in what was exported."),
     "pin": ("localmem_node.cli.upkeep:pin", "Keep an event whatever else is evicted."),

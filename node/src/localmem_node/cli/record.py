@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from localmem_node.cli.output import escape, json_option, print_json, write_bytes
-from localmem_node.cli.search import resolve_project
+from localmem_node.cli.selecting import resolve_project
 from localmem_node.client import DaemonClient
 from localmem_node.lines import LINE_BYTES_MAX, read_lines
 from localmem_node.problems import problem
@@ -234,7 +234,7 @@ def _decode(line: bytes | None) -> dict[str, Any]:
         raise EventError("", f"is not UTF-8 at byte {error.start}") from None
     try:
         fields = msgspec.json.decode(line)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise EventError("", f"is not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise EventError("", "is not a JSON object")

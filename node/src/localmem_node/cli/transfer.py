@@ -16,17 +16,15 @@ from typing import Any, Final, Self
 import click
 
 from localmem_node.cli.output import escape, json_option, print_json
-from localmem_node.cli.search import resolve_project
-from localmem_node.cli.times import parse_time
+from localmem_node.cli.selecting import filter_fields, filters
 from localmem_node.client import DaemonClient
 from localmem_node.errors import ConfigError, TransferError
 from localmem_node.secret_text import secret_text
-from localmem_node.selection import Selection
+from localmem_node.selection import parse_selection
 from localmem_node.system import SystemClock, SystemRandom
 from localmem_node.transfer.exporting import Exported, new_file, write_export
 from localmem_node.transfer.importing import Imported, check, open_source, send
 from localmem_node.transfer.seal import seal_under
-from localmem_protocol.events import KINDS
 
 VARIABLE: Final = "LOCALMEM_EXPORT_PASSPHRASE"
 PROGRESS_S: Final = 0.2
@@ -36,14 +34,11 @@ REFUSED_SHOWN_MAX: Final = 20
 
 @click.command("export")
 @click.argument("file", default="-", metavar="[FILE|-]")
-@click.option("--project", help="Only this project: an id, or a folder of it such as '.'.")
-@click.option("--since", metavar="TIME", help="Only from then on: 2026-11-25, or 7d for a week.")
-@click.option("--before", metavar="TIME", help="Only what is older.")
-@click.option("--kind", type=click.Choice(KINDS), help="Only this kind.")
+@filters()
 @click.option("--seal", is_flag=True, help="Encrypt it under a passphrase.")
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @json_option
-def export_(file: str, seal: bool, force: bool, as_json: bool, **narrowed: str | None) -> None:
+def export_(file: str, seal: bool, force: bool, as_json: bool, **narrowed: Any) -> None:
     """Write everything remembered to FILE, or to standard output.
 
     JSON Lines, in order, with a checksum; `localmem import` takes it. With --seal it is encrypted
@@ -55,12 +50,7 @@ def export_(file: str, seal: bool, force: bool, as_json: bool, **narrowed: str |
     if file == "-" and seal and sys.stdout.isatty():
         raise click.UsageError("a sealed export is no text for a terminal; name a FILE")
     clock, random = SystemClock(), SystemRandom()
-    selection = Selection(
-        project=resolve_project(narrowed["project"]),
-        kind=narrowed["kind"],
-        since=parse_time("--since", narrowed["since"], clock.now_ms()),
-        before=parse_time("--before", narrowed["before"], clock.now_ms()),
-    )
+    selection = parse_selection(filter_fields(narrowed))
     environment = dict(os.environ)
     passphrase = _passphrase(environment, confirm=True)
     with _interruptible(), DaemonClient(environment) as client, Progress("exported") as progress:

@@ -8,12 +8,9 @@ import click
 
 from localmem_node.cli.output import escape, json_option, print_events, print_json
 from localmem_node.cli.progress import with_progress
-from localmem_node.cli.search import resolve_project
-from localmem_node.cli.times import parse_time
+from localmem_node.cli.selecting import filter_fields, filters
 from localmem_node.client import DaemonClient
 from localmem_node.config import parse_size
-from localmem_node.system import SystemClock
-from localmem_protocol.events import KINDS
 
 
 @click.command()
@@ -32,13 +29,7 @@ def pin(event_id: str, off: bool, as_json: bool) -> None:
 
 @click.command()
 @click.argument("ids", nargs=-1, metavar="[ID]…")
-@click.option("--project", help="All of this project: an id, or a folder of it such as '.'.")
-@click.option(
-    "--file", "path", help="All of this file or folder; a relative one is the path's end."
-)
-@click.option("--kind", type=click.Choice(KINDS), help="All of this kind.")
-@click.option("--since", metavar="TIME", help="From then on: 2026-11-25, or 7d for a week.")
-@click.option("--before", metavar="TIME", help="What is older.")
+@filters()
 @click.option("--query", "text", metavar="TEXT", help="What this question finds.")
 @click.option("-k", "k", type=int, default=10, show_default=True, help="With --query: how many.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be forgotten.")
@@ -100,17 +91,11 @@ def text_is_given(fields: dict[str, Any]) -> bool:
 
 
 def _fields(ids: tuple[str, ...], narrowed: dict[str, Any]) -> dict[str, Any]:
-    now_ms = SystemClock().now_ms()
-    given = {
-        "ids": list(ids) or None,
-        "project": resolve_project(narrowed["project"]),
-        "file": narrowed["path"],
-        "kind": narrowed["kind"],
-        "since": parse_time("--since", narrowed["since"], now_ms),
-        "before": parse_time("--before", narrowed["before"], now_ms),
-        "query": narrowed["text"],
-    }
-    fields = {name: value for name, value in given.items() if value is not None}
+    fields = filter_fields(narrowed)
+    if ids:
+        fields["ids"] = list(ids)
+    if narrowed["text"] is not None:
+        fields["query"] = narrowed["text"]
     if not fields:
-        raise click.UsageError("give an ID, --project, --file, --kind, --before or --query")
+        raise click.UsageError("give an ID, --query, or what they have in common, such as --file")
     return fields | ({"k": narrowed["k"]} if "query" in fields else {})

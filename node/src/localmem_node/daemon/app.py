@@ -1,14 +1,16 @@
 """The HTTP interface over an engine, the same on the Unix socket and on loopback.
 
     POST /v1/record {"events": […], "folder"?}         {"recorded": […], "failed": […]}
-    POST /v1/query  {"query", "k"?, "project"?}        {"events": […], "took_ms"}
-    POST /v1/recent {"k"?, "project"?}                 {"events": […], "took_ms"}
-    POST /v1/export {"cursor"?, "project"?, "kind"?, "since"?, "before"?}
-                                                       {"device", "events": […], "cursor"}
+    POST /v1/query  {"query", "k"?, "explain"?, …}     {"events": […], "took_ms"}
+    POST /v1/recent {"k"?, …}                          {"events": […], "took_ms"}
+    POST /v1/export {"cursor"?, "ids"?, …}             {"device", "events": […], "cursor"}
     POST /v1/import {"events": […]}                    {"new", "known", "too_old", "refused", …}
     GET  /v1/status                                    what there is
     POST /v1/stop                                      {"stopping": true}
     GET  /healthz                                      {"ok": true}, without a token
+
+"…" stands for what narrows a call: "project", "file", "kind", "tool", "device", "session", "since",
+"before" (`selection.Selection`).
 
 Engine work runs off the event loop: queries in one thread of their own, which is all that two cores
 and one encoder have use for; writes in a few, so that their syncs can be shared. One exception: a
@@ -43,7 +45,6 @@ from localmem_protocol.seams import Clock
 
 logger = logging.getLogger(__name__)
 
-K_DEFAULT: Final = 10
 WRITE_THREADS: Final = 4
 
 INLINE_EVENTS_MAX: Final = 20_000
@@ -112,13 +113,13 @@ class Handlers:
 
     async def query(self, request: Request) -> Response:
         """POST /v1/query."""
-        fields = await read_body(request, ("query", "k", "project"))
-        k, text = fields.get("k", K_DEFAULT), fields.get("query", "")
+        fields = await read_body(request, service.QUERY_FIELDS)
+        text = fields.get("query", "")
         short = isinstance(text, str) and len(text) <= INLINE_CHARACTERS_MAX
         inline = short and not self._under_way and len(self._engine) <= INLINE_EVENTS_MAX
         return await self._timed(
             None if inline else self._queries,
-            lambda: service.query(self._engine, k, text, fields.get("project")),
+            lambda: service.query(self._engine, fields),
         )
 
     async def record(self, request: Request) -> Response:
@@ -132,11 +133,8 @@ class Handlers:
 
     async def recent(self, request: Request) -> Response:
         """POST /v1/recent."""
-        fields = await read_body(request, ("k", "project"))
-        k = fields.get("k", K_DEFAULT)
-        return await self._timed(
-            self._queries, lambda: service.recent(self._engine, k, fields.get("project"))
-        )
+        fields = await read_body(request, service.RECENT_FIELDS)
+        return await self._timed(self._queries, lambda: service.recent(self._engine, fields))
 
     async def export(self, request: Request) -> Response:
         """POST /v1/export."""
@@ -241,7 +239,7 @@ async def read_body(request: Request, known: Sequence[str]) -> dict[str, Any]:
     """The JSON object of a request. Raises EventError naming what is wrong."""
     try:
         fields = msgspec.json.decode(await request.body())
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise EventError("", f"the body is not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise EventError("", "the body is not a JSON object")

@@ -1,14 +1,14 @@
 """What keeping a store in order adds to the daemon.
 
     POST /v1/pin      {"id", "pinned"}                      {"event"}
-    POST /v1/forget   {"ids"? "project"? "file"? "kind"? "since"? "before"? "query"? "k"?, "dry_run"}
+    POST /v1/forget   {"ids"?, "query"?, "k"?, "dry_run"?, …}
                                                             {"count", "events", "forgotten", "copies"}
     POST /v1/resize   {"size"}                              {"size_bytes", "events", "evicted"}
     POST /v1/rotate   {"passphrase"? "key_file"? "keychain"?}  {"key"}
     POST /v1/recovery                                       {"code"}
     POST /v1/verify                                         {"damaged_blocks", "damaged"}
 
-Work on the whole store runs in a thread of its own; `maintenance` in the status says how far it is.
+"…" stands for what narrows it (`selection.Selection`). Work on the whole store runs in a thread of its own; `maintenance` in the status says how far it is.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from localmem_node.daemon.app import Service, read_body
 from localmem_node.daemon.worker import Worker
 from localmem_node.engine import Engine
 from localmem_node.errors import NodeError, QueryError
-from localmem_node.results import K_MAX, check_k, check_query, event_json
+from localmem_node.results import RECENT_MAX, check_flag, check_k, check_query, event_json
 from localmem_node.seams import KeyStore
-from localmem_node.selection import SELECTION_FIELDS, Selection, check_ids, parse_selection
+from localmem_node.selection import SELECTION_FIELDS, check_ids, parse_selection
 from localmem_node.store.keys import KeyFileStore, KeyringStore, PassphraseStore
 from localmem_protocol.events import Event
 from localmem_protocol.seams import Clock, Random
 
 logger = logging.getLogger(__name__)
 
-LISTED_MAX: Final = K_MAX
+LISTED_MAX: Final = RECENT_MAX
 """Events that a forgetting shows, all that a question finds among them; the rest is counted."""
 
 FORGET_FIELDS: Final = (*SELECTION_FIELDS, "query", "k", "dry_run")
@@ -110,22 +110,19 @@ def extend(
 def pin(engine: Engine, fields: dict[str, Any]) -> dict[str, Any]:
     """Pin an event, or let it go. Raises QueryError, EventError."""
     ids = check_ids([fields.get("id")])
-    pinned = fields.get("pinned", True)
-    if not isinstance(pinned, bool):
-        raise QueryError("pinned", "must be true or false")
+    pinned = check_flag("pinned", fields.get("pinned", True))
     return {"event": event_json(engine.maintenance.pin(ids[0], pinned=pinned))}
 
 
 def forget(engine: Engine, fields: dict[str, Any]) -> dict[str, Any]:
     """Forget the events that are meant, or with `dry_run` only name them. Raises QueryError."""
-    dry_run = fields.get("dry_run", False)
-    if not isinstance(dry_run, bool):
-        raise QueryError("dry_run", "must be true or false")
+    dry_run = check_flag("dry_run", fields.get("dry_run", False))
     events = _meant(engine, fields)
     ids = [event.id for event in events]
     if not dry_run:
-        # Ids that are not here are marked too, so that they do not arrive later.
-        wanted = [*ids, *(fields.get("ids") or ())]
+        # Ids that are not here are marked too, so that they do not arrive later; one that is here
+        # and was narrowed out stays.
+        wanted = [*ids, *(one for one in fields.get("ids") or () if not engine.holds(one))]
         if wanted:
             engine.maintenance.forget(list(dict.fromkeys(wanted)))
     return {
@@ -177,8 +174,6 @@ def _meant(engine: Engine, fields: dict[str, Any]) -> list[Event]:
     selection = parse_selection(fields)
     if fields.get("query") is None:
         return engine.maintenance.select(selection)
-    if selection != Selection(project=selection.project):
-        raise QueryError("query", "goes with a project and with nothing else")
     text, k = check_query(fields["query"]), check_k(fields.get("k", 10))
-    found = engine.query_recent(k, text, project=selection.project)
+    found = engine.query_recent(k, text, selection=selection)
     return [one.event for one in found]

@@ -109,7 +109,7 @@ def _read_line(stream: Readable, number: int) -> bytes:
 def _check_header(line: bytes) -> None:
     try:
         header = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         header = None
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise ForeignExport(_FOREIGN)
@@ -131,7 +131,7 @@ def _fields(line: bytes, number: int) -> dict[str, Any]:
         fields = msgspec.json.decode(line)
     except UnicodeDecodeError as error:
         raise DamagedExport(f"line {number}: is not UTF-8 at byte {error.start}") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise DamagedExport(f"line {number}: is not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise DamagedExport(f"line {number}: is not a JSON object")
