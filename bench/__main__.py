@@ -18,7 +18,10 @@ BENCHMARKS: Final = {
     "latency": ("bench.latency", "a warm query through the socket, against its encoding alone"),
     "memory": ("bench.memory", "memory of a daemon that goes on recording"),
     "redaction": ("bench.redaction", "lines that redaction changes, beside detect-secrets"),
-    "search": ("bench.search_time", "time of a search, without encoding the query"),
+    "search": (
+        "bench.search_time",
+        "time of a search, without encoding the query; what each vector index finds",
+    ),
     "store": ("bench.store", "events that a ring file holds, time of an append and of opening"),
 }
 """Name: the module, whose `main(arguments)` runs it, and what it measures."""

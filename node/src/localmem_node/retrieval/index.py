@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from localmem_node.errors import DamagedIndex
-from localmem_node.retrieval.exact import ExactIndex
+from localmem_node.retrieval.adaptive import AdaptiveIndex
 from localmem_node.retrieval.fields import fields, text_for_encoding
 from localmem_node.retrieval.lexical import LexicalIndex
 from localmem_node.retrieval.ranking import best_slots, candidates_for, combined, order
@@ -35,7 +35,7 @@ class SearchIndex:
 
     def __init__(self, dimensions: int, *, vectors: VectorIndex | None = None) -> None:
         self._lexical = LexicalIndex()
-        self._vectors: VectorIndex = ExactIndex(dimensions) if vectors is None else vectors
+        self._vectors: VectorIndex = AdaptiveIndex(dimensions) if vectors is None else vectors
         self._live = np.zeros(0, dtype=np.bool_)
         self._encoded = np.zeros(0, dtype=np.bool_)
         self._newness = np.zeros((3, 0), dtype=np.uint64)  # clock, device, sequence: Event.order
@@ -120,6 +120,10 @@ class SearchIndex:
         cosines = np.zeros(len(slots), dtype=np.float32) if dense is None else dense
         columns = (slots[best], scores[best], lexical[slots[best]], cosines[best])
         return [Hit(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+
+    def catch_up(self, count: int) -> bool:
+        """Do what the vector index put off, for at most `count` vectors; whether more waits."""
+        return self._vectors.catch_up(count)
 
     @property
     def newness(self) -> npt.NDArray[np.uint64]:
