@@ -72,9 +72,9 @@ class Material:
         return events[:size], queries, self._encoder.encode(queries)
 
     def others(self, size: int) -> npt.NDArray[np.float32]:
-        """Twice as many vectors as `size`, to replace the others with."""
+        """Vectors to replace those with."""
         chance = np.random.default_rng(SEED + 1)
-        return vector_backends.mixture(self._encoded, 2 * size, chance)
+        return vector_backends.replacements(self._encoded, size, chance)
 
 
 def measure(

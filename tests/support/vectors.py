@@ -11,7 +11,8 @@ Vectors = npt.NDArray[np.float32]
 
 
 def unit(vectors: Vectors) -> Vectors:
-    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+    lengths: Vectors = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return (vectors / lengths).astype(np.float32)
 
 
 def clustered(count: int, dimensions: int, seed: int, *, clusters: int = 60) -> Vectors:

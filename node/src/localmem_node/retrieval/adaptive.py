@@ -3,7 +3,8 @@
 The graph is not saved: the store is sealed, and a graph gives its vectors away. After a start, and when
 a store crosses the bound, search is exact until `catch_up` has been called often enough. Each call adds
 a few vectors, so whoever holds the lock of the index holds it for milliseconds; no vector is copied
-aside, and nothing has to be reconciled when the graph is whole.
+aside, and nothing has to be reconciled when the graph is whole. A graph that has become stale is
+dropped and grows again in the same way.
 """
 
 from __future__ import annotations
@@ -28,6 +29,14 @@ CROSSOVER: Final = 32_768
 KEEP_SHARE: Final = 0.5
 """Of the crossover; a graph is dropped only below, so that a store at the bound does not build again
 and again.
+"""
+
+PROBES: Final = 32
+PROBED: Final = 10
+EQUAL: Final = 1e-6
+RECALL_MIN: Final = 0.9
+"""A graph answers once it has found this share of the PROBED nearest of PROBES vectors of the store. On
+some data it does not: many equal vectors, or many around one, cut it into pieces.
 """
 
 BACKENDS: Final = {
@@ -66,6 +75,8 @@ class AdaptiveIndex:
         self._gives_up = False  # no backend, or one that failed
         self._index: GraphIndex | None = None
         self._reached = 0  # slots below are in the graph as they are in the rows
+        self._probes: list[int] | None = None  # slots; None until the graph is whole
+        self._missed = 0
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -76,7 +87,7 @@ class AdaptiveIndex:
     @property
     def approximate(self) -> bool:
         """Whether a graph answers now."""
-        return self._index is not None and self._reached == SLOTS_MAX
+        return self._index is not None and self._probes == []
 
     def put(self, slot: int, vector: npt.NDArray[np.float32]) -> None:
         """Add or replace the vector of a slot. Raises ValueError for a wrong shape or number."""
@@ -139,13 +150,36 @@ class AdaptiveIndex:
                 self._gives_up = True
                 return False
             self._index = GraphIndex(self._rows, graph)
+        if self._index.graph.stale:  # exact meanwhile
+            self._drop()
+            return self.catch_up(count)
         if self._reached == SLOTS_MAX:
-            return False
+            return self._probe(self._index)
         slots = self._rows.slots(self._reached)[:count]
         whole = len(slots) < count
         self._reached = SLOTS_MAX if whole else int(slots[-1]) + 1
         self._to_graph(slots)
-        return not whole and self._index is not None
+        return self._index is not None
+
+    def _probe(self, index: GraphIndex) -> bool:
+        """Ask for the neighbours of one vector, both ways; whether more is to be done."""
+        if self._probes is None:
+            slots = self._rows.slots()
+            self._probes = slots[:: max(1, len(slots) // PROBES)].tolist()
+            self._missed = 0
+        if not self._probes:
+            return False
+        vector = self._rows.vector(self._probes.pop())
+        if vector is not None:
+            right = self._rows.search(vector, PROBED)[1]
+            found = index.search(vector, PROBED)[1]
+            # By products: of equals the graph may find others.
+            self._missed += int(np.count_nonzero(found < right[-1] - EQUAL))
+        if self._missed > (1 - RECALL_MIN) * PROBES * PROBED:
+            logger.warning("a graph misses too many of these vectors: every vector is looked at")
+            self._gives_up = True
+            self._drop()
+        return bool(self._probes)
 
     def _to_graph(self, slots: Slots) -> None:
         if self._index is None:
@@ -160,3 +194,4 @@ class AdaptiveIndex:
     def _drop(self) -> None:
         self._index = None
         self._reached = 0
+        self._probes = None

@@ -67,6 +67,11 @@ class Graph(Protocol):
         ...
 
     @property
+    def stale(self) -> bool:
+        """Whether what was replaced and removed has made it so slow that it is to be built anew."""
+        ...
+
+    @property
     def mapped(self) -> bool:
         """Whether it reads bytes in place, and so cannot be changed."""
         ...

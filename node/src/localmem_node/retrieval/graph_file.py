@@ -94,13 +94,11 @@ def _parts(path: Path, data: memoryview) -> tuple[_Header, memoryview]:
         if length > _HEADER_BYTES_MAX:
             raise DamagedIndex(f"{path}: has a damaged header; build it anew")
         header, at = data[at : at + length], at + length + _NUMBER.size
-        known = _checksum(header, data[at:]) == bytes(data[at - _NUMBER.size : at])
-        decoded = msgspec.json.decode(header, type=_Header)
+        if _checksum(header, data[at:]) != bytes(data[at - _NUMBER.size : at]):
+            raise DamagedIndex(f"{path}: is damaged; build it anew")
+        return msgspec.json.decode(header, type=_Header), data[at:]
     except (struct.error, msgspec.DecodeError):
         raise DamagedIndex(f"{path}: has a damaged header; build it anew") from None
-    if not known:
-        raise DamagedIndex(f"{path}: is damaged; build it anew")
-    return decoded, data[at:]
 
 
 def _checksum(header: bytes | memoryview, body: bytes | memoryview) -> bytes:

@@ -26,6 +26,7 @@ class HnswlibGraph:
 
     name: Final = "hnswlib"
     mapped: Final = False
+    stale: Final = False  # a slot is replaced in place, and its neighbours with it
 
     def __init__(self, dimensions: int) -> None:
         self.dimensions = dimensions
