@@ -77,9 +77,10 @@ def measure(name: str, vectors: Vectors, others: Vectors, queries: Vectors) -> d
     size = len(vectors)
     index = BACKENDS[name](vectors.shape[1])
     began = time.perf_counter()
+    order = np.random.default_rng(size).permutation(size)  # as the node does
     for first in range(0, size, AT_ONCE):
-        some = vectors[first : first + AT_ONCE]
-        index.put_many(np.arange(first, first + len(some)), some)
+        some = order[first : first + AT_ONCE]
+        index.put_many(some, vectors[some])
     found: dict[str, float] = {"build_s": time.perf_counter() - began}
     wanted = candidates_for(K)
     right = nearest(vectors, queries, wanted)
@@ -88,6 +89,7 @@ def measure(name: str, vectors: Vectors, others: Vectors, queries: Vectors) -> d
     taken = _times(lambda at: index.search(queries[at], wanted), len(queries))
     found["p50_ms"] = float(np.median(taken))
     found["p99_ms"] = float(np.percentile(taken, 99))
+    found["bytes_per_vector"] = _bytes(index) / size
     if size <= TURNOVER_MAX:
         for slot, vector in zip((at % size for at in count()), others, strict=False):
             index.put(slot, vector)
@@ -98,7 +100,6 @@ def measure(name: str, vectors: Vectors, others: Vectors, queries: Vectors) -> d
         taken = _times(lambda at: index.search(queries[at], wanted), len(queries))
         found["turned_over_p50_ms"] = float(np.median(taken))
     changes = min(CHANGES, size)
-    found["bytes_per_vector"] = _bytes(index) / size
     found["add_ms"] = _mean(lambda at: index.put(size + at, others[at]), changes)
     found["replace_ms"] = _mean(lambda at: index.put(at, others[-1 - at]), changes)
     found["remove_ms"] = _mean(index.remove, changes)

@@ -4,7 +4,8 @@ The graph is not saved: the store is sealed, and a graph gives its vectors away.
 a store crosses the bound, search is exact until `catch_up` has been called often enough. Each call adds
 a few vectors, so whoever holds the lock of the index holds it for milliseconds; no vector is copied
 aside, and nothing has to be reconciled when the graph is whole. A graph that has become stale is
-dropped and grows again in the same way.
+dropped and grows again in the same way. Vectors enter in an order without meaning: in that of their
+slots related ones come in runs, and the graph finds less.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import numpy.typing as npt
 
 from localmem_node.retrieval.graph import Graph, GraphIndex
 from localmem_node.retrieval.quantised import Products, QuantisedIndex, Slots
-from localmem_node.retrieval.slots import SLOTS_MAX
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,8 @@ KEEP_SHARE: Final = 0.5
 """Of the crossover; a graph is dropped only below, so that a store at the bound does not build again
 and again.
 """
+
+ORDER_SEED: Final = 1
 
 PROBES: Final = 32
 PROBED: Final = 10
@@ -74,7 +76,8 @@ class AdaptiveIndex:
         self._make_graph = make_graph
         self._gives_up = False  # no backend, or one that failed
         self._index: GraphIndex | None = None
-        self._reached = 0  # slots below are in the graph as they are in the rows
+        self._waiting = np.zeros(0, dtype=np.int64)  # slots that are not in the graph yet
+        self._entered = np.zeros(0, dtype=np.bool_)  # by slot
         self._probes: list[int] | None = None  # slots; None until the graph is whole
         self._missed = 0
 
@@ -92,13 +95,12 @@ class AdaptiveIndex:
     def put(self, slot: int, vector: npt.NDArray[np.float32]) -> None:
         """Add or replace the vector of a slot. Raises ValueError for a wrong shape or number."""
         self._rows.put(slot, vector)
-        if slot < self._reached:
-            self._to_graph(np.array([slot], dtype=np.int64))
+        self._to_graph(np.array([slot], dtype=np.int64))
 
     def put_many(self, slots: Slots, vectors: npt.NDArray[np.float32]) -> None:
         """Like `put` for each row of `vectors`, in this order. Raises ValueError, and then nothing is added."""
         self._rows.put_many(slots, vectors)
-        self._to_graph(np.unique(slots[slots < self._reached]))
+        self._to_graph(np.unique(slots))
 
     def vector(self, slot: int) -> npt.NDArray[np.float32] | None:
         """What is held of the vector of a slot, if it has one."""
@@ -113,7 +115,7 @@ class AdaptiveIndex:
             return
         if len(self) < self._crossover * KEEP_SHARE:
             self._drop()
-        elif slot < self._reached:
+        else:
             self._index.graph.remove(slot)
 
     def scores(self, vector: npt.NDArray[np.float32], slots: Slots) -> Products:
@@ -150,22 +152,22 @@ class AdaptiveIndex:
                 self._gives_up = True
                 return False
             self._index = GraphIndex(self._rows, graph)
+            self._waiting = np.random.default_rng(ORDER_SEED).permutation(self._rows.slots())
+            self._entered = np.zeros(self._rows.end, dtype=np.bool_)
         if self._index.graph.stale:  # exact meanwhile
             self._drop()
             return self.catch_up(count)
-        if self._reached == SLOTS_MAX:
+        if not len(self._waiting):
             return self._probe(self._index)
-        slots = self._rows.slots(self._reached)[:count]
-        whole = len(slots) < count
-        self._reached = SLOTS_MAX if whole else int(slots[-1]) + 1
-        self._to_graph(slots)
+        slots, self._waiting = self._waiting[:count], self._waiting[count:]
+        self._to_graph(slots[self._rows.held(slots) & ~self._entered[slots]])
         return self._index is not None
 
     def _probe(self, index: GraphIndex) -> bool:
         """Ask for the neighbours of one vector, both ways; whether more is to be done."""
         if self._probes is None:
             slots = self._rows.slots()
-            self._probes = slots[:: max(1, len(slots) // PROBES)].tolist()
+            self._probes = slots[:: max(1, len(slots) // PROBES)][:PROBES].tolist()
             self._missed = 0
         if not self._probes:
             return False
@@ -184,6 +186,7 @@ class AdaptiveIndex:
     def _to_graph(self, slots: Slots) -> None:
         if self._index is None:
             return
+        self._entered[slots[slots < len(self._entered)]] = True
         try:
             self._index.graph_put(slots)
         except (RuntimeError, MemoryError) as error:
@@ -193,5 +196,5 @@ class AdaptiveIndex:
 
     def _drop(self) -> None:
         self._index = None
-        self._reached = 0
+        self._waiting = self._waiting[:0]
         self._probes = None

@@ -24,11 +24,10 @@ LEVEL_SEED: Final = 100
 class HnswlibGraph:
     """Implements `graph.Graph`. Removed nodes stay as paths until their slot is used again."""
 
-    name: Final = "hnswlib"
-    mapped: Final = False
-    stale: Final = False  # a slot is replaced in place, and its neighbours with it
-
     def __init__(self, dimensions: int) -> None:
+        self.name = "hnswlib"
+        self.mapped = False
+        self.stale = False  # a slot is replaced in place, and its neighbours with it
         self.dimensions = dimensions
         self._live: set[int] = set()
         self._known: set[int] = set()
