@@ -1,8 +1,8 @@
 """How long does a search take, the encoding of the query apart, and what does each vector index find?
 
 Events are pieces of the standard library's sources, about 200 characters each. Queries are six words of
-other pieces. ENCODED of the pieces and all queries are really encoded; the other vectors are mixed from
-those and seeded noise (`bench.vector_backends`), which the output says.
+other pieces. ENCODED of the first ENCODED_OF pieces, drawn by a seed, and all queries are really encoded;
+the other vectors are mixed from those and seeded noise (`bench.vector_backends`), which the output says.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ SNIPPET_CHARACTERS: Final = 200
 QUERY_WORDS: Final = 6
 QUERIES: Final = 300
 ENCODED: Final = 2_000
+ENCODED_OF: Final = 20_000
 K: Final = 10
 SEED: Final = 20_261_123
 
@@ -55,6 +56,9 @@ class Material:
 
     def __init__(self, encoder: OnnxEncoder) -> None:
         self._encoder = encoder
+        drawn = np.random.default_rng(SEED).choice(ENCODED_OF, ENCODED, replace=False)
+        texts = [text_for_encoding(event) for event in pieces(ENCODED_OF)]
+        self._texts = [texts[at] for at in drawn.tolist()]
         self._encoded = np.zeros((0, DIMENSIONS), dtype=np.float32)
         self.vectors = self._encoded
 
@@ -62,7 +66,7 @@ class Material:
         """`size` events, QUERIES queries and their vectors; `vectors` become those of the events."""
         chance = np.random.default_rng(SEED)
         events = list(pieces(size + QUERIES))
-        wanted = [text_for_encoding(event) for event in events[: min(size, ENCODED)]]
+        wanted = self._texts[:size]
         new = self._encoder.encode(wanted[len(self._encoded) :])
         if len(new):
             self._encoded = np.concatenate((self._encoded, new))

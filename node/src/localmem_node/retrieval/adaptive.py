@@ -4,8 +4,7 @@ The graph is not saved: the store is sealed, and a graph gives its vectors away.
 a store crosses the bound, search is exact until `catch_up` has been called often enough. Each call adds
 a few vectors, so whoever holds the lock of the index holds it for milliseconds; no vector is copied
 aside, and nothing has to be reconciled when the graph is whole. A graph that has become stale is
-dropped and grows again in the same way. Vectors enter in an order without meaning: in that of their
-slots related ones come in runs, and the graph finds less.
+dropped and grows again in the same way.
 """
 
 from __future__ import annotations
@@ -24,14 +23,12 @@ from localmem_node.retrieval.quantised import Products, QuantisedIndex, Slots
 logger = logging.getLogger(__name__)
 
 CROSSOVER: Final = 32_768
-"""Vectors from which the graph answers faster than a scan, as measured: docs/decisions/0009-vectors.md."""
+"""Vectors from which the graph saves enough time for its bytes: docs/decisions/0009-vectors.md."""
 
 KEEP_SHARE: Final = 0.5
 """Of the crossover; a graph is dropped only below, so that a store at the bound does not build again
 and again.
 """
-
-ORDER_SEED: Final = 1
 
 PROBES: Final = 32
 PROBED: Final = 10
@@ -152,7 +149,7 @@ class AdaptiveIndex:
                 self._gives_up = True
                 return False
             self._index = GraphIndex(self._rows, graph)
-            self._waiting = np.random.default_rng(ORDER_SEED).permutation(self._rows.slots())
+            self._waiting = self._rows.slots()
             self._entered = np.zeros(self._rows.end, dtype=np.bool_)
         if self._index.graph.stale:  # exact meanwhile
             self._drop()

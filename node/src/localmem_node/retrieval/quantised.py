@@ -20,7 +20,7 @@ from localmem_node.retrieval.slots import SLOTS_MAX, grown
 
 CODE_MAX: Final = 127
 SCAN_MIN: Final = 512
-"""Rows from which integers pay; below, numkong is not even imported (1 ms, 3 MB)."""
+"""Rows from which integers pay; below, numkong is not even imported."""
 
 GATHER_SHARE: Final = 8
 """Of so many slots fewer than one is allowed: picking rows is then cheaper than multiplying all."""

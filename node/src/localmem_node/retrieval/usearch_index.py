@@ -1,9 +1,9 @@
 """The graph of usearch: int8 nodes, an add in tenths of a millisecond.
 
 A node is never removed: usearch gives its place to the next vector, whose neighbours are elsewhere, and
-with runs of related vectors, as a ring loses and gets them, recall fell from 0.98 to 0.76 after a tenth
-had been replaced (trials). So a vector that leaves stays as a path to others, is not proposed, and a
-graph with many of those is `stale`. Nodes are numbered as they come.
+with runs of related vectors, as a ring loses and gets them, the graph falls apart. So a vector that
+leaves stays as a path to others, is not proposed, and a graph with many of those is `stale`. Nodes are
+numbered as they come.
 
 The compiled module alone is used, always with one thread: its Python wrapper brings a progress bar and
 starts as many threads as there are cores for every call. Nothing in it opens a connection unless
