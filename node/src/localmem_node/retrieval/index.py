@@ -17,6 +17,7 @@ import numpy.typing as npt
 from localmem_node.errors import DamagedIndex
 from localmem_node.retrieval import model as ranking_model
 from localmem_node.retrieval import related
+from localmem_node.retrieval.adaptive import AdaptiveIndex
 from localmem_node.retrieval.evidence import (
     MEANING,
     Surroundings,
@@ -24,7 +25,6 @@ from localmem_node.retrieval.evidence import (
     lexical_features,
     other_features,
 )
-from localmem_node.retrieval.exact import ExactIndex
 from localmem_node.retrieval.fields import fields, text_for_encoding
 from localmem_node.retrieval.lexical import LexicalIndex, Matches
 from localmem_node.retrieval.model import FEATURES, Model
@@ -105,7 +105,7 @@ class SearchIndex:
         model: Model | None = None,
     ) -> None:
         self._lexical = LexicalIndex()
-        self._vectors: VectorIndex = ExactIndex(dimensions) if vectors is None else vectors
+        self._vectors: VectorIndex = AdaptiveIndex(dimensions) if vectors is None else vectors
         self._model = model or ranking_model.shipped()
         self._sessions = Sessions()
         self._traits = TraitTable()
@@ -268,7 +268,9 @@ class SearchIndex:
         slots, near, words = prepared.slots, prepared.near, prepared.words
         learned = None if vector is None else self._model.learned(vector)
         if learned is not None:
-            nearest = self._nearest(learned, candidates_for(k), prepared.allowed)
+            between = learned.sum(axis=0)
+            between /= max(float(np.linalg.norm(between)), 1e-9)
+            nearest = self._vectors.search(between, candidates_for(k), prepared.allowed)[0]
             more = nearest[~np.isin(nearest, slots)]
             if len(more):
                 added = Surroundings.of(more, self._sessions)
@@ -308,14 +310,16 @@ class SearchIndex:
         wanted = wanted[self._encoded[wanted]]
         place = np.full(len(self._encoded) + 1, len(wanted), np.int64)
         place[wanted] = np.arange(len(wanted))
-        cosines = np.append(self._vectors.scores(vector, wanted), np.float32(np.nan))
-        by_map = np.append(self._vectors.scores(learned, wanted), np.float32(np.nan))
-        encoded = self._encoded[near.slots]
+        cosines, done, by_said = (
+            np.append(self._vectors.scores(each, wanted), np.float32(np.nan))
+            for each in (vector, *learned)
+        )
+        own = place[near.slots]
         return dense_features(
-            cosines[place[near.slots]],
-            by_map[place[near.slots]],
-            cosines[place[neighbours]],
-            encoded,
+            cosines[own],
+            np.where(said, by_said[own], done[own]),
+            by_said[place[neighbours]],
+            self._encoded[near.slots],
         )
 
     def _with_neighbours(self, slots: Slots, lexical: Floats, allowed: Mask | None) -> Slots:
@@ -337,6 +341,10 @@ class SearchIndex:
         spread = max(float(best - worst), 1e-6)
         shown: Floats = relevance.max() * (scores - worst) / spread
         return shown
+
+    def catch_up(self, count: int) -> bool:
+        """Do what the vector index put off, for at most `count` vectors; whether more waits."""
+        return self._vectors.catch_up(count)
 
     @property
     def newness(self) -> npt.NDArray[np.uint64]:
@@ -407,14 +415,6 @@ class SearchIndex:
         shared = min(width, len(among))
         allowed[:shared] = among[:shared] & self._live[:shared]
         return allowed
-
-    def _nearest(self, vector: Floats, count: int, allowed: Mask | None) -> Slots:
-        if allowed is None:
-            return self._vectors.search(vector, count)[0]
-        slots = np.flatnonzero(allowed & self._encoded).astype(np.int64)
-        products = self._vectors.scores(vector, slots)
-        best = np.argsort(-products, kind="stable")[:count]
-        return slots[best]
 
 
 _COSINE: Final = FEATURES.index("cosine")
