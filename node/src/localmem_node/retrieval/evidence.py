@@ -149,8 +149,8 @@ def dense_features(
     """(candidates, len(MEANING)).
 
     `cosines` and `learned` are those of the candidates, with the query's vector and with what a
-    learned map makes of it; `neighbours` (4, candidates) those of the events before, after, and
-    beyond with the map for what is said, NaN where there is nobody. A candidate without a vector yet is taken as an average one.
+    learned map makes of it; `neighbours` (4, candidates) cosines of the events before,
+    after, and beyond, NaN where there is nobody. A candidate without a vector yet is taken as an average one.
     """
     found = np.zeros((len(cosines), len(MEANING)), np.float32)
     for column, values in ((0, cosines), (2, learned)):
@@ -161,7 +161,8 @@ def dense_features(
         values = np.where(encoded, values, known.mean())
         found[:, column] = (values - low) / spread
         found[:, column + 1] = values
-    found[:, 4:] = np.nan_to_num((neighbours.T - low) / spread, nan=0.0)
+        if column == 0:
+            found[:, 4:] = np.nan_to_num((neighbours.T - low) / spread, nan=0.0)
     return found
 
 

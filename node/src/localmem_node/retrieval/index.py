@@ -318,7 +318,7 @@ class SearchIndex:
         return dense_features(
             cosines[own],
             np.where(said, by_said[own], done[own]),
-            by_said[place[neighbours]],
+            cosines[place[neighbours]],
             self._encoded[near.slots],
         )
 
