@@ -79,13 +79,25 @@ class ExactIndex:
         products = np.vecdot(self._matrix[rows], self._checked(vector))
         return np.where(there, products, np.float32(0))
 
+    def scores_of(
+        self, vectors: npt.NDArray[np.float32], slots: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
+        """Like `scores` for each row of `vectors`: (vectors, slots). The rows are fetched once."""
+        there = (slots >= 0) & (slots < self._end)
+        rows = self._matrix[slots if there.all() else np.where(there, slots, 0)]
+        products = np.empty((len(vectors), len(slots)), np.float32)
+        for vector, row in zip(vectors, products, strict=True):
+            np.vecdot(rows, self._checked(vector), out=row)
+        return np.where(there, products, np.float32(0))
+
     def search(
         self, vector: npt.NDArray[np.float32], k: int
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """The k best slots and their inner products, best first, ties by lower slot."""
         products = np.vecdot(self._matrix[: self._end], self._checked(vector))
         slots = np.flatnonzero(self._present[: self._end]).astype(np.int64)
-        products = products[slots]
+        if len(slots) < len(products):
+            products = products[slots]
         if 0 < k < len(slots):
             bound = np.partition(products, len(products) - k)[len(products) - k]
             best = products >= bound
