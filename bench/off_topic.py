@@ -15,6 +15,9 @@ import numpy as np
 
 COUNT: Final = 200
 
+TRIES: Final = 20
+"""Queries made for each that is wanted, at most: some come twice."""
+
 TEMPLATES: Final[Mapping[str, Sequence[str]]] = {
     "cooking": (
         "how long do I boil {food}",
@@ -117,13 +120,15 @@ _SLOT: Final = re.compile(r"\{(\w+)\}")
 
 
 def off_topic_queries(chance: np.random.Generator, count: int = COUNT) -> list[str]:
-    """`count` different queries, evenly over the domains. At most about a thousand exist."""
+    """`count` different queries, evenly over the domains; fewer if there are not so many."""
     domains = list(TEMPLATES)
     made: dict[str, None] = {}
-    while len(made) < count:
+    for _ in range(TRIES * count):
         lines = TEMPLATES[domains[len(made) % len(domains)]]
         text = lines[int(chance.integers(len(lines)))]
         made[_SLOT.sub(lambda slot: _word(slot[1], chance), text)] = None
+        if len(made) == count:
+            break
     return list(made)
 
 

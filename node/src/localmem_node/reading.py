@@ -86,14 +86,15 @@ class Reader:
         with self._timings.measured("query"), self._background.yielding():
             with self._timings.measured("encode"):
                 vector = self._query_vector(query)
-            wanted = k
-            while True:
-                search = partial(self._search, query, vector, wanted, selection)
-                places, found = self._found(search)
-                if len(found) >= k or len(places) < wanted:
-                    break
-                # Some left the ring between the search and the reading.
-                wanted += k - len(found)
+            with self._timings.measured("search"):
+                wanted = k
+                while True:
+                    search = partial(self._search, query, vector, wanted, selection)
+                    places, found = self._found(search)
+                    if len(found) >= k or len(places) < wanted:
+                        break
+                    # Some left the ring between the search and the reading.
+                    wanted += k - len(found)
             if counted:
                 self.answers.append([one.event.id for one in found[:k]])
             return found[:k]

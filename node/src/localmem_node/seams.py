@@ -60,6 +60,12 @@ class VectorIndex(Protocol):
         """Inner products with these slots (0 where a slot has no vector)."""
         ...
 
+    def scores_of(
+        self, vectors: npt.NDArray[np.float32], slots: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
+        """Like `scores` for each row of `vectors`: (vectors, slots)."""
+        ...
+
     def search(
         self,
         vector: npt.NDArray[np.float32],

@@ -58,11 +58,11 @@ def _rows(*rows: tuple[int, int, int]) -> npt.NDArray[np.void]:
 def test_near_copies_stand_together_the_newest_at_the_place_of_the_best() -> None:
     rows = _rows((1, 2, 0b1111), (1, 2, 0b0111), (2, 2, 0b1111), (1, 3, 0b1111), (1, 2, 0xFF00))
     newness = np.array([[9, 1, 1, 1, 1], [0] * 5, [0] * 5], dtype=np.uint64)
-    groups = collapsed(np.array([1, 0, 2, 3, 4]), rows, newness, 10)
+    groups = collapsed([1, 0, 2, 3, 4], rows, newness, 10)
     assert groups == [Group(0, 1, 1), Group(2, 2, 0), Group(3, 3, 0), Group(4, 4, 0)]
 
 
 def test_no_more_than_k_groups() -> None:
     rows = _rows((1, 1, 1), (1, 1, 1), (2, 1, 1 << 40), (1, 1, 1))
     newness = np.array([[4, 3, 2, 1], [0] * 4, [0] * 4], dtype=np.uint64)
-    assert collapsed(np.arange(4), rows, newness, 1) == [Group(0, 0, 1)]
+    assert collapsed(range(4), rows, newness, 1) == [Group(0, 0, 1)]

@@ -119,6 +119,10 @@ class AdaptiveIndex:
         """Inner products with these slots (0 where a slot has no vector)."""
         return self._rows.scores(vector, slots)
 
+    def scores_of(self, vectors: npt.NDArray[np.float32], slots: Slots) -> Products:
+        """Like `scores` for each row of `vectors`: (vectors, slots)."""
+        return self._rows.scores_of(vectors, slots)
+
     def search(
         self,
         vector: npt.NDArray[np.float32],

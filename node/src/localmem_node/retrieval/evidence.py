@@ -7,8 +7,8 @@ computed while it is being encoded. What each feature is worth is `model.py`'s; 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from localmem_node.retrieval.dates import nearness
 from localmem_node.retrieval.lexical import Matches, saturated
 from localmem_node.retrieval.question import Question
 from localmem_node.retrieval.sessions import AFTER, BEFORE, PROMPT, Sessions
+from localmem_node.retrieval.slots import Numbering
 from localmem_node.retrieval.traits import kind_code, tool_code
 
 Floats = npt.NDArray[np.float32]
@@ -42,98 +43,199 @@ WORDS: Final = (
 """Lexical features, in the order of `lexical_features`."""
 
 
+BESIDE: Final = slice(1, 5)
+"""The rows of `Surroundings.links` that are neighbours: before, after, before2, after2."""
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """The neighbours of candidates in their sessions, -1 for nobody."""
+    """Candidates and their neighbours in their sessions, -1 for nobody.
 
-    slots: Slots
-    before: Slots
-    after: Slots
-    before2: Slots
-    after2: Slots
-    prompt: Slots
+    `links` are (6, candidates): themselves, before, after, before2, after2, prompt. `alone` says
+    that none has a neighbour.
+    """
+
+    links: Slots
+    alone: bool
+
+    @property
+    def slots(self) -> Slots:
+        """The candidates."""
+        found: Slots = self.links[0]
+        return found
+
+    @property
+    def before(self) -> Slots:
+        """Who comes before each."""
+        found: Slots = self.links[1]
+        return found
 
     @classmethod
     def of(cls, slots: Slots, sessions: Sessions) -> Surroundings:
         """Look them up."""
-        before = sessions.neighbours(slots, which=BEFORE)
-        after = sessions.neighbours(slots, which=AFTER)
-        return cls(
-            slots=slots,
-            before=before,
-            after=after,
-            before2=sessions.neighbours(before, which=BEFORE),
-            after2=sessions.neighbours(after, which=AFTER),
-            prompt=sessions.neighbours(slots, which=PROMPT),
-        )
+        links = np.full((6, len(slots)), -1, np.int64)
+        links[0] = slots
+        if sessions.empty:
+            return cls(links, alone=True)
+        links[1] = sessions.neighbours(slots, which=BEFORE)
+        links[2] = sessions.neighbours(slots, which=AFTER)
+        links[3] = sessions.neighbours(links[1], which=BEFORE)
+        links[4] = sessions.neighbours(links[2], which=AFTER)
+        links[5] = sessions.neighbours(slots, which=PROMPT)
+        return cls(links, alone=False)
+
+    def and_these(self, others: Surroundings) -> Surroundings:
+        """Both, one after the other."""
+        links = np.concatenate((self.links, others.links), axis=1)
+        return Surroundings(links, self.alone and others.alone)
 
 
 def lexical_features(
-    question: Question, matches: Matches, near: Surroundings, width: int
+    question: Question, matches: Matches, near: Surroundings, width: int, numbering: Numbering
 ) -> Floats:
-    """(candidates, len(WORDS)); "words", "related", "context" and "around" are BM25 scores."""
+    """(candidates, len(WORDS)); "words", "related", "context" and "around" are BM25 scores.
+
+    Slots are below `width`. What an event's own words give is summed over its postings, whoever its
+    neighbour is, and then handed to whom it concerns; only what is saturated over several events
+    together needs a table of terms.
+    """
     count, columns = len(near.slots), len(question.columns)
     found = np.zeros((count, len(WORDS)), np.float32)
     if not columns or not count:
         return found
-    groups = (near.slots, near.before, near.after, near.before2, near.after2, near.prompt)
-    row_of = np.full(width + 1, -1, np.int64)  # the last is for nobody
-    mentioned = np.concatenate(groups)
-    row_of[mentioned[mentioned >= 0]] = 0
-    members = np.flatnonzero(row_of == 0)
-    row_of[members] = np.arange(len(members))
-    rows = row_of[matches.slots]
-    here = rows >= 0
-    at, term = rows[here], matches.terms[here]
-    table = np.zeros((len(members) + 1, columns), np.float32)
-    table[at, term] = matches.frequencies[here]
-    own, before, after, before2, after2, prompt = (table[row_of[group]] for group in groups)
-    wide = own + NEAR_SHARE * (before + after) + FAR_SHARE * (before2 + after2)
-    starts, worth = question.starts, matches.rarity * question.shares
-    rarity = matches.rarity[starts]
-    total = max(float(rarity.sum()), 1e-6)
-    first_before, first_after = before[:, starts], after[:, starts]
-    context = 3 * own[:, starts] + first_before + np.float32(0.5) * first_after
-    nearby = own + before + after
-    found[:, 0] = saturated(own[:, starts], K1) @ rarity
-    found[:, 1] = _best_of_groups(saturated(own, K1), worth, starts)
-    found[:, 2] = saturated(context, K1) @ rarity
-    found[:, 3] = _best_of_groups(saturated(wide, K1), worth, starts)
-    found[:, 4] = _covered(own[:, starts], rarity)
-    found[:, 5] = _best_of_groups(own > 0, worth, starts)
-    found[:, 6] = _best_of_groups(nearby > 0, worth, starts)
-    found[:, 7] = _best_of_groups(wide > 0, worth, starts)
-    found[:, 8] = _covered(first_before, rarity)
-    found[:, 9] = _covered(first_after, rarity)
-    found[:, 10] = _covered(prompt[:, starts], rarity)
-    own_rows = row_of[near.slots]
+    held = _postings(matches, near, width, numbering)
+    starts = question.starts
+    worth, rarity = matches.rarity * question.shares, matches.rarity[starts]
+    own, before, after, before2, after2, _ = held.rows
+    asked = _first_columns(held, question)
+    gains = saturated(asked.frequencies, K1)
+    words = asked.sums(gains * matches.rarity[asked.terms])
+    covered = asked.sums(matches.rarity[asked.terms])
+    best, here = held.best_of_groups(worth, starts)
+    related = best.sum(axis=0)
+    found[:, 0] = words[own]
+    found[:, 1] = related[own]
+    found[:, 4] = covered[own]
+    found[:, 5] = here.sum(axis=0)[own]
+    if near.alone:
+        found[:, 2] = asked.sums(
+            saturated(3 * asked.frequencies, K1) * matches.rarity[asked.terms]
+        )[own]
+        found[:, 3] = found[:, 1]
+        found[:, 6] = found[:, 7] = found[:, 5]
+    else:
+        table = held.table()
+        first = table[:, starts]
+        context = 3 * first[own] + first[before] + np.float32(0.5) * first[after]
+        found[:, 2] = saturated(context, K1) @ rarity
+        beside = table[before] + table[after]
+        wide = table[own] + NEAR_SHARE * beside
+        wide += FAR_SHARE * (table[before2] + table[after2])
+        wide = np.ascontiguousarray(saturated(wide, K1).T) * worth[:, None]
+        for first_column, length in zip(starts, _lengths_of(starts, columns), strict=True):
+            found[:, 3] += wide[first_column : first_column + length].max(axis=0)
+        nearby = np.maximum(np.maximum(here[:, own], here[:, before]), here[:, after])
+        found[:, 6] = nearby.sum(axis=0)
+        np.maximum(nearby, np.maximum(here[:, before2], here[:, after2]), out=nearby)
+        found[:, 7] = nearby.sum(axis=0)
+        found[:, 8:11] = covered[held.rows[[1, 2, 5]]].T
     for column, in_field in ((11, matches.in_header), (13, matches.in_path)):
-        hits = np.zeros((len(members) + 1, columns), np.bool_)
-        hits[at, term] = in_field[here]
-        hits = hits[own_rows][:, starts]
-        found[:, column] = hits @ rarity
-        if column == 11:
-            found[:, 12] = hits.any(axis=1)
-    found[:, 14] = _covered(own[:, starts], question.quoted.astype(np.float32))
-    found[:, 4:12] /= total
-    found[:, 13] /= total
-    found[:, 14] /= max(int(question.quoted.sum()), 1)
+        found[:, column] = asked.sums(matches.rarity[asked.terms] * in_field[asked.places])[own]
+    found[:, 12] = found[:, 11] > 0
+    found[:, 4:12] /= max(float(rarity.sum()), 1e-6)
+    found[:, 13] /= max(float(rarity.sum()), 1e-6)
+    if question.quoted.any():
+        quoted = np.zeros(columns, np.float32)
+        quoted[starts] = question.quoted
+        found[:, 14] = asked.sums(quoted[asked.terms])[own] / int(question.quoted.sum())
     return found
 
 
-def _covered(frequencies: Floats, rarity: Floats) -> Floats:
-    covered: Floats = (frequencies > 0) @ rarity
-    return covered
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """The postings of some events. `rows` are (6, candidates): a number from 1 for each event of
+    `Surroundings.links`, 0 for nobody, `members` one more than the highest of them; the others run over
+    the postings: the event's number, the column, the frequency, and the place in `Matches`.
+    """
+
+    rows: npt.NDArray[np.intp]
+    members: int
+    columns: int
+    at: npt.NDArray[np.intp]
+    terms: npt.NDArray[np.intp]
+    frequencies: Floats
+    places: npt.NDArray[np.intp]
+
+    def sums(self, values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+        """Per event the sum of a value per posting."""
+        sums: npt.NDArray[Any] = np.bincount(self.at, values, minlength=self.members)
+        return sums
+
+    def table(self) -> Floats:
+        """(members, columns): frequencies, 0 where a term is not."""
+        table = np.zeros((self.members, self.columns), np.float32)
+        table[self.at, self.terms] = self.frequencies
+        return table
+
+    def best_of_groups(
+        self, worth: Floats, starts: npt.NDArray[np.intp]
+    ) -> npt.NDArray[np.float32]:
+        """(2, terms, members): the best of each term and those related to it, by what it gains, and by
+        its being there at all.
+        """
+        best = np.zeros((2, len(starts), self.members), np.float32)
+        group = np.repeat(np.arange(len(starts)), _lengths_of(starts, self.columns))
+        places = group[self.terms] * self.members + self.at
+        value = worth[self.terms]
+        # Posting by posting: a tenth of the time of `reduceat` over a table of all columns.
+        np.maximum.at(best[0].ravel(), places, saturated(self.frequencies, K1) * value)
+        np.maximum.at(best[1].ravel(), places, value)
+        return best
 
 
-def _best_of_groups(
-    found: npt.NDArray[np.float32] | npt.NDArray[np.bool_],
-    worth: Floats,
-    starts: npt.NDArray[np.intp],
-) -> Floats:
-    """Per row the sum over terms of the best of each term and its related ones."""
-    best: Floats = np.maximum.reduceat(found * worth, starts, axis=1).sum(axis=1)
-    return best
+def _postings(matches: Matches, near: Surroundings, width: int, numbering: Numbering) -> _Held:
+    """The postings of candidates and of who is beside them."""
+    links = near.links[:1] if near.alone else near.links
+    there = links >= 0
+    distinct, found, numbers = numbering.number(links[there], width)
+    try:
+        numbered = numbers[matches.slots]
+    finally:
+        numbering.done(distinct)
+    rows = np.zeros((len(near.links), links.shape[1]), np.intp)
+    rows[: len(links)][there] = found
+    places = np.flatnonzero(numbered != 0)  # of numbers it takes three times as long
+    return _Held(
+        rows=rows,
+        members=len(distinct) + 1,
+        columns=len(matches.rarity),
+        at=numbered[places],
+        terms=matches.terms[places],
+        frequencies=matches.frequencies[places],
+        places=places,
+    )
+
+
+def _lengths_of(starts: npt.NDArray[np.intp], columns: int) -> npt.NDArray[np.intp]:
+    """How many columns each term has."""
+    lengths: npt.NDArray[np.intp] = np.append(starts[1:], columns) - starts
+    return lengths
+
+
+def _first_columns(held: _Held, question: Question) -> _Held:
+    """Only the terms of the question itself, without what is related to them."""
+    if len(question.starts) == held.columns:
+        return held
+    is_first = np.zeros(held.columns, np.bool_)
+    is_first[question.starts] = True
+    chosen = np.flatnonzero(is_first[held.terms])
+    return replace(
+        held,
+        at=held.at[chosen],
+        terms=held.terms[chosen],
+        frequencies=held.frequencies[chosen],
+        places=held.places[chosen],
+    )
 
 
 MEANING: Final = (
@@ -144,25 +246,34 @@ MEANING: Final = (
 
 
 def dense_features(
-    cosines: Floats, learned: Floats, neighbours: Floats, encoded: npt.NDArray[np.bool_]
+    cosines: Floats,
+    learned: Floats,
+    neighbours: Floats,
+    there: npt.NDArray[np.bool_],
+    encoded: npt.NDArray[np.bool_],
+    by_words: Floats,
 ) -> Floats:
     """(candidates, len(MEANING)).
 
     `cosines` and `learned` are those of the candidates, with the query's vector and with what a
-    learned map makes of it; `neighbours` (4, candidates) cosines of the events before,
-    after, and beyond, NaN where there is nobody. A candidate without a vector yet is taken as an average one.
+    learned map makes of it; `neighbours` (4, candidates) cosines of those before, after, and
+    beyond, where `there` says that there is one. A candidate without a vector yet is taken to be as
+    good as its words, `by_words`, from 0 to 1: it is fresh, not unlike the question.
     """
     found = np.zeros((len(cosines), len(MEANING)), np.float32)
+    all_encoded = bool(encoded.all())
     for column, values in ((0, cosines), (2, learned)):
-        known = values[encoded]
+        known = values if all_encoded else values[encoded]
         if not len(known):
             return found
-        low, spread = known.min(), max(float(known.max() - known.min()), 1e-6)
-        values = np.where(encoded, values, known.mean())
+        low = known.min()
+        spread = max(float(known.max() - low), 1e-6)
+        if not all_encoded:
+            values = np.where(encoded, values, low + np.float32(spread) * by_words)
         found[:, column] = (values - low) / spread
         found[:, column + 1] = values
-        if column == 0:
-            found[:, 4:] = np.nan_to_num((neighbours.T - low) / spread, nan=0.0)
+        if column == 0 and there.any():
+            found[:, 4:] = np.where(there, (neighbours - low) / spread, np.float32(0)).T
     return found
 
 
@@ -179,23 +290,25 @@ def other_features(
     rows: npt.NDArray[np.void],
     *,
     first: Floats,
+    best_first: npt.NDArray[np.intp],
     words: Floats,
     meaning: Floats,
     lengths: npt.NDArray[np.int64],
     sessions: npt.NDArray[np.int64],
     asked_before: npt.NDArray[np.bool_],
 ) -> Floats:
-    """(candidates, len(OTHER)). `first` is a first score; `rows` the candidates' traits.
+    """(candidates, len(OTHER)). `first` is a first score, `best_first` positions in its order; `rows`
+    the candidates' traits.
 
     `sessions` are their sessions' numbers, `asked_before` whether the neighbour before asks.
     """
     found = np.zeros((len(rows), len(OTHER)), np.float32)
     if not len(rows):
         return found
-    found[:, 0] = _share(_top_mean(first, sessions, sessions >= 0))
-    found[:, 1:5] = _bursts(first, _burst_numbers(rows["timestamp"], sessions))
-    files = rows["file"]
-    found[:, 5] = _share(_top_mean(first, files, files > 0))
+    found[:, 0] = _share(_top_mean(first, best_first, sessions, sessions >= 0))
+    found[:, 1:5] = _bursts(first, best_first, burst_numbers(rows["timestamp"], sessions))
+    files = rows["file"].view(np.int64)
+    found[:, 5] = _share(_top_mean(first, best_first, files, files != 0))
     if question.spans:
         found[:, 6] = nearness(question.spans, rows["timestamp"])
     if question.asks_when:
@@ -203,9 +316,10 @@ def other_features(
     if question.asks_how_many:
         found[:, 8] = rows["tells_number"]
     found[:, 9] = rows["asks"]
-    found[:, 10] = asked_before
-    found[:, 11] = asked_before * words[:, WORDS.index("cover_before")]
-    found[:, 12] = asked_before * meaning[:, MEANING.index("meaning_before")]
+    if asked_before.any():
+        found[:, 10] = asked_before
+        found[:, 11] = asked_before * words[:, WORDS.index("cover_before")]
+        found[:, 12] = asked_before * meaning[:, MEANING.index("meaning_before")]
     found[:, 13] = np.minimum(np.log1p(lengths) / LENGTH_SCALE, 1)
     if question.kinds:
         found[:, 14] = np.isin(rows["kind"], [kind_code(kind) for kind in question.kinds])
@@ -219,47 +333,87 @@ def _share(values: Floats) -> Floats:
     return values / best if best > 0 else np.zeros_like(values)
 
 
+class _Runs(NamedTuple):
+    """Candidates by group, in a given order within each.
+
+    `order` are their positions; then for each of these the group, its size, where it begins, and the
+    rank within it; and where every group begins.
+    """
+
+    order: npt.NDArray[np.intp]
+    groups: npt.NDArray[np.int64]
+    sizes: npt.NDArray[np.intp]
+    starts: npt.NDArray[np.intp]
+    ranks: npt.NDArray[np.intp]
+    begins: npt.NDArray[np.intp]
+
+    @classmethod
+    def of(cls, groups: npt.NDArray[np.int64], ordered: npt.NDArray[np.intp]) -> _Runs:
+        """`ordered` are the positions of all candidates; `groups` small numbers, or hashes, of which
+        the lower 50 bits count.
+        """
+        count = len(ordered)
+        bits = count.bit_length()
+        places = np.arange(count)
+        # Sorting keys that carry their place is several times as fast as sorting places by key.
+        keys = groups[ordered] << bits | places
+        keys.sort()
+        order = ordered[keys & ((1 << bits) - 1)]
+        keys >>= bits
+        begins = np.flatnonzero(np.concatenate((_TRUE, keys[1:] != keys[:-1])))
+        lengths = np.append(begins[1:], count) - begins
+        starts = np.repeat(begins, lengths)
+        return cls(order, keys, np.repeat(lengths, lengths), starts, places - starts, begins)
+
+
+_TRUE: Final = np.ones(1, np.bool_)
+
+
 def _top_mean(
-    scores: Floats, groups: npt.NDArray[np.int64], counted: npt.NDArray[np.bool_]
+    scores: Floats,
+    best_first: npt.NDArray[np.intp],
+    groups: npt.NDArray[np.int64],
+    counted: npt.NDArray[np.bool_],
 ) -> Floats:
     """Per candidate a third of the sum of the three best scores of its group; 0 if not counted."""
-    order = np.lexsort((-scores, groups))
-    ordered = groups[order]
-    begins = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    sizes = np.diff(np.r_[begins, len(order)])
-    rank = np.arange(len(order)) - np.repeat(begins, sizes)
-    top = np.add.reduceat(np.where(rank < 3, scores[order], 0), begins) / 3
     found = np.zeros(len(scores), np.float32)
-    found[order] = np.repeat(top, sizes)
-    return np.where(counted, found, np.float32(0))
+    if not counted.any():
+        return found
+    runs = _Runs.of(groups, best_first)
+    values = np.where(runs.ranks < 3, scores[runs.order], np.float32(0))
+    top = np.add.reduceat(values, runs.begins) / 3
+    found[runs.order] = np.repeat(top, runs.sizes[runs.begins])
+    found[~counted] = 0
+    return found
 
 
-def _burst_numbers(
+def burst_numbers(
     timestamps: npt.NDArray[np.int64], sessions: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
     """A number for each run of candidates of one session without a pause of more than BURST_MS."""
-    order = np.lexsort((timestamps, sessions))
-    breaks = (np.diff(sessions[order]) != 0) | (np.diff(timestamps[order]) > BURST_MS)
-    numbers = np.zeros(len(order), np.int64)
-    numbers[order] = np.r_[0, np.cumsum(breaks)]
+    runs = _Runs.of(sessions, np.argsort(timestamps))
+    times = timestamps[runs.order]
+    breaks = (runs.ranks[1:] == 0) | (times[1:] - times[:-1] > BURST_MS)
+    numbers = np.zeros(len(times), np.int64)
+    numbers[runs.order[1:]] = np.cumsum(breaks)
     return numbers
 
 
-def _bursts(scores: Floats, bursts: npt.NDArray[np.int64]) -> Floats:
+def _bursts(
+    scores: Floats, best_first: npt.NDArray[np.intp], bursts: npt.NDArray[np.int64]
+) -> Floats:
     """(candidates, 4): best and mean score of the others in the burst, log size, own rank in it."""
-    found = np.zeros((len(scores), 4), np.float32)
-    order = np.lexsort((-scores, bursts))
-    ordered, values = bursts[order], scores[order]
-    begins = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    sizes = np.diff(np.r_[begins, len(order)])
-    size = np.repeat(sizes, sizes)
-    start = np.repeat(begins, sizes)
-    rank = np.arange(len(order)) - start
-    second = values[np.minimum(start + 1, len(order) - 1)]
-    others = size > 1
-    total = np.repeat(np.add.reduceat(values, begins), sizes)
-    found[order, 0] = np.where(others, np.where(rank == 0, second, values[start]), 0)
-    found[order, 1] = np.where(others, (total - values) / np.maximum(size - 1, 1), 0)
-    found[order, 2] = np.log1p(size) / 3
-    found[order, 3] = np.minimum(rank, 5) / 5
+    runs = _Runs.of(bursts, best_first)
+    values = scores[runs.order]
+    others = runs.sizes > 1
+    second = values[np.minimum(runs.starts + 1, len(values) - 1)]
+    total = np.add.reduceat(values, runs.begins)
+    rest = np.repeat(total, runs.sizes[runs.begins]) - values
+    rows = np.empty((len(scores), 4), np.float32)
+    rows[:, 0] = np.where(runs.ranks == 0, second, values[runs.starts]) * others
+    rows[:, 1] = rest / np.maximum(runs.sizes - 1, 1) * others
+    rows[:, 2] = np.log1p(runs.sizes) / 3
+    rows[:, 3] = np.minimum(runs.ranks, 5) / 5
+    found = np.empty_like(rows)
+    found[runs.order] = rows
     return found

@@ -79,6 +79,17 @@ class ExactIndex:
         products = np.vecdot(self._matrix[rows], self._checked(vector))
         return np.where(there, products, np.float32(0))
 
+    def scores_of(
+        self, vectors: npt.NDArray[np.float32], slots: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
+        """Like `scores` for each row of `vectors`: (vectors, slots). The rows are fetched once."""
+        there = (slots >= 0) & (slots < self._end)
+        rows = self._matrix[slots if there.all() else np.where(there, slots, 0)]
+        products = np.empty((len(vectors), len(slots)), np.float32)
+        for vector, row in zip(vectors, products, strict=True):
+            np.vecdot(rows, self._checked(vector), out=row)
+        return np.where(there, products, np.float32(0))
+
     def search(
         self,
         vector: npt.NDArray[np.float32],

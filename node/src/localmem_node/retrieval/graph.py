@@ -128,6 +128,10 @@ class GraphIndex:
         """Inner products with these slots (0 where a slot has no vector)."""
         return self.rows.scores(vector, slots)
 
+    def scores_of(self, vectors: npt.NDArray[np.float32], slots: Slots) -> Products:
+        """Like `scores` for each row of `vectors`: (vectors, slots)."""
+        return self.rows.scores_of(vectors, slots)
+
     def search(
         self,
         vector: npt.NDArray[np.float32],

@@ -19,8 +19,10 @@ from localmem_node.retrieval import model as ranking_model
 from localmem_node.retrieval import related
 from localmem_node.retrieval.adaptive import AdaptiveIndex
 from localmem_node.retrieval.evidence import (
+    BESIDE,
     MEANING,
     Surroundings,
+    burst_numbers,
     dense_features,
     lexical_features,
     other_features,
@@ -29,9 +31,9 @@ from localmem_node.retrieval.fields import fields, text_for_encoding
 from localmem_node.retrieval.lexical import LexicalIndex, Matches
 from localmem_node.retrieval.model import FEATURES, Model
 from localmem_node.retrieval.question import Question, parse_question
-from localmem_node.retrieval.ranking import best_slots, candidates_for, collapsed, order
+from localmem_node.retrieval.ranking import best_slots, candidates_for, collapsed, order, spread_out
 from localmem_node.retrieval.sessions import AFTER, BEFORE, Sessions
-from localmem_node.retrieval.slots import grown
+from localmem_node.retrieval.slots import Numbering, grown
 from localmem_node.retrieval.traits import Traits, TraitTable, kind_code, term_hash
 from localmem_node.seams import VectorIndex
 from localmem_protocol.events import Event
@@ -58,6 +60,10 @@ VERSION: Final = 2
 
 NEIGHBOURS_OF: Final = 80
 """Of so many of the best by words the neighbours are candidates too."""
+
+DEPTH: Final = 30
+DEPTH_PER_HIT: Final = 4
+"""Of so many of the best, and so many more per hit, bursts and copies are told apart."""
 
 FLOOR: Final = 0.5
 """The least relevance of a best hit, below which a query is about nothing that is here."""
@@ -109,6 +115,7 @@ class SearchIndex:
         self._model = model or ranking_model.shipped()
         self._sessions = Sessions()
         self._traits = TraitTable()
+        self._numbering = Numbering()
         self._live = np.zeros(0, dtype=np.bool_)
         self._encoded = np.zeros(0, dtype=np.bool_)
         self._newness = np.zeros((3, 0), dtype=np.uint64)  # clock, device, sequence: Event.order
@@ -218,7 +225,7 @@ class SearchIndex:
             lexical = np.where(allowed, lexical, np.float32(0))
         slots = self._with_neighbours(best_slots(lexical, candidates_for(k)), lexical, allowed)
         near = Surroundings.of(slots, self._sessions)
-        words = lexical_features(question, matches, near, width)
+        words = lexical_features(question, matches, near, width, self._numbering)
         return Prepared(
             self._change, query, question, matches, lexical, slots, near, words, allowed
         )
@@ -240,13 +247,22 @@ class SearchIndex:
         slots, features = self.features(prepared, vector, k)
         if not len(slots):
             return []
-        said = self._traits.rows["said"][slots]
+        rows, newness = self._traits.rows.take(slots), self._newness.take(slots, axis=1)
+        said = rows["said"]
         scores = self._model.scores(features, said)
         relevance = self._model.relevance(features)
         if floor and relevance.max() < FLOOR:
             return []
-        ranked = order(scores, self._newness[:, slots])
-        groups = collapsed(ranked, self._traits.rows[slots], self._newness[:, slots], k)
+        ranked = order(scores, newness)[: DEPTH + DEPTH_PER_HIT * k]
+        chosen = spread_out(
+            ranked,
+            scores,
+            self._bursts(slots, rows, ranked),
+            np.where(said, np.float32(0), np.float32(self._model.burst_penalty)),
+        )
+        for at, score in chosen:
+            scores[at] = score
+        groups = collapsed([at for at, _ in chosen], rows, newness, k)
         kept = [group.newest for group in groups]
         cosines = features[:, _COSINE]
         parts = self._model.parts(features[kept], said[kept]) if explain else None
@@ -271,20 +287,27 @@ class SearchIndex:
             between = learned.sum(axis=0)
             between /= max(float(np.linalg.norm(between)), 1e-9)
             nearest = self._vectors.search(between, candidates_for(k), prepared.allowed)[0]
-            more = nearest[~np.isin(nearest, slots)]
+            known = np.zeros(max(self._lexical.width, len(self._encoded)), np.bool_)
+            known[slots] = True
+            more = nearest[~known[nearest]]
             if len(more):
                 added = Surroundings.of(more, self._sessions)
                 lexical = lexical_features(
-                    prepared.question, prepared.matches, added, self._lexical.width
+                    prepared.question,
+                    prepared.matches,
+                    added,
+                    self._lexical.width,
+                    self._numbering,
                 )
                 slots = np.concatenate((slots, more))
                 words = np.concatenate((words, lexical))
-                near = Surroundings.of(slots, self._sessions)
+                near = near.and_these(added)
         words = words.copy()
-        words[:, :4] /= np.maximum(words[:, :4].max(axis=0, initial=0), 1e-9)
-        rows = self._traits.rows[slots]
-        meaning = self._meaning(vector, learned, near, rows["said"])
-        before = np.maximum(near.before, 0)
+        for column in words[:, :4].T:
+            column /= max(column.max(initial=0), np.float32(1e-9))
+        rows = self._traits.rows.take(slots)
+        meaning = self._meaning(vector, learned, near, rows["said"], words[:, 1])
+        asked_before = (near.before >= 0) & self._traits.rows["asks"][np.maximum(near.before, 0)]
         others = other_features(
             prepared.question,
             rows,
@@ -293,34 +316,50 @@ class SearchIndex:
             meaning=meaning,
             lengths=self._lexical.lengths(slots),
             sessions=self._sessions.numbers(slots),
-            asked_before=(near.before >= 0) & self._traits.rows["asks"][before],
+            asked_before=asked_before,
         )
         bias = np.ones((len(slots), 1), np.float32)
         return slots, np.concatenate((words, meaning, others, bias), axis=1)
 
     def _meaning(
-        self, vector: Floats | None, learned: Floats | None, near: Surroundings, said: Mask
+        self,
+        vector: Floats | None,
+        learned: Floats | None,
+        near: Surroundings,
+        said: Mask,
+        by_words: Floats,
     ) -> Floats:
-        count = len(near.slots)
+        slots = near.slots
         if vector is None or learned is None:
-            return np.zeros((count, len(MEANING)), np.float32)
-        neighbours = np.stack((near.before, near.after, near.before2, near.after2))
-        neighbours = np.where(said, neighbours, -1)
-        wanted = np.unique(np.concatenate((near.slots, neighbours[neighbours >= 0])))
-        wanted = wanted[self._encoded[wanted]]
-        place = np.full(len(self._encoded) + 1, len(wanted), np.int64)
-        place[wanted] = np.arange(len(wanted))
-        cosines, done, by_said = (
-            np.append(self._vectors.scores(each, wanted), np.float32(np.nan))
-            for each in (vector, *learned)
+            return np.zeros((len(slots), len(MEANING)), np.float32)
+        every = np.stack((vector, *learned))
+        encoded = self._encoded[slots]
+        beside = near.links[BESIDE]
+        there = (beside >= 0) & said  # of code, what is beside it says nothing
+        if near.alone or not there.any():
+            cosines, done, by_said = self._vectors.scores_of(every, slots)
+            neighbours = np.zeros(beside.shape, np.float32)
+        else:
+            beside = np.where(there, beside, slots)
+            there &= self._encoded[beside]
+            mentioned = np.concatenate((slots, beside.ravel()))
+            distinct, places, _ = self._numbering.number(mentioned, len(self._encoded))
+            self._numbering.done(distinct)
+            found = self._vectors.scores_of(every, distinct)
+            cosines, done, by_said = found[:, places[: len(slots)] - 1]
+            neighbours = found[0, places[len(slots) :] - 1].reshape(beside.shape)
+        by_map = np.where(said, by_said, done)
+        return dense_features(cosines, by_map, neighbours, there, encoded, by_words)
+
+    def _bursts(
+        self, slots: Slots, rows: npt.NDArray[np.void], ranked: npt.NDArray[np.intp]
+    ) -> npt.NDArray[np.int64]:
+        """For those of the candidates that are `ranked` a number per burst."""
+        bursts = np.full(len(slots), -1, np.int64)
+        bursts[ranked] = burst_numbers(
+            rows["timestamp"][ranked], self._sessions.numbers(slots[ranked])
         )
-        own = place[near.slots]
-        return dense_features(
-            cosines[own],
-            np.where(said, by_said[own], done[own]),
-            cosines[place[neighbours]],
-            self._encoded[near.slots],
-        )
+        return bursts
 
     def _with_neighbours(self, slots: Slots, lexical: Floats, allowed: Mask | None) -> Slots:
         """These slots and the neighbours of the best: an answer may lack the words of its question."""

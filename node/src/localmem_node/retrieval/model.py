@@ -33,6 +33,7 @@ class Numbers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     said: dict[str, float]
     done: dict[str, float]
     floor: dict[str, float]
+    burst_penalty: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class Model:
     weights: Floats
     floor: Floats
     maps: Floats | None
+    burst_penalty: float = 0.0
+    """What a hit of what was done costs for each better one of the same burst."""
 
     def scores(self, features: Floats, said: npt.NDArray[np.bool_]) -> Floats:
         """One number per candidate, comparable within one question: the higher the better."""
@@ -78,6 +81,7 @@ def shipped() -> Model:
         weights=np.stack([_column(numbers.done), _column(numbers.said)]),
         floor=_column(numbers.floor),
         maps=maps,
+        burst_penalty=numbers.burst_penalty,
     )
 
 

@@ -142,7 +142,16 @@ class QuantisedIndex:
         """Inner products with these slots (0 where a slot has no vector)."""
         query, there = self.checked(vector), self.held(slots)
         products = np.zeros(len(slots), dtype=np.float32)
-        products[there] = self._products(query, slots[there])
+        products[there] = self._products(query[None], slots[there])[0]
+        return products
+
+    def scores_of(self, vectors: npt.NDArray[np.float32], slots: Slots) -> Products:
+        """Like `scores` for each row of `vectors`: (vectors, slots). The rows are fetched once."""
+        queries, there = np.stack([self.checked(each) for each in vectors]), self.held(slots)
+        if there.all():
+            return self._products(queries, slots)
+        products = np.zeros((len(queries), len(slots)), dtype=np.float32)
+        products[:, there] = self._products(queries, slots[there])
         return products
 
     def search(
@@ -164,7 +173,7 @@ class QuantisedIndex:
             slots = np.flatnonzero(may).astype(np.int64)
         else:
             slots = self._contenders(query, k, may)
-        return ranked(slots, self._products(query, slots), k)
+        return ranked(slots, self._products(query[None], slots)[0], k)
 
     def allowed(self, allowed: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_]:
         """By slot, up to `end`: whether it has a vector and is allowed."""
@@ -208,12 +217,14 @@ class QuantisedIndex:
             raise ValueError(f"a vector is {self.dimensions} finite numbers, not {vector.shape}")
         return vector.astype(np.float32, copy=False)
 
-    def _products(self, query: npt.NDArray[np.float32], slots: Slots) -> Products:
-        products = np.empty(len(slots), dtype=np.float32)
+    def _products(self, queries: npt.NDArray[np.float32], slots: Slots) -> Products:
+        """(queries, slots)."""
+        products = np.empty((len(queries), len(slots)), dtype=np.float32)
         for first in range(0, len(slots), CHUNK):
             some = slots[first : first + CHUNK]
-            rows = self._codes[some].astype(np.float32)
-            products[first : first + CHUNK] = np.vecdot(rows, query) * self._scales[some]
+            rows, scales = self._codes[some].astype(np.float32), self._scales[some]
+            for query, found in zip(queries, products, strict=True):
+                found[first : first + CHUNK] = np.vecdot(rows, query) * scales
         return products
 
     def _contenders(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from heapq import heapify, heappop, heapreplace
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -36,6 +38,40 @@ def order(scores: Scores, newness: npt.NDArray[np.uint64]) -> npt.NDArray[np.int
     return np.lexsort((*newness[::-1], scores))[::-1]
 
 
+def spread_out(
+    ranked: npt.NDArray[np.intp],
+    scores: Scores,
+    bursts: npt.NDArray[np.int64],
+    penalty: npt.NDArray[np.float32],
+) -> list[tuple[int, float]]:
+    """`ranked` anew, with scores: each costs its `penalty` for every one of its burst before it.
+
+    Carbonell, Goldstein, "The Use of MMR" (1998), with being of one burst as likeness. All arrays
+    but `ranked` run over the candidates.
+    """
+    queues: dict[int, list[int]] = {}
+    for at in ranked.tolist():
+        queues.setdefault(int(bursts[at]), []).append(at)
+    # Per burst its best one left; the place in `ranked` decides between equals.
+    place = {at: number for number, at in enumerate(ranked.tolist())}
+    heads = [(-float(scores[each[0]]), place[each[0]], burst) for burst, each in queues.items()]
+    heapify(heads)
+    taken = dict.fromkeys(queues, 0)
+    found: list[tuple[int, float]] = []
+    while heads:
+        cost, number, burst = heads[0]
+        found.append((int(ranked[number]), -cost))
+        taken[burst] += 1
+        left = queues[burst]
+        if taken[burst] < len(left):
+            following = left[taken[burst]]
+            less = float(penalty[following]) * taken[burst]
+            heapreplace(heads, (less - float(scores[following]), place[following], burst))
+        else:
+            heappop(heads)
+    return found
+
+
 COPY_BITS: Final = 3
 """Sketches that differ in no more bits are of texts that hardly differ."""
 
@@ -49,7 +85,7 @@ class Group(NamedTuple):
 
 
 def collapsed(
-    ranked: npt.NDArray[np.intp],
+    ranked: Sequence[int],
     rows: npt.NDArray[np.void],
     newness: npt.NDArray[np.uint64],
     k: int,
@@ -62,7 +98,7 @@ def collapsed(
     groups: list[Group] = []
     shapes: dict[tuple[int, int], list[int]] = {}
     files, kinds, sketches = rows["file"], rows["kind"], rows["sketch"]
-    for at in ranked.tolist():
+    for at in ranked:
         alike = shapes.setdefault((int(files[at]), int(kinds[at])), [])
         place = next(
             (one for one in alike if _copies(sketches[at], sketches[groups[one].best])), None

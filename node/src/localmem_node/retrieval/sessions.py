@@ -37,10 +37,16 @@ class Sessions:
         self._last: dict[int, tuple[str, int]] = {}  # by number: label, last slot
         self._next_number = 0
 
+    @property
+    def empty(self) -> bool:
+        """Whether no event has a session."""
+        return not self._last
+
     def neighbours(self, slots: npt.NDArray[np.int64], *, which: int) -> Links:
         """The neighbours of some slots, NOBODY for NOBODY: BEFORE, AFTER or PROMPT."""
-        there = slots >= 0
-        return np.where(there, self._links[which, np.where(there, slots, 0)] - 1, NOBODY)
+        found: Links = self._links[which, slots] - 1
+        found[slots < 0] = NOBODY
+        return found
 
     def numbers(self, slots: npt.NDArray[np.int64]) -> Links:
         """The session's number of some slots."""

@@ -21,3 +21,31 @@ def grown(values: npt.NDArray[_Scalar], slots: int) -> npt.NDArray[_Scalar]:
     larger = np.zeros((*values.shape[:-1], max(slots, 2 * wide, 64)), dtype=values.dtype)
     larger[..., :wide] = values
     return larger
+
+
+class Numbering:
+    """Small numbers for slots, for a moment: an array by slot that is kept from call to call.
+
+    Not thread-safe.
+    """
+
+    def __init__(self) -> None:
+        self._numbers = np.zeros(0, dtype=np.intp)
+
+    def number(
+        self, slots: npt.NDArray[np.int64], width: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """The distinct ones of some slots below `width`; which of them each is, from 1; and the same for
+        every slot below `width`, 0 for the others: for as long as it takes to call `done`.
+        """
+        self._numbers = grown(self._numbers, width)
+        numbers = self._numbers
+        ids = np.arange(1, len(slots) + 1)
+        numbers[slots] = ids  # of equals the last one stays
+        distinct = slots[numbers[slots] == ids]
+        numbers[distinct] = np.arange(1, len(distinct) + 1)
+        return distinct, numbers[slots], numbers
+
+    def done(self, distinct: npt.NDArray[np.int64]) -> None:
+        """Forget them again."""
+        self._numbers[distinct] = 0
