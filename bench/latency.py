@@ -28,7 +28,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from bench.daemons import daemon, environment
+from bench.daemons import PASSPHRASE, daemon, environment
 from bench.edits import BEGAN_MS, CHECKOUT, SESSION_EDITS
 from bench.report import print_json, print_progress, print_table
 from bench.search_time import QUERY_WORDS, SEED, directions, pieces
@@ -139,7 +139,7 @@ def record(client: DaemonClient, events: Sequence[Event]) -> dict[str, float]:
 
 def fill(home: Path, events: Sequence[Event], **more: str) -> int:
     """A store with these events under the home of a daemon that does not run; vectors perturbed."""
-    settings = load_settings(environment(home, LOCALMEM_PASSPHRASE="benchmark", **more))
+    settings = load_settings(environment(home, **PASSPHRASE, **more))
     encoder = PerturbingEncoder(OnnxEncoder(), REAL_VECTORS, np.random.default_rng(SEED))
     began = time.perf_counter()
     engine = open_engine(settings, encoder=encoder)

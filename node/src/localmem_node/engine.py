@@ -351,6 +351,7 @@ class Engine:
     def close(self) -> None:
         """Finish what is under way, keep a checkpoint, close the store. Idempotent."""
         self._background.close()
+        self._reader.close()
         with self._commits.exclusive():
             if self._closed:
                 return

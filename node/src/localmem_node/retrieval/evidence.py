@@ -106,7 +106,7 @@ def lexical_features(
     held = _postings(matches, near, width, numbering)
     starts = question.starts
     worth, rarity = matches.rarity * question.shares, matches.rarity[starts]
-    own, before, after, before2, after2, prompt = held.rows
+    own, before, after, before2, after2, _ = held.rows
     asked = _first_columns(held, question)
     gains = saturated(asked.frequencies, K1)
     words = asked.sums(gains * matches.rarity[asked.terms])
@@ -168,7 +168,7 @@ class _Held:
 
     def sums(self, values: Floats) -> npt.NDArray[np.float64]:
         """Per event the sum of a value per posting."""
-        return np.bincount(self.at, values, minlength=self.members)
+        return np.bincount(self.at, values, minlength=self.members).astype(np.float64)
 
     def table(self) -> Floats:
         """(members, columns): frequencies, 0 where a term is not."""
@@ -192,9 +192,7 @@ class _Held:
         return best
 
 
-def _postings(
-    matches: Matches, near: Surroundings, width: int, numbering: Numbering
-) -> _Held:
+def _postings(matches: Matches, near: Surroundings, width: int, numbering: Numbering) -> _Held:
     """The postings of candidates and of who is beside them."""
     links = near.links[:1] if near.alone else near.links
     there = links >= 0

@@ -85,7 +85,6 @@ class Prepared:
     """A search before the query's vector is known; worthless once the index has changed."""
 
     change: int
-    text: str
     question: Question
     matches: Matches
     lexical: Floats
@@ -195,7 +194,7 @@ class SearchIndex:
         for k < 1.
         """
         prepared = self.prepare(query, k, among=among, now=now)
-        return self.finish(prepared, vector, k, among=among, now=now, explain=explain, floor=floor)
+        return self.finish(prepared, vector, k, explain=explain, floor=floor)
 
     def prepare(
         self, query: str, k: int, *, among: Mask | None = None, now: datetime | None = None
@@ -221,9 +220,11 @@ class SearchIndex:
         slots = self._with_neighbours(best_slots(lexical, candidates_for(k)), lexical, allowed)
         near = Surroundings.of(slots, self._sessions)
         words = lexical_features(question, matches, near, width, self._numbering)
-        return Prepared(
-            self._change, query, question, matches, lexical, slots, near, words, allowed
-        )
+        return Prepared(self._change, question, matches, lexical, slots, near, words, allowed)
+
+    def is_current(self, prepared: Prepared) -> bool:
+        """Whether the index is still the one that a search was prepared for."""
+        return prepared.change == self._change
 
     def finish(
         self,
@@ -231,14 +232,12 @@ class SearchIndex:
         vector: Floats | None,
         k: int,
         *,
-        among: Mask | None = None,
-        now: datetime | None = None,
         explain: bool = False,
         floor: bool = False,
     ) -> list[Hit]:
-        """The other half; starts anew if the index has changed in between."""
-        if prepared.change != self._change:
-            prepared = self.prepare(prepared.text, k, among=among, now=now)
+        """The other half. Raises ValueError if the index has changed in between."""
+        if not self.is_current(prepared):
+            raise ValueError("the index has changed since the search was prepared")
         slots, features = self.features(prepared, vector, k)
         if not len(slots):
             return []
