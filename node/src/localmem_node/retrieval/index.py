@@ -243,8 +243,7 @@ class SearchIndex:
             return []
         rows, newness = self._traits.rows.take(slots), self._newness.take(slots, axis=1)
         said = rows["said"]
-        scores = self._model.scores(features, said)
-        relevance = self._model.relevance(features)
+        scores, relevance = self._model.judged(features, said)
         if floor and relevance.max() < FLOOR:
             return []
         groups = collapsed(order(scores, newness), rows, newness, k)
@@ -298,7 +297,7 @@ class SearchIndex:
             words=words,
             meaning=meaning,
             lengths=self._lexical.lengths(slots),
-            sessions=self._sessions.numbers(slots),
+            sessions=near.sessions,
             asked_before=asked_before,
         )
         bias = np.ones((len(slots), 1), np.float32)
