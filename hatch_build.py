@@ -15,13 +15,14 @@ FOLDERS = {"protocol": "protocol", "minilm": "models/minilm", "node": "node", "h
 
 class Members(MetadataHookInterface):
     def update(self, metadata: dict[str, Any]) -> None:
-        def member(name: str) -> str:
+        def member(name: str, extra: str = "") -> str:
             if os.environ.get("RELEASE"):
-                return f"localmem-{name}=={metadata['version']}"
-            return f"localmem-{name} @ {Path(self.root, FOLDERS[name]).as_uri()}"
+                return f"localmem-{name}{extra}=={metadata['version']}"
+            return f"localmem-{name}{extra} @ {Path(self.root, FOLDERS[name]).as_uri()}"
 
         metadata["dependencies"] = [member("protocol"), member("minilm"), member("node")]
         metadata["optional-dependencies"] = {
             "hub": [member("hub")],
-            "torch": [member("node").replace("-node", "-node[torch]", 1)],
+            "hnswlib": [member("node", "[hnswlib]")],
+            "torch": [member("node", "[torch]")],
         }

@@ -23,7 +23,10 @@ BENCHMARKS: Final = {
     "locomo": ("bench.locomo", "questions about long conversations against their turns"),
     "memory": ("bench.memory", "memory of a daemon that goes on recording"),
     "redaction": ("bench.redaction", "lines that redaction changes, beside detect-secrets"),
-    "search": ("bench.search_time", "time of a search, without encoding the query"),
+    "search": (
+        "bench.search_time",
+        "time of a search, without encoding the query; what each vector index finds",
+    ),
     "sessions": ("bench.sessions", "coding sessions, asked for later in other words"),
     "store": ("bench.store", "events that a ring file holds, time of an append and of opening"),
 }

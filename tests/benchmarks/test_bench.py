@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import ignored_files, redaction, search_time
+from bench import ignored_files, redaction, search_time, vector_backends
 from bench.__main__ import BENCHMARKS, main
 from bench.planted_secrets import Drawn, planted
 from bench.report import print_table
@@ -42,9 +42,15 @@ def test_a_benchmark_that_cannot_run_says_why_in_one_line(
 
 def test_a_search_is_timed_at_every_size(capsys: pytest.CaptureFixture[str]) -> None:
     search_time.main(["--events", "20,50", "--json"])
-    sizes = json.loads(capsys.readouterr().out)["sizes"]
-    assert list(sizes) == ["20", "50"]
-    assert all(value > 0 for row in sizes.values() for value in row.values())
+    result = json.loads(capsys.readouterr().out)
+    assert list(result["sizes"]) == list(result["backends"]) == ["20", "50"]
+    assert all(value > 0 for row in result["sizes"].values() for value in row.values())
+    for kinds in result["backends"].values():
+        assert kinds.keys() == vector_backends.BACKENDS.keys()
+        assert kinds["exact f32"]["recall_at_10"] == 1
+        for row in kinds.values():
+            assert all(value > 0 for value in row.values())
+            assert row["recall_at_10"] >= 0.95
 
 
 def test_redaction_is_measured_beside_the_scan_of_detect_secrets(

@@ -15,6 +15,8 @@ from localmem_node.capture.admission import Admission
 from localmem_node.engine import Engine
 from localmem_node.errors import NodeError, QueryError, StoreFailed
 from localmem_node.results import Found
+from localmem_node.retrieval import index as search_index
+from localmem_node.retrieval.adaptive import AdaptiveIndex
 from localmem_node.selection import Selection
 from localmem_protocol.clock import reading_ms
 from localmem_protocol.errors import EventError
@@ -556,3 +558,58 @@ def test_the_background_goes_on_after_all_that_it_waited_for_has_left(
     thread.drain()
     assert encoder.encoded == ["4"]
     thread.close()
+
+
+def test_idle_work_follows_what_is_queued_and_waits_for_queries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(background, "COURTESY_S", 60)
+    done: list[int] = []
+    whole, more = Flag(), Flag()
+
+    def idle() -> bool:
+        done.append(len(encoder.encoded))
+        if len(done) in (3, 6):
+            (whole if len(done) == 3 else more).set()
+            return False
+        return True
+
+    encoder = HashingEncoder()
+    thread = background.BackgroundEncoder(encoder, str, lambda vectors, last: None, idle)
+    with thread.yielding():
+        thread.start([1, 2])
+        while not thread._waits_for_queries:
+            pass
+        assert done == []
+    assert whole.wait(60)
+    assert done == [2, 2, 2]
+    thread.push([3])  # a batch may make more of it
+    assert more.wait(60)
+    assert done == [2, 2, 2, 3, 3, 3]
+    thread.close()
+
+
+def test_idle_work_that_fails_leaves_the_encoder_working() -> None:
+    def idle() -> bool:
+        raise ValueError("broken")
+
+    encoder = HashingEncoder()
+    thread = background.BackgroundEncoder(encoder, str, lambda vectors, last: None, idle)
+    thread.start([1])
+    thread.drain()
+    thread.push([2])
+    thread.drain()
+    assert encoder.encoded == ["1", "2"]
+    thread.close()
+
+
+def test_a_graph_grows_beside_an_open_engine(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = AdaptiveIndex(HashingEncoder().dimensions, crossover=20)
+    monkeypatch.setattr(search_index, "AdaptiveIndex", lambda dimensions: index)
+    engine = open_node(path)
+    engine.record([draft(snippet=f"needle {number}") for number in range(40)])
+    engine.drain()
+    while not index.approximate:
+        pass
+    assert "needle 7" in snippets(engine, "needle 7")
+    engine.close()

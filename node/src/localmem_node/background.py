@@ -1,4 +1,4 @@
-"""The thread that gives events their vectors, after they were acknowledged.
+"""The thread that gives events their vectors, after they were acknowledged, and then does idle work.
 
 Newest first: what was just recorded is what will be asked for, and in a full ring the oldest are
 about to leave. Queries go first: while one is being answered the thread waits, for a while at most,
@@ -27,6 +27,9 @@ BATCH_TEXTS: Final = 4
 COURTESY_S: Final = 0.25
 """The longest that one batch waits for queries."""
 
+IDLE_PAUSE_S: Final = 0.002
+"""Between two steps of idle work, which are about as long: others get the lock that a step takes."""
+
 Vectors = Sequence[tuple[int, npt.NDArray[np.float32]]]
 
 
@@ -34,8 +37,9 @@ class BackgroundEncoder:
     """Takes ordinals, fetches their texts, encodes, and hands the vectors back.
 
     `text_of` returns None for an event that is gone; `keep` is called with at most BATCH_TEXTS
-    vectors and whether they are the last for now. An encoder that raises stops the thread's work:
-    the events stay searchable by words, and `problem` says why.
+    vectors and whether they are the last for now. An encoder that raises stops the encoding: the
+    events stay searchable by words, and `problem` says why. `idle` does a small step of other work
+    when nothing is queued, and says whether there is more.
     """
 
     def __init__(
@@ -43,8 +47,11 @@ class BackgroundEncoder:
         encoder: Encoder,
         text_of: Callable[[int], str | None],
         keep: Callable[[Vectors, bool], None],
+        idle: Callable[[], bool] = lambda: False,
     ) -> None:
         self._encoder = encoder
+        self._idle = idle
+        self._has_idle_work = True  # until it says otherwise; each batch may make some
         self._text_of = text_of
         self._keep = keep
         self._changed = Condition()
@@ -113,7 +120,11 @@ class BackgroundEncoder:
             self._thread.join()
 
     def _run(self) -> None:
-        while batch := self._next():
+        while (batch := self._next()) is not None:
+            if not batch:
+                self._has_idle_work = self._did_idle_work()
+                continue
+            self._has_idle_work = True
             try:
                 self._encode(batch)
             except Exception as error:
@@ -124,18 +135,30 @@ class BackgroundEncoder:
                 self._busy = 0
                 self._changed.notify_all()
 
-    def _next(self) -> list[int]:
-        """The next batch; empty when closing."""
+    def _did_idle_work(self) -> bool:
+        try:
+            return self._idle()
+        except Exception:
+            logger.exception("idle work stopped")
+            return False
+
+    def _next(self) -> list[int] | None:
+        """The next batch; empty for idle work, None when closing."""
         with self._changed:
             while True:
                 self._changed.wait_for(
-                    lambda: self._closing or (self._pending and not self.problem)
+                    lambda: self._closing or (self._pending and not self.problem),
+                    IDLE_PAUSE_S if self._has_idle_work else None,
                 )
                 self._waits_for_queries = True
                 self._changed.wait_for(lambda: self._closing or not self._queries, COURTESY_S)
                 self._waits_for_queries = False
                 if self._closing:
+                    return None
+                if self._has_idle_work and (self.problem or not self._pending):
                     return []
+                if self.problem:
+                    continue
                 count = min(BATCH_TEXTS, len(self._pending))
                 self._busy = count
                 if count:  # what was pending may have been forgotten meanwhile

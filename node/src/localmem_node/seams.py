@@ -32,7 +32,7 @@ class Encoder(Protocol):
 
 
 class VectorIndex(Protocol):
-    """Nearest vectors by inner product. Slots are small integers that the engine hands out."""
+    """Nearest unit vectors by inner product. Slots are small integers that the engine hands out."""
 
     def put(self, slot: int, vector: npt.NDArray[np.float32]) -> None:
         """Add or replace the vector of a slot."""
@@ -67,9 +67,20 @@ class VectorIndex(Protocol):
         ...
 
     def search(
-        self, vector: npt.NDArray[np.float32], k: int
+        self,
+        vector: npt.NDArray[np.float32],
+        k: int,
+        allowed: npt.NDArray[np.bool_] | None = None,
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """The k best slots and their inner products, best first, ties by lower slot."""
+        """The k best slots and their inner products, best first, ties by lower slot.
+
+        `allowed` names the slots that may be found; those beyond its end may not. An approximate
+        index may miss some of the k.
+        """
+        ...
+
+    def catch_up(self, count: int) -> bool:
+        """Do what was put off, for at most `count` vectors; whether more waits."""
         ...
 
     def __len__(self) -> int: ...

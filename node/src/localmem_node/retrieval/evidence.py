@@ -255,7 +255,7 @@ def dense_features(
 ) -> Floats:
     """(candidates, len(MEANING)).
 
-    `cosines` and `learned` are those of the candidates, with the query's vector and with what the
+    `cosines` and `learned` are those of the candidates, with the query's vector and with what a
     learned map makes of it; `neighbours` (4, candidates) cosines of those before, after, and
     beyond, where `there` says that there is one. A candidate without a vector yet is taken as an
     average one.

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from localmem_node.errors import DamagedIndex
 from localmem_node.retrieval import model as ranking_model
 from localmem_node.retrieval import related
+from localmem_node.retrieval.adaptive import AdaptiveIndex
 from localmem_node.retrieval.evidence import (
     BESIDE,
     MEANING,
@@ -25,7 +26,6 @@ from localmem_node.retrieval.evidence import (
     lexical_features,
     other_features,
 )
-from localmem_node.retrieval.exact import ExactIndex
 from localmem_node.retrieval.fields import fields, text_for_encoding
 from localmem_node.retrieval.lexical import LexicalIndex, Matches
 from localmem_node.retrieval.model import FEATURES, Model
@@ -105,7 +105,7 @@ class SearchIndex:
         model: Model | None = None,
     ) -> None:
         self._lexical = LexicalIndex()
-        self._vectors: VectorIndex = ExactIndex(dimensions) if vectors is None else vectors
+        self._vectors: VectorIndex = AdaptiveIndex(dimensions) if vectors is None else vectors
         self._model = model or ranking_model.shipped()
         self._sessions = Sessions()
         self._traits = TraitTable()
@@ -268,7 +268,9 @@ class SearchIndex:
         slots, near, words = prepared.slots, prepared.near, prepared.words
         learned = None if vector is None else self._model.learned(vector)
         if learned is not None:
-            nearest = self._nearest(learned, candidates_for(k), prepared.allowed)
+            between = learned.sum(axis=0)
+            between /= max(float(np.linalg.norm(between)), 1e-9)
+            nearest = self._vectors.search(between, candidates_for(k), prepared.allowed)[0]
             known = np.zeros(max(self._lexical.width, len(self._encoded)), np.bool_)
             known[slots] = True
             more = nearest[~known[nearest]]
@@ -309,23 +311,25 @@ class SearchIndex:
         slots = near.slots
         if vector is None or learned is None:
             return np.zeros((len(slots), len(MEANING)), np.float32)
-        both = np.stack((vector, learned))
+        queries = np.concatenate((vector[None], learned))
         encoded = self._encoded[slots]
         beside = near.links[BESIDE]
         there = (beside >= 0) & said  # of code, what is beside it says nothing
         if near.alone or not there.any():
-            cosines, by_map = self._vectors.scores_of(both, slots)
+            products = self._vectors.scores_of(queries, slots)
             neighbours = np.zeros(beside.shape, np.float32)
         else:
             beside = np.where(there, beside, slots)
             there &= self._encoded[beside]
             mentioned = np.concatenate((slots, beside.ravel()))
-            distinct, places, _ = self._numbering.number(mentioned, len(self._encoded))
+            distinct, numbers, _ = self._numbering.number(mentioned, len(self._encoded))
             self._numbering.done(distinct)
-            found, mapped = self._vectors.scores_of(both, distinct)
-            cosines, by_map = found[places[: len(slots)] - 1], mapped[places[: len(slots)] - 1]
-            neighbours = found[places[len(slots) :] - 1].reshape(beside.shape)
-        return dense_features(cosines, by_map, neighbours, there, encoded)
+            found = self._vectors.scores_of(queries, distinct)
+            places = numbers - 1
+            products = found[:, places[: len(slots)]]
+            neighbours = found[0, places[len(slots) :]].reshape(beside.shape)
+        cosines, done, by_said = products
+        return dense_features(cosines, np.where(said, by_said, done), neighbours, there, encoded)
 
     def _with_neighbours(self, slots: Slots, lexical: Floats, allowed: Mask | None) -> Slots:
         """These slots and the neighbours of the best: an answer may lack the words of its question."""
@@ -346,6 +350,10 @@ class SearchIndex:
         spread = max(float(best - worst), 1e-6)
         shown: Floats = relevance.max() * (scores - worst) / spread
         return shown
+
+    def catch_up(self, count: int) -> bool:
+        """Do what the vector index put off, for at most `count` vectors; whether more waits."""
+        return self._vectors.catch_up(count)
 
     @property
     def newness(self) -> npt.NDArray[np.uint64]:
@@ -416,14 +424,6 @@ class SearchIndex:
         shared = min(width, len(among))
         allowed[:shared] = among[:shared] & self._live[:shared]
         return allowed
-
-    def _nearest(self, vector: Floats, count: int, allowed: Mask | None) -> Slots:
-        if allowed is None:
-            return self._vectors.search(vector, count)[0]
-        slots = np.flatnonzero(allowed & self._encoded).astype(np.int64)
-        products = self._vectors.scores(vector, slots)
-        best = np.argsort(-products, kind="stable")[:count]
-        return slots[best]
 
 
 _COSINE: Final = FEATURES.index("cosine")

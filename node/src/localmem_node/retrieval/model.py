@@ -37,11 +37,13 @@ class Numbers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """`weights` are (2, features), for done and said; `floor` (features,); `map` (dimensions, dimensions)."""
+    """`weights` are (2, features), for done and said; `floor` (features,); `maps` (2, dimensions,
+    dimensions), again for done and said, or None for an encoder that has none.
+    """
 
     weights: Floats
     floor: Floats
-    map: Floats | None
+    maps: Floats | None
 
     def judged(self, features: Floats, said: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
         """Scores, relevance: per candidate a number comparable within one question, the higher the
@@ -55,22 +57,24 @@ class Model:
         return features * self.weights[said.astype(np.intp)]
 
     def learned(self, vector: Floats) -> Floats:
-        """What the learned map makes of a query's vector: (dimensions,), of length 1."""
-        if self.map is None or len(vector) != len(self.map):
-            return vector
-        mapped = vector @ self.map
-        return mapped / max(float(np.linalg.norm(mapped)), 1e-9)
+        """What the learned maps make of a query's vector: (2, dimensions), rows of length 1."""
+        if self.maps is None or len(vector) != self.maps.shape[1]:
+            return np.stack((vector, vector))
+        mapped = vector @ self.maps
+        lengths = np.maximum(np.linalg.norm(mapped, axis=1, keepdims=True), 1e-9)
+        unit: Floats = mapped / lengths
+        return unit
 
 
 @lru_cache(maxsize=1)
 def shipped() -> Model:
     """The model of the package."""
     numbers = msgspec.json.decode((FOLDER / "ranking.json").read_bytes(), type=Numbers)
-    learned = np.load(FOLDER / "query_map.npy").astype(np.float32)
+    maps = np.load(FOLDER / "query_maps.npy").astype(np.float32)
     return Model(
         weights=np.stack([_column(numbers.done), _column(numbers.said)]),
         floor=_column(numbers.floor),
-        map=learned,
+        maps=maps,
     )
 
 
