@@ -54,7 +54,7 @@ class Beside:
     def __init__(self, name: str, *, cores: int | None = None) -> None:
         """With one core (by default those that this process may use are counted) there is no thread."""
         self._name = name
-        self._alone = (_cores() if cores is None else cores) < 2
+        self._alone = (usable_cores() if cores is None else cores) < 2
         self._tasks: SimpleQueue[Task[object] | None] = SimpleQueue()
         self._lock = Lock()
         self._thread: Thread | None = None
@@ -88,7 +88,8 @@ class Beside:
             del task  # what it holds may be large, and the next may be long in coming
 
 
-def _cores() -> int:
+def usable_cores() -> int:
+    """Processors that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS

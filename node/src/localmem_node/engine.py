@@ -280,6 +280,7 @@ class Engine:
                 "problem": self._background.problem,
                 **self._reencoding.status(encoded=encoded, waiting=waiting),
             },
+            "settled": self._background.settled,
             "timings": self._timings.summary(),
             "maintenance": self.maintenance.status(),
         }

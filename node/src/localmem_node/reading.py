@@ -71,9 +71,7 @@ class Reader:
         self._catalogue, self._index, self._state = catalogue, index, state
         self._commits, self._background, self._timings = commits, background, timings
         self._lost = lost
-        import os
-
-        self._beside = Beside("localmem-search", cores=int(os.environ.get("XCORES", "2")))
+        self._beside = Beside("localmem-search")
         self._event = lru_cache(maxsize=CACHED_EVENTS)(store.get)
         self.answers: deque[list[str]] = deque(maxlen=ANSWERS_MAX)
 
