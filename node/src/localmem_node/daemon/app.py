@@ -52,8 +52,8 @@ QUERY_PATH: Final = "/v1/query"
 
 JSON: Final = "application/json"
 
-INLINE_EVENTS_MAX: Final = 20_000
-"""Events up to which a search takes the event loop no longer than a millisecond or two."""
+INLINE_EVENTS_MAX: Final = 150_000
+"""Events up to which a search takes the event loop no longer than some milliseconds."""
 
 INLINE_CHARACTERS_MAX: Final = 300
 """Length up to which a question is encoded in some 10 ms."""
