@@ -7,8 +7,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from localmem_node.client import DaemonClient
+
+PASSPHRASE: Final = {"LOCALMEM_PASSPHRASE": "benchmark"}
+"""What a daemon seals its store with, unless it has a key file."""
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
@@ -25,7 +29,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 @contextmanager
 def daemon(home: Path, **more: str) -> Iterator[DaemonClient]:
     """A client of a daemon of its own, which is stopped afterwards."""
-    keys = {} if "LOCALMEM_KEY_FILE" in more else {"LOCALMEM_PASSPHRASE": "benchmark"}
+    keys = {} if "LOCALMEM_KEY_FILE" in more else PASSPHRASE
     with DaemonClient(environment(home, **keys, **more)) as client:
         try:
             yield client

@@ -28,7 +28,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from bench.daemons import daemon, environment
+from bench.daemons import PASSPHRASE, daemon, environment
 from bench.edits import BEGAN_MS, CHECKOUT, SESSION_EDITS
 from bench.report import print_json, print_progress, print_table
 from bench.search_time import QUERY_WORDS, SEED, directions, pieces
@@ -119,6 +119,7 @@ def measure(size: int, queries: int, *, real_max: int = REAL_MAX) -> dict[str, f
         perturbed = 0 if size <= real_max else fill(home, events[:size], **room)
         with daemon(home, **room) as client:
             record_ms = record(client, events[:size]) if size <= real_max else {}
+            settle(client)
             chance = np.random.default_rng(SEED)
             texts = [query(event, chance) for event in events[size:]]
             return timings(client, texts) | record_ms | {"perturbed": perturbed}
@@ -132,14 +133,18 @@ def record(client: DaemonClient, events: Sequence[Event]) -> dict[str, float]:
         assert not answer["failed"], answer["failed"][0]
     recorded_s = time.perf_counter() - began
     print_progress(f"{len(events)} events recorded in {recorded_s:.1f} s; waiting for vectors")
-    while client.status()["encoder"]["waiting"]:
-        time.sleep(0.2)
     return {"record_ms": 1000 * recorded_s / len(events)}
+
+
+def settle(client: DaemonClient) -> None:
+    """Wait until every event has its vector, and a large store its graph."""
+    while not client.status()["settled"]:
+        time.sleep(0.2)
 
 
 def fill(home: Path, events: Sequence[Event], **more: str) -> int:
     """A store with these events under the home of a daemon that does not run; vectors perturbed."""
-    settings = load_settings(environment(home, LOCALMEM_PASSPHRASE="benchmark", **more))  # noqa: S106
+    settings = load_settings(environment(home, **PASSPHRASE, **more))
     encoder = PerturbingEncoder(OnnxEncoder(), REAL_VECTORS, np.random.default_rng(SEED))
     began = time.perf_counter()
     engine = open_engine(settings, encoder=encoder)

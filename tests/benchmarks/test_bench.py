@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import ignored_files, redaction, search_time, vector_backends
+from bench import ignored_files, latency, redaction, search_time, vector_backends
 from bench.__main__ import BENCHMARKS, main
 from bench.planted_secrets import Drawn, planted
 from bench.report import print_table
@@ -102,3 +102,13 @@ def test_a_table_is_aligned_markdown(capsys: pytest.CaptureFixture[str]) -> None
         "| a      | 1.23  |",
         "| longer | 7     |",
     ]
+
+
+def test_a_store_of_perturbed_vectors_is_asked_through_the_socket(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(latency, "REAL_VECTORS", 5)
+    monkeypatch.setattr(latency, "WARM_UP", 2)
+    found = latency.measure(12, 3, real_max=10)
+    assert found["perturbed"] == 7
+    assert all(value > 0 for value in found.values())

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from threading import Event as Flag
 from threading import Thread
+from typing import Any
 
 import pytest
 
-from localmem_node import background
+from localmem_node import background, beside
 from localmem_node.capture.admission import Admission
 from localmem_node.engine import Engine
 from localmem_node.errors import NodeError, QueryError, StoreFailed
@@ -613,3 +614,30 @@ def test_a_graph_grows_beside_an_open_engine(path: Path, monkeypatch: pytest.Mon
         pass
     assert "needle 7" in snippets(engine, "needle 7")
     engine.close()
+
+
+def test_what_changes_while_a_query_is_encoded_is_in_its_answer(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = Flag()
+    prepare = search_index.SearchIndex.prepare
+
+    def told(*arguments: Any, **options: Any) -> Any:
+        found = prepare(*arguments, **options)
+        prepared.set()
+        return found
+
+    monkeypatch.setattr(search_index.SearchIndex, "prepare", told)
+    encoder = GatedEncoder()
+    node = open_node(path, encoder=encoder)
+    node.record([draft(snippet="retry the upload")])
+    answers: list[list[str]] = []
+    asking = Thread(target=lambda: answers.append(snippets(node, "retry the upload")))
+    asking.start()
+    # With one core nothing is prepared before the vector is there.
+    prepared.wait(60 if beside.usable_cores() > 1 else 0)
+    node.record([draft(snippet="retry the upload of a picture", filePath="b.py")])
+    encoder.gate.set()
+    asking.join()
+    assert sorted(answers[0]) == ["retry the upload", "retry the upload of a picture"]
+    node.close()

@@ -89,6 +89,11 @@ class BackgroundEncoder:
         with self._changed:
             return len(self._pending) + self._busy
 
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is left to do, idle work neither."""
+        return not self.pending and not self._has_idle_work
+
     @contextmanager
     def yielding(self) -> Iterator[None]:
         """While inside, a query is being answered."""

@@ -280,6 +280,7 @@ class Engine:
                 "problem": self._background.problem,
                 **self._reencoding.status(encoded=encoded, waiting=waiting),
             },
+            "settled": self._background.settled,
             "timings": self._timings.summary(),
             "maintenance": self.maintenance.status(),
         }
@@ -354,6 +355,7 @@ class Engine:
     def close(self) -> None:
         """Finish what is under way, keep a checkpoint, close the store. Idempotent."""
         self._background.close()
+        self._reader.close()
         with self._commits.exclusive():
             if self._closed:
                 return

@@ -1,7 +1,7 @@
 """The reading half of the engine: what answers a query, what is newest, what this device wrote.
 
 Ordinals come from the catalogue and the index, under the state lock; events are read from the store
-without it. What a writer copies forward in between has moved: then everything is asked once more in the
+without it. What a search needs no vector for is done beside the encoding of the query. What a writer copies forward in between has moved: then everything is asked once more in the
 writer's place, where both agree.
 """
 
@@ -18,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from localmem_node.background import BackgroundEncoder
+from localmem_node.beside import Beside
 from localmem_node.catalogue import Catalogue
 from localmem_node.group_commit import GroupCommit
 from localmem_node.results import RECENT_MAX, Found, check_k, check_query
-from localmem_node.retrieval.index import SearchIndex, text_for_encoding
+from localmem_node.retrieval.index import Prepared, SearchIndex, text_for_encoding
 from localmem_node.seams import Encoder
 from localmem_node.selection import Selection
 from localmem_node.store.event_store import EventStore
@@ -70,6 +71,7 @@ class Reader:
         self._catalogue, self._index, self._state = catalogue, index, state
         self._commits, self._background, self._timings = commits, background, timings
         self._lost = lost
+        self._beside = Beside("localmem-search")
         self._event = lru_cache(maxsize=CACHED_EVENTS)(store.get)
         self.answers: deque[list[str]] = deque(maxlen=ANSWERS_MAX)
 
@@ -84,17 +86,19 @@ class Reader:
         if not len(self._catalogue):
             return []
         with self._timings.measured("query"), self._background.yielding():
+            beside = self._beside.begin(partial(self._prepare, query, k, selection))
             with self._timings.measured("encode"):
                 vector = self._query_vector(query)
             with self._timings.measured("search"):
+                prepared: Prepared | None = beside.result()
                 wanted = k
                 while True:
-                    search = partial(self._search, query, vector, wanted, selection)
+                    search = partial(self._search, query, vector, wanted, selection, prepared)
                     places, found = self._found(search)
                     if len(found) >= k or len(places) < wanted:
                         break
                     # Some left the ring between the search and the reading.
-                    wanted += k - len(found)
+                    wanted, prepared = wanted + k - len(found), None
             if counted:
                 self.answers.append([one.event.id for one in found[:k]])
             return found[:k]
@@ -146,6 +150,10 @@ class Reader:
         event = self._event(ordinal) if live else None
         return None if event is None else text_for_encoding(event)
 
+    def close(self) -> None:
+        """End the thread that searches beside the encoder; questions go on to be answered."""
+        self._beside.close()
+
     def forget(self) -> None:
         """Keep no event decrypted."""
         self._event.cache_clear()
@@ -172,12 +180,23 @@ class Reader:
         ]
         return places, found
 
+    def _prepare(self, query: str, k: int, selection: Selection) -> Prepared:
+        with self._state:
+            return self._index.prepare(query, k, among=self._catalogue.mask(selection))
+
     def _search(
-        self, query: str, vector: npt.NDArray[np.float32] | None, k: int, selection: Selection
+        self,
+        query: str,
+        vector: npt.NDArray[np.float32] | None,
+        k: int,
+        selection: Selection,
+        prepared: Prepared | None,
     ) -> Places:
         with self._state:
-            among = self._catalogue.mask(selection)
-            hits = self._index.search(query, vector, k, among=among)
+            if prepared is None or not self._index.is_current(prepared):
+                among = self._catalogue.mask(selection)
+                prepared = self._index.prepare(query, k, among=among)
+            hits = self._index.finish(prepared, vector, k)
             places = [(self._catalogue.ordinal(hit.slot), hit) for hit in hits]
         return [
             Place(ordinal, hit.score, hit.evidence, hit.duplicates)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -207,3 +210,9 @@ def test_what_a_store_keeps_of_a_vector_answers_as_the_vector_did() -> None:
         (were, scored), (are, score) = before.search(query, 50), after.search(query, 50)
         assert were.tolist() == are.tolist()
         assert score == pytest.approx(scored, abs=1e-6)
+
+
+def test_a_graph_may_come_before_the_encoder() -> None:
+    code = "import localmem_node.retrieval.usearch_index, onnxruntime; print('both')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (0, b"both\n"), done.stderr

@@ -95,6 +95,21 @@ def test_an_empty_index_finds_nothing(make: Callable[[int], VectorIndex]) -> Non
     assert len(index) == 0
 
 
+def test_products_with_several_vectors_are_those_with_each(
+    make: Callable[[int], VectorIndex],
+) -> None:
+    index = make(16)
+    vectors = clustered(40, 16, 3)
+    _filled(index, vectors)
+    index.remove(7)
+    slots = np.array([3, 7, 39, -1, 40, 3, 5000])
+    together = index.scores_of(vectors[:3], slots)
+    assert together.shape == (3, 7)
+    for vector, products in zip(vectors[:3], together, strict=True):
+        assert products.tolist() == index.scores(vector, slots).tolist()
+    assert index.scores_of(vectors[:2], slots[:0]).shape == (2, 0)
+
+
 def test_an_emptied_index_finds_nothing_and_can_be_filled_again(
     make: Callable[[int], VectorIndex],
 ) -> None:

@@ -23,7 +23,7 @@ time with it, 1.41 without).
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import cycle
 from typing import Any, Final, Protocol
@@ -34,6 +34,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from localmem_node import __version__, service
 from localmem_node.daemon.worker import Worker
@@ -47,8 +48,12 @@ logger = logging.getLogger(__name__)
 
 WRITE_THREADS: Final = 4
 
-INLINE_EVENTS_MAX: Final = 20_000
-"""Events up to which a search takes the event loop no longer than a millisecond or two."""
+QUERY_PATH: Final = "/v1/query"
+
+JSON: Final = "application/json"
+
+INLINE_EVENTS_MAX: Final = 150_000
+"""Events up to which a search takes the event loop no longer than some milliseconds."""
 
 INLINE_CHARACTERS_MAX: Final = 300
 """Length up to which a question is encoded in some 10 ms."""
@@ -96,7 +101,7 @@ class Handlers:
     def routes(self) -> list[BaseRoute]:
         """Every route of the module's table."""
         return [
-            Route("/v1/query", self.query, methods=["POST"]),
+            Route(QUERY_PATH, self.query, methods=["POST"]),
             Route("/v1/record", self.record, methods=["POST"]),
             Route("/v1/recent", self.recent, methods=["POST"]),
             Route("/v1/export", self.export, methods=["POST"]),
@@ -113,43 +118,43 @@ class Handlers:
 
     async def query(self, request: Request) -> Response:
         """POST /v1/query."""
-        fields = await read_body(request, service.QUERY_FIELDS)
+        return Response(await self.answer(await request.body()), media_type=JSON)
+
+    async def answer(self, body: bytes) -> bytes:
+        """A query, from body to body."""
+        fields = parse_body(body, service.QUERY_FIELDS)
         text = fields.get("query", "")
         short = isinstance(text, str) and len(text) <= INLINE_CHARACTERS_MAX
         inline = short and not self._under_way and len(self._engine) <= INLINE_EVENTS_MAX
-        return await self._timed(
-            None if inline else self._queries,
-            lambda: service.query(self._engine, fields),
-        )
+        work = self._timed(lambda: service.query(self._engine, fields))
+        return work() if inline else await self._run(self._queries, work)
 
     async def record(self, request: Request) -> Response:
         """POST /v1/record."""
         fields = await read_body(request, ("events", "folder"))
         events, folder = fields.get("events"), fields.get("folder")
-        return await self._run(
-            next(self._turns),
-            lambda: msgspec.json.encode(service.record(self._engine, events, folder)),
+        return await self._respond(
+            lambda: service.record(self._engine, events, folder), next(self._turns)
         )
 
     async def recent(self, request: Request) -> Response:
         """POST /v1/recent."""
         fields = await read_body(request, service.RECENT_FIELDS)
-        return await self._timed(self._queries, lambda: service.recent(self._engine, fields))
+        work = self._timed(lambda: service.recent(self._engine, fields))
+        return Response(await self._run(self._queries, work), media_type=JSON)
 
     async def export(self, request: Request) -> Response:
         """POST /v1/export."""
         fields = await read_body(request, service.EXPORT_FIELDS)
-        return await self._run(  # not in the thread of the queries, which go first
-            next(self._turns),
-            lambda: msgspec.json.encode(service.export_page(self._engine, fields)),
+        return await self._respond(  # not in the thread of the queries, which go first
+            lambda: service.export_page(self._engine, fields), next(self._turns)
         )
 
     async def import_events(self, request: Request) -> Response:
         """POST /v1/import."""
         fields = await read_body(request, ("events",))
-        return await self._run(
-            next(self._turns),
-            lambda: msgspec.json.encode(service.import_events(self._engine, fields.get("events"))),
+        return await self._respond(
+            lambda: service.import_events(self._engine, fields.get("events")), next(self._turns)
         )
 
     async def status(self, request: Request) -> Response:
@@ -159,11 +164,8 @@ class Handlers:
             "uptime_s": round(self._clock.monotonic_s() - self._started_s, 1),
         }
         services = {one.name: one.status() for one in self._services}
-        return await self._run(
-            self._queries,
-            lambda: msgspec.json.encode(
-                self._engine.status() | {"daemon": daemon, "services": services}
-            ),
+        return await self._respond(
+            lambda: self._engine.status() | {"daemon": daemon, "services": services}, self._queries
         )
 
     async def stop(self, request: Request) -> Response:
@@ -175,7 +177,7 @@ class Handlers:
         """GET /healthz."""
         return json_response({"ok": True})
 
-    async def _timed(self, worker: Worker | None, work: Callable[[], dict[str, Any]]) -> Response:
+    def _timed(self, work: Callable[[], dict[str, Any]]) -> Callable[[], bytes]:
         began = self._clock.monotonic_s()
 
         def timed() -> bytes:
@@ -183,16 +185,56 @@ class Handlers:
             answer["took_ms"] = round(1000 * (self._clock.monotonic_s() - began), 3)
             return msgspec.json.encode(answer)
 
-        if worker is None:
-            return Response(timed(), media_type="application/json")
-        return await self._run(worker, timed)
+        return timed
 
-    async def _run(self, worker: Worker, work: Callable[[], bytes]) -> Response:
+    async def _run(self, worker: Worker, work: Callable[[], bytes]) -> bytes:
         self._under_way += 1
         try:
-            return Response(await worker.run(work), media_type="application/json")
+            return await worker.run(work)
         finally:
             self._under_way -= 1
+
+    async def _respond(self, work: Callable[[], dict[str, Any]], worker: Worker) -> Response:
+        return Response(
+            await self._run(worker, lambda: msgspec.json.encode(work())), media_type=JSON
+        )
+
+
+class Direct:
+    """ASGI: queries go straight to the handler, all else to `app`.
+
+    Routing, its middleware and a request object take longer than reading and writing the messages
+    themselves. Answers and errors are the same on either way.
+    """
+
+    def __init__(self, app: ASGIApp, answer: Callable[[bytes], Awaitable[bytes]]) -> None:
+        self._app, self._answer = app, answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http" or scope["path"] != QUERY_PATH or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        body, complete = bytearray(), False
+        while not complete:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message.get("body", b"")
+            complete = not message.get("more_body", False)
+        status, failed = 200, None
+        try:
+            data = await self._answer(bytes(body))
+        except (NodeError, ProtocolError) as error:
+            status, data = _failure("POST", QUERY_PATH, error)
+        except Exception as error:
+            failed = error
+            status, data = _failure("POST", QUERY_PATH, error)
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(data))]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": data})
+        if failed is not None:
+            raise failed  # for the server's log
 
 
 def create_app(
@@ -202,7 +244,7 @@ def create_app(
     stop: Callable[[], None],
     routes: Sequence[BaseRoute] = (),
     services: Sequence[Service] = (),
-) -> Starlette:
+) -> ASGIApp:
     """The application, without the guard; `stop` is called when a client asks for the end.
 
     Services start before the first request and stop after the last.
@@ -218,7 +260,7 @@ def create_app(
                 stack.push_async_callback(one.stop)
             yield
 
-    return Starlette(
+    app = Starlette(
         routes=[*handlers.routes(), *routes],
         lifespan=lifespan,
         exception_handlers={
@@ -228,17 +270,23 @@ def create_app(
             Exception: _on_error,
         },
     )
+    return Direct(app, handlers.answer)
 
 
 def json_response(value: object, status: int = 200) -> Response:
     """A JSON answer."""
-    return Response(msgspec.json.encode(value), status, media_type="application/json")
+    return Response(msgspec.json.encode(value), status, media_type=JSON)
 
 
 async def read_body(request: Request, known: Sequence[str]) -> dict[str, Any]:
     """The JSON object of a request. Raises EventError naming what is wrong."""
+    return parse_body(await request.body(), known)
+
+
+def parse_body(body: bytes, known: Sequence[str]) -> dict[str, Any]:
+    """The JSON object that a body is. Raises EventError, and QueryError for an unknown field."""
     try:
-        fields = msgspec.json.decode(await request.body())
+        fields = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise EventError("", f"the body is not JSON: {error}") from None
     if not isinstance(fields, dict):
@@ -249,11 +297,16 @@ async def read_body(request: Request, known: Sequence[str]) -> dict[str, Any]:
     return fields
 
 
-def _on_error(request: Request, error: Exception) -> Response:
+def _failure(method: str, path: str, error: Exception) -> tuple[int, bytes]:
     status, body = problem(error)
     if status >= 500 and isinstance(error, NodeError):  # others are logged by the server
-        logger.error("%s %s: %s", request.method, request.url.path, error)
-    return json_response(body, status)
+        logger.error("%s %s: %s", method, path, error)
+    return status, msgspec.json.encode(body)
+
+
+def _on_error(request: Request, error: Exception) -> Response:
+    status, data = _failure(request.method, request.url.path, error)
+    return Response(data, status, media_type=JSON)
 
 
 def _on_http_error(request: Request, error: Exception) -> Response:

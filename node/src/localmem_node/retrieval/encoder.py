@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy.typing as npt
 import localmem_minilm
 from localmem_node.errors import EncoderUnavailable
 from localmem_node.heap import trim_heap
+from localmem_node.retrieval.runtime import quiet_onnxruntime
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession  # type: ignore[import-untyped]
@@ -102,7 +102,7 @@ class _Loaded(NamedTuple):
 
 def _load(model: Path, tokenizer: Path, provider: str) -> _Loaded:
     # Imported here: together they take longer than a command that needs no vector.
-    onnxruntime = _quiet_onnxruntime()
+    onnxruntime = quiet_onnxruntime()
     from tokenizers import Tokenizer
 
     if provider not in onnxruntime.get_available_providers():
@@ -140,20 +140,6 @@ def _load(model: Path, tokenizer: Path, provider: str) -> _Loaded:
     trim_heap()  # loading leaves up to 14 MiB that nothing uses
     logger.debug("loaded %s", model)
     return _Loaded(session, words, _dimensions(session, model))
-
-
-def _quiet_onnxruntime() -> Any:
-    """onnxruntime, kept from reporting its use.
-
-    Since 1.29 its packages send telemetry to Microsoft from Linux and macOS too, and keep a device
-    id under ~/.cache. The variable has to be set before the import: it is read once, then. The
-    call covers Windows, and a host program that imported onnxruntime earlier.
-    """
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    import onnxruntime
-
-    onnxruntime.disable_telemetry_events()
-    return onnxruntime
 
 
 def _dimensions(session: InferenceSession, model: Path) -> int:

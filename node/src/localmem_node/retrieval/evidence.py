@@ -16,7 +16,7 @@ import numpy.typing as npt
 from localmem_node.retrieval.dates import nearness
 from localmem_node.retrieval.lexical import Matches, saturated
 from localmem_node.retrieval.question import Question
-from localmem_node.retrieval.sessions import AFTER, BEFORE, PROMPT, Sessions
+from localmem_node.retrieval.sessions import AFTER, BEFORE, NUMBER, PROMPT, Sessions
 from localmem_node.retrieval.slots import Numbering
 from localmem_node.retrieval.traits import kind_code, tool_code
 
@@ -51,11 +51,12 @@ BESIDE: Final = slice(1, 5)
 class Surroundings:
     """Candidates and their neighbours in their sessions, -1 for nobody.
 
-    `links` are (6, candidates): themselves, before, after, before2, after2, prompt. `alone` says
-    that none has a neighbour.
+    `links` are (6, candidates): themselves, before, after, before2, after2, prompt; `sessions` the
+    numbers of their sessions. `alone` says that no event has a session.
     """
 
     links: Slots
+    sessions: Slots
     alone: bool
 
     @property
@@ -76,18 +77,19 @@ class Surroundings:
         links = np.full((6, len(slots)), -1, np.int64)
         links[0] = slots
         if sessions.empty:
-            return cls(links, alone=True)
-        links[1] = sessions.neighbours(slots, which=BEFORE)
-        links[2] = sessions.neighbours(slots, which=AFTER)
+            return cls(links, links[1], alone=True)
+        found = sessions.links(slots)
+        links[1:3] = found[:2]
         links[3] = sessions.neighbours(links[1], which=BEFORE)
         links[4] = sessions.neighbours(links[2], which=AFTER)
-        links[5] = sessions.neighbours(slots, which=PROMPT)
-        return cls(links, alone=False)
+        links[5] = found[PROMPT]
+        return cls(links, found[NUMBER], alone=False)
 
     def and_these(self, others: Surroundings) -> Surroundings:
         """Both, one after the other."""
         links = np.concatenate((self.links, others.links), axis=1)
-        return Surroundings(links, self.alone and others.alone)
+        sessions = np.concatenate((self.sessions, others.sessions))
+        return Surroundings(links, sessions, self.alone and others.alone)
 
 
 def lexical_features(
@@ -168,8 +170,7 @@ class _Held:
 
     def sums(self, values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
         """Per event the sum of a value per posting."""
-        sums: npt.NDArray[Any] = np.bincount(self.at, values, minlength=self.members)
-        return sums
+        return np.bincount(self.at, values, minlength=self.members).astype(np.float64)
 
     def table(self) -> Floats:
         """(members, columns): frequencies, 0 where a term is not."""
@@ -187,7 +188,7 @@ class _Held:
         group = np.repeat(np.arange(len(starts)), _lengths_of(starts, self.columns))
         places = group[self.terms] * self.members + self.at
         value = worth[self.terms]
-        # Posting by posting: a tenth of the time of `reduceat` over a table of all columns.
+        # Posting by posting: much faster than `reduceat` over a table of all columns.
         np.maximum.at(best[0].ravel(), places, saturated(self.frequencies, K1) * value)
         np.maximum.at(best[1].ravel(), places, value)
         return best
@@ -204,7 +205,7 @@ def _postings(matches: Matches, near: Surroundings, width: int, numbering: Numbe
         numbering.done(distinct)
     rows = np.zeros((len(near.links), links.shape[1]), np.intp)
     rows[: len(links)][there] = found
-    places = np.flatnonzero(numbered != 0)  # of numbers it takes three times as long
+    places = np.flatnonzero(numbered != 0)  # slower of the numbers themselves
     return _Held(
         rows=rows,
         members=len(distinct) + 1,
@@ -355,7 +356,7 @@ class _Runs(NamedTuple):
         count = len(ordered)
         bits = count.bit_length()
         places = np.arange(count)
-        # Sorting keys that carry their place is several times as fast as sorting places by key.
+        # Sorting keys that carry their place is faster than sorting places by key.
         keys = groups[ordered] << bits | places
         keys.sort()
         order = ordered[keys & ((1 << bits) - 1)]

@@ -106,7 +106,8 @@ class ExactIndex:
             shared = min(self._end, len(allowed))
             may = may[:shared] & allowed[:shared]
         slots = np.flatnonzero(may).astype(np.int64)
-        products = products[slots]
+        if len(slots) < len(products):
+            products = products[slots]
         if 0 < k < len(slots):
             bound = np.partition(products, len(products) - k)[len(products) - k]
             best = products >= bound

@@ -90,7 +90,6 @@ class Prepared:
     """A search before the query's vector is known; worthless once the index has changed."""
 
     change: int
-    text: str
     question: Question
     matches: Matches
     lexical: Floats
@@ -200,7 +199,7 @@ class SearchIndex:
         for k < 1.
         """
         prepared = self.prepare(query, k, among=among, now=now)
-        return self.finish(prepared, vector, k, among=among, now=now, explain=explain, floor=floor)
+        return self.finish(prepared, vector, k, explain=explain, floor=floor)
 
     def prepare(
         self, query: str, k: int, *, among: Mask | None = None, now: datetime | None = None
@@ -226,9 +225,11 @@ class SearchIndex:
         slots = self._with_neighbours(best_slots(lexical, candidates_for(k)), lexical, allowed)
         near = Surroundings.of(slots, self._sessions)
         words = lexical_features(question, matches, near, width, self._numbering)
-        return Prepared(
-            self._change, query, question, matches, lexical, slots, near, words, allowed
-        )
+        return Prepared(self._change, question, matches, lexical, slots, near, words, allowed)
+
+    def is_current(self, prepared: Prepared) -> bool:
+        """Whether the index is still the one that a search was prepared for."""
+        return prepared.change == self._change
 
     def finish(
         self,
@@ -236,28 +237,25 @@ class SearchIndex:
         vector: Floats | None,
         k: int,
         *,
-        among: Mask | None = None,
-        now: datetime | None = None,
         explain: bool = False,
         floor: bool = False,
     ) -> list[Hit]:
-        """The other half; starts anew if the index has changed in between."""
-        if prepared.change != self._change:
-            prepared = self.prepare(prepared.text, k, among=among, now=now)
-        slots, features = self.features(prepared, vector, k)
+        """The other half. Raises ValueError if the index has changed in between."""
+        if not self.is_current(prepared):
+            raise ValueError("the index has changed since the search was prepared")
+        slots, sessions, features = self._candidates(prepared, vector, k)
         if not len(slots):
             return []
         rows, newness = self._traits.rows.take(slots), self._newness.take(slots, axis=1)
         said = rows["said"]
-        scores = self._model.scores(features, said)
-        relevance = self._model.relevance(features)
+        scores, relevance = self._model.judged(features, said)
         if floor and relevance.max() < FLOOR:
             return []
         ranked = order(scores, newness)[: DEPTH + DEPTH_PER_HIT * k]
         chosen = spread_out(
             ranked,
             scores,
-            self._bursts(slots, rows, ranked),
+            _bursts(rows["timestamp"], sessions, ranked),
             np.where(said, np.float32(0), np.float32(self._model.burst_penalty)),
         )
         for at, score in chosen:
@@ -281,6 +279,13 @@ class SearchIndex:
 
     def features(self, prepared: Prepared, vector: Floats | None, k: int) -> tuple[Slots, Floats]:
         """The candidates, and what speaks for and against each: (candidates, len(FEATURES))."""
+        slots, _, features = self._candidates(prepared, vector, k)
+        return slots, features
+
+    def _candidates(
+        self, prepared: Prepared, vector: Floats | None, k: int
+    ) -> tuple[Slots, Slots, Floats]:
+        """Slots, numbers of their sessions, and features."""
         slots, near, words = prepared.slots, prepared.near, prepared.words
         learned = None if vector is None else self._model.learned(vector)
         if learned is not None:
@@ -308,18 +313,20 @@ class SearchIndex:
         rows = self._traits.rows.take(slots)
         meaning = self._meaning(vector, learned, near, rows["said"], words[:, 1])
         asked_before = (near.before >= 0) & self._traits.rows["asks"][np.maximum(near.before, 0)]
+        first = 0.3 * words[:, 0] + 0.25 * words[:, 1] + 0.45 * meaning[:, 2]
         others = other_features(
             prepared.question,
             rows,
-            first=0.3 * words[:, 0] + 0.25 * words[:, 1] + 0.45 * meaning[:, 2],
+            first=first,
+            best_first=order(first, self._newness.take(slots, axis=1)),
             words=words,
             meaning=meaning,
             lengths=self._lexical.lengths(slots),
-            sessions=self._sessions.numbers(slots),
+            sessions=near.sessions,
             asked_before=asked_before,
         )
         bias = np.ones((len(slots), 1), np.float32)
-        return slots, np.concatenate((words, meaning, others, bias), axis=1)
+        return slots, near.sessions, np.concatenate((words, meaning, others, bias), axis=1)
 
     def _meaning(
         self,
@@ -332,34 +339,26 @@ class SearchIndex:
         slots = near.slots
         if vector is None or learned is None:
             return np.zeros((len(slots), len(MEANING)), np.float32)
-        every = np.stack((vector, *learned))
+        queries = np.concatenate((vector[None], learned))
         encoded = self._encoded[slots]
         beside = near.links[BESIDE]
         there = (beside >= 0) & said  # of code, what is beside it says nothing
         if near.alone or not there.any():
-            cosines, done, by_said = self._vectors.scores_of(every, slots)
+            products = self._vectors.scores_of(queries, slots)
             neighbours = np.zeros(beside.shape, np.float32)
         else:
             beside = np.where(there, beside, slots)
             there &= self._encoded[beside]
             mentioned = np.concatenate((slots, beside.ravel()))
-            distinct, places, _ = self._numbering.number(mentioned, len(self._encoded))
+            distinct, numbers, _ = self._numbering.number(mentioned, len(self._encoded))
             self._numbering.done(distinct)
-            found = self._vectors.scores_of(every, distinct)
-            cosines, done, by_said = found[:, places[: len(slots)] - 1]
-            neighbours = found[0, places[len(slots) :] - 1].reshape(beside.shape)
+            found = self._vectors.scores_of(queries, distinct)
+            places = numbers - 1
+            products = found[:, places[: len(slots)]]
+            neighbours = found[0, places[len(slots) :]].reshape(beside.shape)
+        cosines, done, by_said = products
         by_map = np.where(said, by_said, done)
         return dense_features(cosines, by_map, neighbours, there, encoded, by_words)
-
-    def _bursts(
-        self, slots: Slots, rows: npt.NDArray[np.void], ranked: npt.NDArray[np.intp]
-    ) -> npt.NDArray[np.int64]:
-        """For those of the candidates that are `ranked` a number per burst."""
-        bursts = np.full(len(slots), -1, np.int64)
-        bursts[ranked] = burst_numbers(
-            rows["timestamp"][ranked], self._sessions.numbers(slots[ranked])
-        )
-        return bursts
 
     def _with_neighbours(self, slots: Slots, lexical: Floats, allowed: Mask | None) -> Slots:
         """These slots and the neighbours of the best: an answer may lack the words of its question."""
@@ -457,6 +456,15 @@ class SearchIndex:
 
 
 _COSINE: Final = FEATURES.index("cosine")
+
+
+def _bursts(
+    timestamps: npt.NDArray[np.int64], sessions: Slots, ranked: npt.NDArray[np.intp]
+) -> npt.NDArray[np.int64]:
+    """For those of the candidates that are `ranked` a number per burst."""
+    bursts = np.full(len(sessions), -1, np.int64)
+    bursts[ranked] = burst_numbers(timestamps[ranked], sessions[ranked])
+    return bursts
 
 
 def _evidence(parts: Floats) -> tuple[tuple[str, float], ...]:

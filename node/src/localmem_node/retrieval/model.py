@@ -48,19 +48,16 @@ class Model:
     burst_penalty: float = 0.0
     """What a hit of what was done costs for each better one of the same burst."""
 
-    def scores(self, features: Floats, said: npt.NDArray[np.bool_]) -> Floats:
-        """One number per candidate, comparable within one question: the higher the better."""
-        both = features @ self.weights.T
-        return np.where(said, both[:, 1], both[:, 0])
+    def judged(self, features: Floats, said: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+        """Scores, relevance: per candidate a number comparable within one question, the higher the
+        better; and from 0 to 1 how sure it is that it has to do with the question at all.
+        """
+        done, of_said, logit = np.concatenate((self.weights, self.floor[None])) @ features.T
+        return np.where(said, of_said, done), 1 / (1 + np.exp(-logit))
 
     def parts(self, features: Floats, said: npt.NDArray[np.bool_]) -> Floats:
         """(candidates, features): what each feature adds to the score."""
         return features * self.weights[said.astype(np.intp)]
-
-    def relevance(self, features: Floats) -> Floats:
-        """From 0 to 1, per candidate: how sure it is that it has to do with the question at all."""
-        sure: Floats = 1 / (1 + np.exp(-(features @ self.floor)))
-        return sure
 
     def learned(self, vector: Floats) -> Floats:
         """What the learned maps make of a query's vector: (2, dimensions), rows of length 1."""

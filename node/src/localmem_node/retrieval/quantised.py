@@ -140,18 +140,20 @@ class QuantisedIndex:
 
     def scores(self, vector: npt.NDArray[np.float32], slots: Slots) -> Products:
         """Inner products with these slots (0 where a slot has no vector)."""
-        query, there = self.checked(vector), self.held(slots)
-        products = np.zeros(len(slots), dtype=np.float32)
-        products[there] = self._products(query[None], slots[there])[0]
-        return products
+        return self.scores_of(vector[None], slots)[0]
 
     def scores_of(self, vectors: npt.NDArray[np.float32], slots: Slots) -> Products:
         """Like `scores` for each row of `vectors`: (vectors, slots). The rows are fetched once."""
-        queries, there = np.stack([self.checked(each) for each in vectors]), self.held(slots)
-        if there.all():
-            return self._products(queries, slots)
-        products = np.zeros((len(queries), len(slots)), dtype=np.float32)
-        products[:, there] = self._products(queries, slots[there])
+        queries = [self.checked(vector) for vector in vectors]
+        there = (slots >= 0) & (slots < self._end)
+        chosen = slots if there.all() else np.where(there, slots, 0)
+        products = np.empty((len(vectors), len(slots)), dtype=np.float32)
+        for first in range(0, len(slots), CHUNK):
+            some = chosen[first : first + CHUNK]
+            rows, scales = self._codes.take(some, axis=0).astype(np.float32), self._scales[some]
+            for query, found in zip(queries, products, strict=True):
+                np.multiply(np.vecdot(rows, query), scales, out=found[first : first + CHUNK])
+        products[:, ~there] = 0  # one without a vector has codes of zero
         return products
 
     def search(
@@ -173,7 +175,7 @@ class QuantisedIndex:
             slots = np.flatnonzero(may).astype(np.int64)
         else:
             slots = self._contenders(query, k, may)
-        return ranked(slots, self._products(query[None], slots)[0], k)
+        return ranked(slots, self.scores_of(query[None], slots)[0], k)
 
     def allowed(self, allowed: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_]:
         """By slot, up to `end`: whether it has a vector and is allowed."""
@@ -216,16 +218,6 @@ class QuantisedIndex:
         if vector.shape != (self.dimensions,) or not np.isfinite(vector).all():
             raise ValueError(f"a vector is {self.dimensions} finite numbers, not {vector.shape}")
         return vector.astype(np.float32, copy=False)
-
-    def _products(self, queries: npt.NDArray[np.float32], slots: Slots) -> Products:
-        """(queries, slots)."""
-        products = np.empty((len(queries), len(slots)), dtype=np.float32)
-        for first in range(0, len(slots), CHUNK):
-            some = slots[first : first + CHUNK]
-            rows, scales = self._codes[some].astype(np.float32), self._scales[some]
-            for query, found in zip(queries, products, strict=True):
-                found[first : first + CHUNK] = np.vecdot(rows, query) * scales
-        return products
 
     def _contenders(
         self, query: npt.NDArray[np.float32], k: int, may: npt.NDArray[np.bool_]

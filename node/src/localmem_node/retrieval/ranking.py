@@ -35,7 +35,11 @@ def best_slots(scores: Scores, count: int) -> Slots:
 
 def order(scores: Scores, newness: npt.NDArray[np.uint64]) -> npt.NDArray[np.intp]:
     """Positions best first; among equals the newer. `newness`: (keys, candidates), first decides."""
-    return np.lexsort((*newness[::-1], scores))[::-1]
+    ranked = np.argsort(-scores, kind="stable")
+    ordered = scores[ranked]
+    if (ordered[1:] == ordered[:-1]).any():
+        return np.lexsort((*newness[::-1], scores))[::-1]
+    return ranked
 
 
 def spread_out(

@@ -48,9 +48,10 @@ class Sessions:
         found[slots < 0] = NOBODY
         return found
 
-    def numbers(self, slots: npt.NDArray[np.int64]) -> Links:
-        """The session's number of some slots."""
-        found: Links = self._links[NUMBER, slots] - 1
+    def links(self, slots: npt.NDArray[np.int64]) -> Links:
+        """(4, slots): who is BEFORE and AFTER some slots, their PROMPT, their session's NUMBER."""
+        found: Links = self._links.take(slots, axis=1)
+        found -= 1
         return found
 
     def add(

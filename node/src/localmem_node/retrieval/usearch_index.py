@@ -16,11 +16,15 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from usearch.compiled import Index, MetricKind, ScalarKind
 
 from localmem_node.retrieval.graph import CONNECTIVITY, EXPANSION_ADD, EXPANSION_SEARCH
 from localmem_node.retrieval.quantised import Codes, Slots, quantised
+from localmem_node.retrieval.runtime import quiet_onnxruntime
 from localmem_node.retrieval.slots import grown
+
+quiet_onnxruntime()  # first: the process crashes when onnxruntime is imported after usearch
+
+from usearch.compiled import Index, MetricKind, ScalarKind  # noqa: E402
 
 STALE_SHARE: Final = 0.5
 """Of the vectors; a graph with more dead nodes is to be built anew."""
