@@ -142,7 +142,7 @@ def test_evidence_is_shown_to_people_in_plain_text(home: Path) -> None:
     bars = [line for line in lines if line.startswith("   ") and "  ++" in line]
     assert bars
     assert all(line.isascii() for line in bars)
-    assert "words" in shown.stdout.decode()
+    assert "learned" in shown.stdout.decode()
     asked = answer(localmem(home, "query", "retry limit", "-k", "1", "--explain", "--json"))
     assert asked["events"][0]["evidence"]
     assert "evidence" not in answer(localmem(home, "query", "retry", "--json"))["events"][0]

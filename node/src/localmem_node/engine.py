@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from threading import Lock
 from typing import Any, Final
 
@@ -123,6 +124,7 @@ class Engine:
             background=self._background,
             timings=self._timings,
             lost=lambda ordinals: self._follow(Written(evicted=list(ordinals))),
+            now=lambda: datetime.fromtimestamp(clock.now_ms() / 1000, UTC).astimezone(),
         )
         self._background.start(recovered.without_vector)
 
@@ -203,13 +205,20 @@ class Engine:
         return new
 
     def query_recent(
-        self, k: int, query: str, *, selection: Selection = EVERYTHING, counted: bool = True
+        self,
+        k: int,
+        query: str,
+        *,
+        selection: Selection = EVERYTHING,
+        counted: bool = True,
+        explain: bool = False,
     ) -> list[Found]:
         """The k events among those meant that answer a query best, best first. Raises QueryError.
 
-        They count as an answer, which keeps them longer, unless it is said that they do not.
+        They count as an answer, which keeps them longer, unless it is said that they do not. With
+        `explain` each has its evidence. A query about nothing that is here finds nothing.
         """
-        return self._reader.query_recent(k, query, selection, counted=counted)
+        return self._reader.query_recent(k, query, selection, counted=counted, explain=explain)
 
     def answered(self, ids: Sequence[str]) -> None:
         """These events were an answer, of those that a question not counted has found."""

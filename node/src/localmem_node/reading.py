@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import lru_cache, partial
 from threading import Lock
 from typing import Any, Final, NamedTuple
@@ -36,6 +37,19 @@ CACHED_EVENTS: Final = 1024
 
 ANSWERS_MAX: Final = 1024
 """Answers that wait to be counted; of more, the oldest do not count."""
+
+
+BEGINNING_CHARACTERS: Final = 300
+END_CHARACTERS: Final = 500
+"""Of a long query its ends are encoded: an encoder takes some 1,000 characters, and what is asked
+stands before what was pasted, or after it."""
+
+
+def ends_of(query: str) -> str:
+    """What is encoded of a query."""
+    if len(query) <= BEGINNING_CHARACTERS + END_CHARACTERS:
+        return query
+    return f"{query[:BEGINNING_CHARACTERS]}\n{query[-END_CHARACTERS:]}"
 
 
 class Place(NamedTuple):
@@ -65,36 +79,47 @@ class Reader:
         background: BackgroundEncoder,
         timings: Timings,
         lost: Callable[[Sequence[int]], None],
+        now: Callable[[], datetime],
     ) -> None:
-        """`lost` is told, in the writer's place, of events that cannot be read any more."""
+        """`lost` is told, in the writer's place, of events that cannot be read any more; `now` is what
+        a question means by today.
+        """
         self._store, self._encoder = store, encoder
         self._catalogue, self._index, self._state = catalogue, index, state
         self._commits, self._background, self._timings = commits, background, timings
-        self._lost = lost
+        self._lost, self._now = lost, now
         self._beside = Beside("localmem-search")
         self._event = lru_cache(maxsize=CACHED_EVENTS)(store.get)
         self.answers: deque[list[str]] = deque(maxlen=ANSWERS_MAX)
 
     def query_recent(
-        self, k: int, query: str, selection: Selection, *, counted: bool = True
+        self,
+        k: int,
+        query: str,
+        selection: Selection,
+        *,
+        counted: bool = True,
+        explain: bool = False,
     ) -> list[Found]:
         """The k events among those meant that answer a query best, best first. Raises QueryError.
 
-        They count as an answer unless it is said that they do not.
+        They count as an answer unless it is said that they do not; with `explain` each has its
+        evidence. A query about nothing that is here finds nothing.
         """
         k, query = check_k(k), check_query(query)
         if not len(self._catalogue):
             return []
         with self._timings.measured("query"), self._background.yielding():
-            beside = self._beside.begin(partial(self._prepare, query, k, selection))
+            now = self._now()
+            search = partial(self._search, query, selection, now, explain)
+            beside = self._beside.begin(partial(self._prepare, query, k, selection, now))
             with self._timings.measured("encode"):
                 vector = self._query_vector(query)
             with self._timings.measured("search"):
                 prepared: Prepared | None = beside.result()
                 wanted = k
                 while True:
-                    search = partial(self._search, query, vector, wanted, selection, prepared)
-                    places, found = self._found(search)
+                    places, found = self._found(partial(search, vector, wanted, prepared))
                     if len(found) >= k or len(places) < wanted:
                         break
                     # Some left the ring between the search and the reading.
@@ -180,23 +205,25 @@ class Reader:
         ]
         return places, found
 
-    def _prepare(self, query: str, k: int, selection: Selection) -> Prepared:
+    def _prepare(self, query: str, k: int, selection: Selection, now: datetime) -> Prepared:
         with self._state:
-            return self._index.prepare(query, k, among=self._catalogue.mask(selection))
+            return self._index.prepare(query, k, among=self._catalogue.mask(selection), now=now)
 
     def _search(
         self,
         query: str,
+        selection: Selection,
+        now: datetime,
+        explain: bool,
         vector: npt.NDArray[np.float32] | None,
         k: int,
-        selection: Selection,
         prepared: Prepared | None,
     ) -> Places:
         with self._state:
             if prepared is None or not self._index.is_current(prepared):
                 among = self._catalogue.mask(selection)
-                prepared = self._index.prepare(query, k, among=among)
-            hits = self._index.finish(prepared, vector, k)
+                prepared = self._index.prepare(query, k, among=among, now=now)
+            hits = self._index.finish(prepared, vector, k, explain=explain, floor=True)
             places = [(self._catalogue.ordinal(hit.slot), hit) for hit in hits]
         return [
             Place(ordinal, hit.score, hit.evidence, hit.duplicates)
@@ -208,7 +235,7 @@ class Reader:
         if self._background.problem:
             return None
         try:
-            vector: npt.NDArray[np.float32] = self._encoder.encode([query])[0]
+            vector: npt.NDArray[np.float32] = self._encoder.encode([ends_of(query)])[0]
             return vector
         except Exception as error:
             logger.exception("the encoder does not work; searching by words alone")

@@ -18,6 +18,7 @@ from localmem_node.checkpoint import read_checkpoint
 from localmem_node.errors import DamagedIndex
 from localmem_node.retention import Retention
 from localmem_node.retrieval.index import SearchIndex
+from localmem_node.retrieval.model import for_encoder
 from localmem_node.seams import Encoder
 from localmem_node.store.event_store import EventStore
 from localmem_node.store.records import encoder_id, vectors_size
@@ -49,7 +50,7 @@ class Recovered:
 
 def recover(store: EventStore, encoder: Encoder, writer: Writer, retention: Retention) -> Recovered:
     """Rebuild what is kept in memory, and let `writer` and `retention` go on from there."""
-    recovered = _from_checkpoint(store, encoder.dimensions, writer)
+    recovered = _from_checkpoint(store, encoder, writer)
     catalogue, index = recovered.catalogue, recovered.index
     try:
         retention.load(recovered.retention, catalogue.rows().slots.tolist())
@@ -102,13 +103,14 @@ def _load_vectors(
     return others
 
 
-def _from_checkpoint(store: EventStore, dimensions: int, writer: Writer) -> Recovered:
+def _from_checkpoint(store: EventStore, encoder: Encoder, writer: Writer) -> Recovered:
+    dimensions, model = encoder.dimensions, for_encoder(encoder.fingerprint)
     saved = store.read_checkpoint()
     if saved is not None:
         try:
             checkpoint = read_checkpoint(saved[1])
             rows = checkpoint.rows()
-            index = SearchIndex.load(checkpoint.index, rows.newness(), dimensions)
+            index = SearchIndex.load(checkpoint.index, rows.newness(), dimensions, model=model)
             if index.slots() != sorted(rows.slots.tolist()):
                 raise DamagedIndex("the saved index contradicts itself; it is rebuilt")
         except DamagedIndex as error:
@@ -122,4 +124,4 @@ def _from_checkpoint(store: EventStore, dimensions: int, writer: Writer) -> Reco
             ids = store.ids(rows.ordinals.tolist())
             catalogue = Catalogue.restore(store.device, rows, ids)
             return Recovered(catalogue, index, checkpoint.retention, encoders=checkpoint.encoders)
-    return Recovered(Catalogue(store.device), SearchIndex(dimensions))
+    return Recovered(Catalogue(store.device), SearchIndex(dimensions, model=model))

@@ -99,7 +99,7 @@ def query(engine: Engine, fields: Mapping[str, Any]) -> dict[str, Any]:
     """What answers a query best; `fields` are of QUERY_FIELDS. Raises QueryError."""
     explain = check_flag("explain", fields.get("explain", False))
     k, text = fields.get("k", K_DEFAULT), fields.get("query", "")
-    found = engine.query_recent(k, text, selection=parse_selection(fields))
+    found = engine.query_recent(k, text, selection=parse_selection(fields), explain=explain)
     return {"events": [found_json(one, explain=explain) for one in found]}
 
 

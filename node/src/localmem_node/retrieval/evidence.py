@@ -33,6 +33,9 @@ FAR_SHARE: Final = np.float32(0.2)
 BURST_MS: Final = 300_000
 """Events with a longer pause between them belong to different bursts."""
 
+SPREAD_MIN: Final = 0.25
+"""Cosines that differ by less than this from the best to the worst are not drawn further apart."""
+
 LENGTH_SCALE: Final = np.float32(6)
 """log(1 + terms) of some 400 terms."""
 
@@ -268,7 +271,7 @@ def dense_features(
         if not len(known):
             return found
         low = known.min()
-        spread = max(float(known.max() - low), 1e-6)
+        spread = max(float(known.max() - low), SPREAD_MIN)
         if not all_encoded:
             values = np.where(encoded, values, low + np.float32(spread) * by_words)
         found[:, column] = (values - low) / spread

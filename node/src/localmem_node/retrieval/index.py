@@ -65,6 +65,9 @@ DEPTH: Final = 30
 DEPTH_PER_HIT: Final = 4
 """Of so many of the best, and so many more per hit, bursts and copies are told apart."""
 
+FLOOR_CHARACTERS_MAX: Final = 400
+"""Of a longer query some part may well be about what is here, and most of it not."""
+
 FLOOR: Final = 0.5
 """The least relevance of a best hit, below which a query is about nothing that is here."""
 
@@ -249,8 +252,12 @@ class SearchIndex:
         rows, newness = self._traits.rows.take(slots), self._newness.take(slots, axis=1)
         said = rows["said"]
         scores, relevance = self._model.judged(features, said)
-        if floor and relevance.max() < FLOOR:
-            return []
+        short = len(prepared.text) <= FLOOR_CHARACTERS_MAX
+        if floor and short and vector is not None and relevance.max() < FLOOR:
+            # Words decide about what has no vector yet.
+            fresh = ~self._encoded[slots] & (prepared.lexical[slots] > 0)
+            if not fresh.any():
+                return []
         ranked = order(scores, newness)[: DEPTH + DEPTH_PER_HIT * k]
         chosen = spread_out(
             ranked,

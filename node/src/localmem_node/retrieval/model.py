@@ -8,7 +8,7 @@ Approach", 2007). `python -m bench train` makes the numbers; `docs/retrieval.md`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -21,6 +21,9 @@ from localmem_node.retrieval.evidence import MEANING, OTHER, WORDS
 
 FEATURES: Final = (*WORDS, *MEANING, *OTHER, "bias")
 """Columns of a matrix of features."""
+
+ENCODER: Final = "all-minilm-l6-v2"
+"""What the fingerprints of the encoders that the maps were fitted with have in them."""
 
 FOLDER: Final = Path(__file__).parent / "data"
 
@@ -69,9 +72,15 @@ class Model:
         return unit
 
 
+def for_encoder(fingerprint: str) -> Model:
+    """The model of the package; the maps of queries are of use with all-MiniLM-L6-v2 only."""
+    whole = shipped()
+    return whole if ENCODER in fingerprint.lower() else replace(whole, maps=None)
+
+
 @lru_cache(maxsize=1)
 def shipped() -> Model:
-    """The model of the package."""
+    """The model of the package, for all-MiniLM-L6-v2."""
     numbers = msgspec.json.decode((FOLDER / "ranking.json").read_bytes(), type=Numbers)
     maps = np.load(FOLDER / "query_maps.npy").astype(np.float32)
     return Model(

@@ -140,7 +140,8 @@ class QuantisedIndex:
 
     def scores(self, vector: npt.NDArray[np.float32], slots: Slots) -> Products:
         """Inner products with these slots (0 where a slot has no vector)."""
-        return self.scores_of(vector[None], slots)[0]
+        products: Products = self.scores_of(vector[None], slots)[0]
+        return products
 
     def scores_of(self, vectors: npt.NDArray[np.float32], slots: Slots) -> Products:
         """Like `scores` for each row of `vectors`: (vectors, slots). The rows are fetched once."""
