@@ -31,6 +31,7 @@ def _question(chance: np.random.Generator, terms: int) -> Question:
     shares = chance.random(int(sizes.sum()), dtype=np.float32)
     shares[starts] = 1
     return Question(
+        characters=0,
         terms=[f"t{number}" for number in range(terms)],
         columns=[f"c{number}" for number in range(len(shares))],
         starts=starts,

@@ -252,7 +252,7 @@ class SearchIndex:
         rows, newness = self._traits.rows.take(slots), self._newness.take(slots, axis=1)
         said = rows["said"]
         scores, relevance = self._model.judged(features, said)
-        short = len(prepared.text) <= FLOOR_CHARACTERS_MAX
+        short = prepared.question.characters <= FLOOR_CHARACTERS_MAX
         if floor and short and vector is not None and relevance.max() < FLOOR:
             # Words decide about what has no vector yet.
             fresh = ~self._encoded[slots] & (prepared.lexical[slots] > 0)

@@ -49,9 +49,10 @@ TOOLS: Final = {"claude": "claude-code", "cursor": "cursor", "codex": "codex"}
 class Question:
     """`columns` are all terms to look up, each term followed by those related to it.
 
-    `starts` says where each term's columns begin, `shares` what a match of each column is worth.
+    `characters` is how long the query is; `starts` says where each term's columns begin, `shares` what a match of each column is worth.
     """
 
+    characters: int
     terms: list[str]
     columns: list[str]
     starts: npt.NDArray[np.intp]
@@ -90,6 +91,7 @@ def parse_question(
     phrases = {term for phrase in _QUOTED.findall(text) for term in query_terms(phrase)}
     words = {word.lower() for word in re.findall(r"\w+", text[:2000])}
     return Question(
+        characters=len(text),
         terms=terms,
         columns=columns,
         starts=np.array(starts, np.intp),
