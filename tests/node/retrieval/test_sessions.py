@@ -4,19 +4,18 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from hypothesis import assume
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from localmem_node.retrieval.sessions import AFTER, BEFORE, NOBODY, NUMBER, PROMPT, Sessions
 
 _SLOTS = 70  # more than are made room for at first
-_LABELS = st.none() | st.sampled_from(["", "a", "b", "c"])
+_LABELS = st.sampled_from(["a", "a", "a", "", "b", None])
 _HIGH = 2**64 - 1
 _KEYS = st.tuples(
     st.sampled_from([0, 1, 2, 2**63, _HIGH]),
     st.sampled_from([0, 1, _HIGH]),
-    st.sampled_from([0, 1, 2, _HIGH]),
+    st.sampled_from([0, 1, 2, 3, 4, 5, _HIGH]),
 )
 
 
@@ -24,6 +23,9 @@ class _Member(NamedTuple):
     label: str | None
     key: tuple[int, int, int]
     is_prompt: bool
+
+
+_MEMBERS = st.builds(_Member, _LABELS, _KEYS, st.sampled_from([False, False, True]))
 
 
 class SessionsMachine(RuleBasedStateMachine):
@@ -38,19 +40,22 @@ class SessionsMachine(RuleBasedStateMachine):
     @initialize(high=st.booleans())
     def start(self, high: bool) -> None:
         if high:
-            self.add(_SLOTS - 1, None, (1, 1, 1), True)
+            self._add(_SLOTS - 1, _Member(None, (9, 9, 9), True))
 
-    @rule(slot=st.integers(0, 11), label=_LABELS, key=_KEYS, is_prompt=st.booleans())
-    def add(self, slot: int, label: str | None, key: tuple[int, int, int], is_prompt: bool) -> None:
-        assume(slot not in self.members)
-        assume(all(key != member.key for member in self.members.values()))
-        self.newness[:, slot] = key
-        self.sessions.add(slot, label, self.newness, is_prompt=is_prompt)
-        self.members[slot] = _Member(label, key, is_prompt)
+    @rule(made=st.lists(_MEMBERS, min_size=1, max_size=6), from_end=st.booleans())
+    def add(self, made: list[_Member], from_end: bool) -> None:
+        free = [slot for slot in range(24) if slot not in self.members]
+        for slot, member in zip(reversed(free) if from_end else free, made, strict=False):
+            if all(member.key != other.key for other in self.members.values()):
+                self._add(slot, member)
 
-    @rule(slot=st.integers(0, _SLOTS + 200))
+    def _add(self, slot: int, member: _Member) -> None:
+        self.newness[:, slot] = member.key
+        self.sessions.add(slot, member.label, self.newness, is_prompt=member.is_prompt)
+        self.members[slot] = member
+
+    @rule(slot=st.integers(24, _SLOTS + 200))
     def remove_any(self, slot: int) -> None:
-        """One that may not be there."""
         self.sessions.remove(slot)
         self.members.pop(slot, None)
 
