@@ -34,6 +34,7 @@ from localmem_node.errors import NodeError
 from localmem_node.retrieval.encoder import OnnxEncoder
 from localmem_node.retrieval.index import text_for_encoding
 from localmem_node.seams import Encoder
+from localmem_protocol.errors import EventError
 from localmem_protocol.events import Event
 
 CATEGORIES: Final = {1: "multi-hop", 2: "temporal", 3: "open-domain", 4: "single-hop"}
@@ -77,7 +78,7 @@ def conversations(data: Path) -> list[Held]:
         return [_conversation(each) for each in json.loads(data.read_text(encoding="utf-8"))]
     except OSError as error:
         raise NotLocomo(f"{data}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, EventError) as error:
         problem = f"{type(error).__name__}: {error}"
         raise NotLocomo(f"{data} is not in LoCoMo's format ({problem})") from None
 

@@ -74,17 +74,16 @@ _ANSWERED = [
 
 def _events() -> list[Event]:
     code = [
-        {"snippet": snippet, "filePath": path, "kind": "edit"}
-        for path, snippets in _CODE.items()
-        for snippet in snippets
+        event(number, session="work", filePath=path, snippet=snippet)
+        for number, (path, snippet) in enumerate(
+            ((path, snippet) for path, snippets in _CODE.items() for snippet in snippets), 1
+        )
     ]
     said = [
-        {"snippet": text, "kind": kind, "filePath": None, "selectionRange": None}
-        for kind, text in _SAID
+        event(number, session="work", kind=kind, snippet=text, filePath=None, selectionRange=None)
+        for number, (kind, text) in enumerate(_SAID, len(code) + 1)
     ]
-    return [
-        event(number, session="work", **changes) for number, changes in enumerate([*code, *said], 1)
-    ]
+    return [*code, *said]
 
 
 _EVENTS = _events()

@@ -53,6 +53,25 @@ def test_hits_come_best_first_and_explain_their_score() -> None:
     assert all(0 <= hit.score <= 1 and -1.001 <= hit.dense <= 1.001 for hit in hits)
 
 
+_KINDS = st.sampled_from(["prompt", "answer", "note", "edit", "read", "command", "error"])
+_WORDS = st.lists(
+    st.sampled_from(["alpha", "beta", "gamma", "delta", "socket"]), min_size=1, max_size=6
+)
+
+
+@given(st.lists(st.tuples(_KINDS, _WORDS, st.sampled_from([None, "a", "b"])), max_size=25))
+def test_hits_of_bursts_come_best_first_too(made: list[tuple[str, list[str], str | None]]) -> None:
+    recorded = [
+        event(number, kind=kind, snippet=" ".join(words), session=session)
+        for number, (kind, words, session) in enumerate(made, 1)
+    ]
+    for encoded in (True, False):
+        hits = _search(_index(*recorded, encoded=encoded), "alpha beta", 20)
+        assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+        assert all(0 <= hit.score <= 1 for hit in hits)
+        assert len({hit.slot for hit in hits}) == len(hits)
+
+
 def test_an_event_is_found_by_its_words_before_it_has_a_vector() -> None:
     index = _index(event(1, snippet="retry the upload"), event(2, snippet="close the file"))
     index.add(2, event(3, snippet="upload retries quickly"))
