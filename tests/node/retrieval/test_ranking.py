@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from localmem_node.retrieval.ranking import (
     candidates_for,
     collapsed,
     order,
+    spread_out,
 )
 from localmem_node.retrieval.traits import Traits
 
@@ -66,3 +68,72 @@ def test_no_more_than_k_groups() -> None:
     rows = _rows((1, 1, 1), (1, 1, 1), (2, 1, 1 << 40), (1, 1, 1))
     newness = np.array([[4, 3, 2, 1], [0] * 4, [0] * 4], dtype=np.uint64)
     assert collapsed(range(4), rows, newness, 1) == [Group(0, 0, 1)]
+
+
+_SPREAD = st.lists(
+    st.tuples(st.integers(0, 40), st.integers(0, 3), st.sampled_from([0, 0, 5])), max_size=25
+)
+"""Score, burst and penalty of candidates: whole numbers, so that no sum is rounded."""
+
+
+def _spread(rows: list[tuple[int, int, int]]) -> list[tuple[int, float]]:
+    scores = _scores(*(float(score) for score, _, _ in rows))
+    return spread_out(
+        order(scores, np.zeros((3, len(rows)), np.uint64)),
+        scores,
+        np.array([burst for _, burst, _ in rows], np.int64),
+        _scores(*(float(penalty) for _, _, penalty in rows)),
+    )
+
+
+def _greedy(rows: list[tuple[int, int, int]], ranked: list[int]) -> list[tuple[int, float]]:
+    """Of all that are left the one that is best now, the first in `ranked` among equals."""
+    left, found = list(ranked), list[tuple[int, float]]()
+    while left:
+        taken = [rows[at][1] for at, _ in found]
+        now = {at: rows[at][0] - rows[at][2] * taken.count(rows[at][1]) for at in left}
+        best = max(left, key=lambda at: (now[at], -ranked.index(at)))
+        left.remove(best)
+        found.append((best, float(now[best])))
+    return found
+
+
+@given(_SPREAD)
+def test_of_one_burst_not_all_at_once_is_the_plain_greedy_choice(
+    rows: list[tuple[int, int, int]],
+) -> None:
+    scores = _scores(*(float(score) for score, _, _ in rows))
+    ranked = order(scores, np.zeros((3, len(rows)), np.uint64)).tolist()
+    assert _spread(rows) == _greedy(rows, ranked)
+
+
+@given(_SPREAD)
+def test_hits_that_are_spread_out_come_best_first(rows: list[tuple[int, int, int]]) -> None:
+    paid = [score for _, score in _spread(rows)]
+    assert paid == sorted(paid, reverse=True)
+
+
+@given(_SPREAD)
+def test_without_a_penalty_the_order_stays(rows: list[tuple[int, int, int]]) -> None:
+    free = [(score, burst, 0) for score, burst, _ in rows]
+    scores = _scores(*(float(score) for score, _, _ in free))
+    ranked = order(scores, np.zeros((3, len(rows)), np.uint64)).tolist()
+    assert _spread(free) == [(at, float(scores[at])) for at in ranked]
+
+
+def test_each_of_a_burst_pays_for_those_before_it() -> None:
+    rows = [(20, 1, 5), (19, 1, 5), (18, 1, 5), (12, 2, 5), (7, 3, 5)]
+    assert _spread(rows) == [(0, 20), (1, 14), (3, 12), (2, 8), (4, 7)]
+
+
+def test_what_was_said_pays_nothing_and_waits_for_nothing_of_its_burst_that_pays() -> None:
+    rows = [(20, 1, 5), (19, 1, 5), (18, 1, 0), (16, 2, 5)]
+    assert _spread(rows) == [(0, 20), (2, 18), (3, 16), (1, 9)]
+
+
+@pytest.mark.parametrize("ranked", [[], [2, 0]])
+def test_only_what_is_ranked_is_spread_out(ranked: list[int]) -> None:
+    found = spread_out(
+        np.array(ranked, np.intp), _scores(1, 5, 3), np.zeros(3, np.int64), _scores(0, 0, 0)
+    )
+    assert [at for at, _ in found] == ranked

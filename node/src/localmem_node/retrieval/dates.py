@@ -36,18 +36,16 @@ _WEEKDAY: Final = "|".join(WEEKDAYS)
 
 _ISO: Final = re.compile(r"\b(\d{4})-(\d{2})(?:-(\d{2}))?\b")
 _DAY_FIRST: Final = re.compile(
-    rf"\b(\d{{1,2}})(?:st|nd|rd|th)?(?: of)? ({_MONTH})\b\.?(?:,? (\d{{4}})\b)?", re.IGNORECASE
+    rf"\b(\d{{1,2}})(?:st|nd|rd|th)?(?: of)? ({_MONTH})\b\.?(?:,? (\d{{4}})\b)?"
 )
 _MONTH_FIRST: Final = re.compile(
-    rf"\b({_MONTH})\b\.?(?: (\d{{1,2}})(?:st|nd|rd|th)?(?![\d:]))?(?:,? (?:of )?(\d{{4}})\b)?",
-    re.IGNORECASE,
+    rf"\b({_MONTH})\b\.?(?: (\d{{1,2}})(?:st|nd|rd|th)?(?![\d:]))?(?:,? (?:of )?(\d{{4}})\b)?"
 )
-_YEAR: Final = re.compile(r"\b(?:in|during|since|of) (\d{4})\b", re.IGNORECASE)
+_YEAR: Final = re.compile(r"\b(?:in|during|since|of) (\d{4})\b")
 _RELATIVE: Final = re.compile(
     rf"\b(?:(today|this morning|tonight)|(yesterday|last night)|(last|this|past) (week|month|year)"
     rf"|(\d{{1,3}}|{_COUNT}) (minute|hour|day|week|month|year)s? ago"
-    rf"|(?:on|last|this) ({_WEEKDAY}))\b",
-    re.IGNORECASE,
+    rf"|(?:on|last|this) ({_WEEKDAY}))\b"
 )
 _DAYS: Final = {"day": 1, "week": 7, "month": 30, "year": 365}
 
@@ -82,15 +80,16 @@ def spans_of(text: str, now: datetime | None, oldest: int, newest: int) -> list[
     found: list[Span] = []
 
     def add(year: int | None, month: int, day: int | None) -> None:
-        for each in (year,) if year else years[-SPANS_MAX:]:
+        for each in years[-SPANS_MAX:] if year is None else (year,):
             try:
-                first = datetime(each, month, day or 1, tzinfo=zone)
-            except ValueError:  # 31 June
+                first = datetime(each, month, 1 if day is None else day, tzinfo=zone)
+                end = _next_month(first) if day is None else first + timedelta(days=1)
+            except (ValueError, OverflowError):  # 31 June; what ends after the year 9999
                 continue
-            end = first + timedelta(days=1) if day else _next_month(first)
             found.append(_span(first, end))
 
-    rest = text
+    # Not IGNORECASE: with it "ſeptember" and "aprıl" are months, but no names of this table.
+    rest = text.lower()
     for year, month, day in _ISO.findall(rest):
         if 1 <= int(month) <= 12:
             add(int(year), int(month), int(day) if day else None)
@@ -100,9 +99,9 @@ def spans_of(text: str, now: datetime | None, oldest: int, newest: int) -> list[
     rest = _DAY_FIRST.sub(" ", rest)
     for match in _MONTH_FIRST.finditer(rest):
         # "may" is a verb, "mar" and "dec" are words of code: a month has a number or a preposition.
-        if match[2] or match[3] or (len(match[1]) > 3 and match[1].lower() != "may"):
+        if match[2] or match[3] or (len(match[1]) > 3 and match[1] != "may"):
             add(int(match[3]) if match[3] else None, _month(match[1]), _number(match[2]))
-        elif re.search(r"\b(?:in|during|since|by|last|of)\s$", rest[: match.start()], re.I):
+        elif re.search(r"\b(?:in|during|since|by|last|of)\s$", rest[: match.start()]):
             add(None, _month(match[1]), None)
     rest = _MONTH_FIRST.sub(" ", rest)
     for year in _YEAR.findall(rest):
@@ -140,13 +139,13 @@ def _relative(match: re.Match[str], now: datetime) -> Span:
     if match[2]:
         return _span(midnight - day, midnight)
     if match[4]:
-        days = timedelta(days=_DAYS[match[4].lower()])
+        days = timedelta(days=_DAYS[match[4]])
         # "Last week" said on a Tuesday may mean the seven days before, or the calendar's.
-        return _span(now - (days if match[3].lower() == "this" else 2 * days), now)
+        return _span(now - (days if match[3] == "this" else 2 * days), now)
     if match[7]:
-        back = (now.weekday() - WEEKDAYS.index(match[7].lower())) % 7
+        back = (now.weekday() - WEEKDAYS.index(match[7])) % 7
         return _span(midnight - back * day, midnight - back * day + day)
-    unit, count = match[6].lower(), _NUMBERS.get(match[5].lower()) or int(match[5])
+    unit, count = match[6], _NUMBERS.get(match[5]) or int(match[5])
     if unit in ("minute", "hour"):
         length = timedelta(minutes=count if unit == "minute" else 60 * count)
         return _span(now - 2 * length, now - length / 2)
@@ -164,7 +163,7 @@ def _next_month(first: datetime) -> datetime:
 
 
 def _month(name: str) -> int:
-    return next(at for at, each in enumerate(MONTHS, 1) if each.startswith(name.lower()))
+    return next(at for at, each in enumerate(MONTHS, 1) if each.startswith(name))
 
 
 def _number(text: str | None) -> int | None:

@@ -35,7 +35,7 @@ from localmem_node.retrieval.ranking import best_slots, candidates_for, collapse
 from localmem_node.retrieval.related import RelatedTerms
 from localmem_node.retrieval.sessions import AFTER, BEFORE, Sessions
 from localmem_node.retrieval.slots import Numbering, grown
-from localmem_node.retrieval.traits import Traits, TraitTable, kind_code, term_hash
+from localmem_node.retrieval.traits import Traits, TraitTable, are_sound, kind_code, term_hash
 from localmem_node.seams import VectorIndex
 from localmem_protocol.events import Event
 
@@ -495,6 +495,7 @@ def _checked(data: bytes) -> Dump:
     count = len(dump.slots) // 4
     sound = len(dump.slots) == len(dump.session_of) == 4 * count
     sound = sound and len(dump.traits) == Traits.itemsize * count
+    sound = sound and are_sound(np.frombuffer(dump.traits, Traits))
     if sound:
         places = np.frombuffer(dump.session_of, "<i4")
         sound = (

@@ -324,7 +324,7 @@ def _checked(data: bytes) -> Dump:
         and int(slots.max(initial=0)) < SLOTS_MAX
         and _all_differ(slots)
         and len(set(dump.terms)) == len(dump.terms)
-        and int(numbers.max(initial=0)) < max(len(dump.terms), 1)
+        and (not len(numbers) or int(numbers.max()) < len(dump.terms))
         and bool(np.bincount(numbers.astype(np.int64), minlength=len(dump.terms)).all())
         and _all_differ(np.repeat(np.arange(events, dtype=np.uint64), counts) << 32 | numbers)
     )

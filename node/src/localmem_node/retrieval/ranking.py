@@ -48,29 +48,37 @@ def spread_out(
     bursts: npt.NDArray[np.int64],
     penalty: npt.NDArray[np.float32],
 ) -> list[tuple[int, float]]:
-    """`ranked` anew, with scores: each costs its `penalty` for every one of its burst before it.
+    """`ranked` anew, best first, with scores: each costs its `penalty` for every one of its burst
+    before it. No penalty is negative.
 
     Carbonell, Goldstein, "The Use of MMR" (1998), with being of one burst as likeness. All arrays
     but `ranked` run over the candidates.
     """
-    queues: dict[int, list[int]] = {}
-    for at in ranked.tolist():
-        queues.setdefault(int(bursts[at]), []).append(at)
-    # Per burst its best one left; the place in `ranked` decides between equals.
-    place = {at: number for number, at in enumerate(ranked.tolist())}
-    heads = [(-float(scores[each[0]]), place[each[0]], burst) for burst, each in queues.items()]
+    # Of one burst and penalty the order stays: whoever is first in its queue is the best of it.
+    # From here on a candidate is its place in `ranked`, which decides between equals.
+    names, worth = ranked.tolist(), scores[ranked].tolist()
+    queues: dict[tuple[int, float], list[int]] = {}
+    keys = zip(bursts[ranked].tolist(), penalty[ranked].tolist(), strict=True)
+    for place, key in enumerate(keys):
+        queues.setdefault(key, []).append(place)
+    heads = [(-worth[queue[0]], queue[0], key) for key, queue in queues.items()]
     heapify(heads)
-    taken = dict.fromkeys(queues, 0)
+    following = dict.fromkeys(queues, 1)
+    taken = dict.fromkeys((burst for burst, _ in queues), 0)
     found: list[tuple[int, float]] = []
     while heads:
-        cost, number, burst = heads[0]
-        found.append((int(ranked[number]), -cost))
+        cost, place, key = heads[0]
+        burst, price = key
+        paid = price * taken[burst] - worth[place]
+        if paid > cost:  # another of its burst was taken since it was put there
+            heapreplace(heads, (paid, place, key))
+            continue
+        found.append((names[place], -cost))
         taken[burst] += 1
-        left = queues[burst]
-        if taken[burst] < len(left):
-            following = left[taken[burst]]
-            less = float(penalty[following]) * taken[burst]
-            heapreplace(heads, (less - float(scores[following]), place[following], burst))
+        if following[key] < len(queues[key]):
+            place = queues[key][following[key]]
+            following[key] += 1
+            heapreplace(heads, (price * taken[burst] - worth[place], place, key))
         else:
             heappop(heads)
     return found

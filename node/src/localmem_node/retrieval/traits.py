@@ -14,6 +14,7 @@ from localmem_node.retrieval.dates import EXPRESSION
 from localmem_node.retrieval.question import TOOLS
 from localmem_node.retrieval.slots import grown
 from localmem_protocol.events import KINDS, Event
+from localmem_protocol.limits import TIMESTAMP_MS_MAX
 
 SAID: Final = frozenset({"prompt", "answer", "note"})
 """Kinds that are language; the others are code, commands and what they print."""
@@ -47,6 +48,8 @@ Traits = np.dtype(
     ]
 )
 
+_TRUTHS: Final = ("said", "asks", "tells_time", "tells_number")
+
 
 class TraitTable:
     """A row of `Traits` per slot."""
@@ -70,6 +73,13 @@ class TraitTable:
             said and EXPRESSION.search(text) is not None,
             said and _NUMBER.search(text) is not None,
         )
+
+
+def are_sound(rows: npt.NDArray[np.void]) -> bool:
+    """Whether rows that were read may be those of events: times are in bounds, truths are 0 or 1."""
+    times = rows["timestamp"]
+    in_time = times.min(initial=0) >= 0 and times.max(initial=0) <= TIMESTAMP_MS_MAX
+    return bool(in_time) and all(rows[name].view(np.uint8).max(initial=0) <= 1 for name in _TRUTHS)
 
 
 def kind_code(kind: str) -> int:
