@@ -296,6 +296,8 @@ def floor_rows(
                 scores = np.where(one.said, one.features @ weights[1], one.features @ weights[0])
                 first = np.argsort(-scores, kind="stable")[:K]
                 chosen = first[one.right[first]] if one.answers else first[:FLOOR_NEGATIVES]
+                if not len(chosen):
+                    continue
                 rows += list(one.features[chosen][:, columns])
                 relevant += [bool(one.answers)] * len(chosen)
                 shares += [1 / len(chosen)] * len(chosen)
