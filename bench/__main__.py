@@ -29,6 +29,7 @@ BENCHMARKS: Final = {
     ),
     "sessions": ("bench.sessions", "coding sessions, asked for later in other words"),
     "store": ("bench.store", "events that a ring file holds, time of an append and of opening"),
+    "train": ("bench.train", "fits the numbers of the ranking on histories and generated lessons"),
 }
 """Name: the module, whose `main(arguments)` runs it, and what it measures."""
 

@@ -1,7 +1,7 @@
 """How long does a warm query take, from the client through the socket, and the encoder in it?
 
 A real daemon process in a temporary home, over a store filled with pieces of the standard library's
-sources of about 200 characters; queries are six words of other pieces, none asked twice.
+sources of about 200 characters; queries are six words of one of the pieces each.
 `encode_p50_ms` is what the daemon's encoder took for these very queries, `search_p50_ms` what a query
 took in the daemon beyond that, `ratio` is p50_ms over encode_p50_ms. `alone_p50_ms` is what encoding
 them takes in a process that does nothing else between two texts: BLOCK queries are asked, then the
@@ -112,16 +112,17 @@ def main(arguments: Sequence[str]) -> None:
 
 def measure(size: int, queries: int, *, real_max: int = REAL_MAX) -> dict[str, float]:
     """Milliseconds at `size` events: of a query as a client sees it, and of its encoding alone."""
-    events = list(pieces(size + queries + WARM_UP))
+    events = list(pieces(size))
     room = {"LOCALMEM_SIZE": str(max(STORE_BYTES_MIN, size * EVENT_BYTES))}
     with tempfile.TemporaryDirectory(prefix="lm-") as folder:
         home = Path(folder)
-        perturbed = 0 if size <= real_max else fill(home, events[:size], **room)
+        perturbed = 0 if size <= real_max else fill(home, events, **room)
         with daemon(home, **room) as client:
-            record_ms = record(client, events[:size]) if size <= real_max else {}
+            record_ms = record(client, events) if size <= real_max else {}
             settle(client)
             chance = np.random.default_rng(SEED)
-            texts = [query(event, chance) for event in events[size:]]
+            asked = chance.integers(0, size, size=queries + WARM_UP)
+            texts = [query(events[at], chance) for at in asked]
             return timings(client, texts) | record_ms | {"perturbed": perturbed}
 
 

@@ -141,6 +141,16 @@ def conversation_events(turns: Sequence[tuple[int, str, str, int]]) -> list[Even
     ]
 
 
+def conversation_lesson(
+    name: str,
+    events: list[Event],
+    asked: Sequence[tuple[str, tuple[int, ...]]],
+    encoder: Encoder,
+) -> Lesson:
+    """A conversation from elsewhere, to measure."""
+    return _lesson("conversations", name, events, asked, encoder)
+
+
 def all_lessons(
     repositories: Sequence[Path], roots: Sequence[Path], seed: int, encoder: Encoder
 ) -> Iterator[Lesson]:

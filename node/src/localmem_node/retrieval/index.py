@@ -32,6 +32,7 @@ from localmem_node.retrieval.lexical import LexicalIndex, Matches
 from localmem_node.retrieval.model import FEATURES, Model
 from localmem_node.retrieval.question import Question, parse_question
 from localmem_node.retrieval.ranking import best_slots, candidates_for, collapsed, order, spread_out
+from localmem_node.retrieval.related import RelatedTerms
 from localmem_node.retrieval.sessions import AFTER, BEFORE, Sessions
 from localmem_node.retrieval.slots import Numbering, grown
 from localmem_node.retrieval.traits import Traits, TraitTable, are_sound, kind_code, term_hash
@@ -111,10 +112,12 @@ class SearchIndex:
         *,
         vectors: VectorIndex | None = None,
         model: Model | None = None,
+        terms: RelatedTerms | None = None,
     ) -> None:
         self._lexical = LexicalIndex()
         self._vectors: VectorIndex = AdaptiveIndex(dimensions) if vectors is None else vectors
         self._model = model or ranking_model.shipped()
+        self._related = terms or related.shipped()
         self._sessions = Sessions()
         self._traits = TraitTable()
         self._numbering = Numbering()
@@ -212,7 +215,7 @@ class SearchIndex:
             raise ValueError(f"k must be at least 1, not {k}")
         question = parse_question(
             query,
-            related=related.shipped().of,
+            related=self._related.of,
             known=lambda term: self._lexical.holders(term) > 0,
             now=now,
             oldest=self._oldest,
@@ -271,7 +274,9 @@ class SearchIndex:
         kept = [group.newest for group in groups]
         cosines = features[:, _COSINE]
         parts = self._model.parts(features[kept], said[kept]) if explain else None
-        shown = self._shown(scores, relevance)
+        shown = relevance.max() * np.exp(
+            scores - scores.max()
+        )  # odds beside the best, as sure as it is
         return [
             Hit(
                 slot=int(slots[at]),
@@ -288,6 +293,14 @@ class SearchIndex:
         """The candidates, and what speaks for and against each: (candidates, len(FEATURES))."""
         slots, _, features = self._candidates(prepared, vector, k)
         return slots, features
+
+    def traits(self, slots: Slots) -> npt.NDArray[np.void]:
+        """The `Traits` of some slots."""
+        return self._traits.rows.take(slots)
+
+    def sessions_of(self, slots: Slots) -> Slots:
+        """The numbers of their sessions, -1 for none."""
+        return Surroundings.of(slots, self._sessions).sessions
 
     def _candidates(
         self, prepared: Prepared, vector: Floats | None, k: int
@@ -379,13 +392,6 @@ class SearchIndex:
         if allowed is not None:
             beside = beside[allowed[beside]]
         return np.unique(np.concatenate((slots, beside)))
-
-    def _shown(self, scores: Floats, relevance: Floats) -> Floats:
-        """Scores from 0 to 1 in the same order: the best is as sure as its relevance."""
-        best, worst = scores.max(), scores.min()
-        spread = max(float(best - worst), 1e-6)
-        shown: Floats = relevance.max() * (scores - worst) / spread
-        return shown
 
     def catch_up(self, count: int) -> bool:
         """Do what the vector index put off, for at most `count` vectors; whether more waits."""

@@ -75,8 +75,12 @@ def encoded(related: dict[str, list[Related]]) -> bytes:
     return zstandard.compress(msgspec.msgpack.encode(table), 19)
 
 
+def decoded(data: bytes) -> RelatedTerms:
+    """The inverse of `encoded`."""
+    return RelatedTerms(msgspec.msgpack.decode(zstandard.decompress(data), type=Table))
+
+
 @lru_cache(maxsize=1)
 def shipped() -> RelatedTerms:
     """The table of the package."""
-    plain = zstandard.decompress(PATH.read_bytes())
-    return RelatedTerms(msgspec.msgpack.decode(plain, type=Table))
+    return decoded(PATH.read_bytes())

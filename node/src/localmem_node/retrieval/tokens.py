@@ -103,11 +103,11 @@ def _word_terms(word: str) -> tuple[str, ...]:
     parts = [word[part.start() : part.end()].casefold() for part in _PARTS.finditer(shape)]
     if not parts:
         return ()
-    whole = _stem(lower.replace("_", ""))
+    whole = stemmed(lower.replace("_", ""))
     if len(parts) == 1 or len(parts) > PARTS_MAX:
         return (whole,)
     telling = (part for part in parts if len(part) > 1 and part not in STOP_WORDS)
-    return (whole, *map(_stem, telling))
+    return (whole, *map(stemmed, telling))
 
 
 def _shape(character: str) -> str:
@@ -123,7 +123,8 @@ def _bigrams(run: str) -> tuple[str, ...]:
     return tuple(run[at : at + 2] for at in range(len(run) - 1)) or (run,)
 
 
-def _stem(word: str) -> str:
+def stemmed(word: str) -> str:
+    """The stem of a lower-case word."""
     with _stemmer_lock:  # one stemmer holds one working buffer
         stem: str = _stemmer.stemWord(word)
     return stem
