@@ -67,7 +67,7 @@ def test_near_copies_stand_together_the_newest_at_the_place_of_the_best() -> Non
 def test_no_more_than_k_groups() -> None:
     rows = _rows((1, 1, 1), (1, 1, 1), (2, 1, 1 << 40), (1, 1, 1))
     newness = np.array([[4, 3, 2, 1], [0] * 4, [0] * 4], dtype=np.uint64)
-    assert collapsed(range(4), rows, newness, 1) == [Group(0, 0, 1)]
+    assert collapsed(range(4), rows, newness, 1) == [Group(0, 0, 2)]
 
 
 _SPREAD = st.lists(

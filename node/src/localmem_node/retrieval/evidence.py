@@ -24,10 +24,10 @@ Floats = npt.NDArray[np.float32]
 Slots = npt.NDArray[np.int64]
 
 K1: Final = 1.2
-NEAR_SHARE: Final = np.float32(0.4)
+NEAR_SHARE: Final = 0.4
 """What a word of the event just before or after counts, beside one of the event's own."""
 
-FAR_SHARE: Final = np.float32(0.2)
+FAR_SHARE: Final = 0.2
 """The same for the one before or after that."""
 
 BURST_MS: Final = 300_000
@@ -36,7 +36,7 @@ BURST_MS: Final = 300_000
 SPREAD_MIN: Final = 0.25
 """Cosines that differ by less than this from the best to the worst are not drawn further apart."""
 
-LENGTH_SCALE: Final = np.float32(6)
+LENGTH_SCALE: Final = 6.0
 """log(1 + terms) of some 400 terms."""
 
 WORDS: Final = (
@@ -131,7 +131,7 @@ def lexical_features(
     else:
         table = held.table()
         first = table[:, starts]
-        context = 3 * first[own] + first[before] + np.float32(0.5) * first[after]
+        context = 3 * first[own] + first[before] + 0.5 * first[after]
         found[:, 2] = saturated(context, K1) @ rarity
         beside = table[before] + table[after]
         wide = table[own] + NEAR_SHARE * beside

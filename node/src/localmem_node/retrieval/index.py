@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -255,13 +255,14 @@ class SearchIndex:
         rows, newness = self._traits.rows.take(slots), self._newness.take(slots, axis=1)
         said = rows["said"]
         scores, relevance = self._model.judged(features, said)
+        ranked = order(scores, newness)[: DEPTH + DEPTH_PER_HIT * k]
         short = prepared.question.characters <= FLOOR_CHARACTERS_MAX
         if floor and short and vector is not None and relevance.max() < FLOOR:
             # Words decide about what has no vector yet.
             fresh = ~self._encoded[slots] & (prepared.lexical[slots] > 0)
-            if not fresh.any():
+            ranked = ranked[fresh[ranked]]
+            if not len(ranked):
                 return []
-        ranked = order(scores, newness)[: DEPTH + DEPTH_PER_HIT * k]
         chosen = spread_out(
             ranked,
             scores,
@@ -274,9 +275,8 @@ class SearchIndex:
         kept = [group.newest for group in groups]
         cosines = features[:, _COSINE]
         parts = self._model.parts(features[kept], said[kept]) if explain else None
-        shown = relevance.max() * np.exp(
-            scores - scores.max()
-        )  # odds beside the best, as sure as it is
+        # The odds beside the best, which is as sure as its relevance.
+        shown = relevance.max() * np.exp(scores - scores[ranked].max())
         return [
             Hit(
                 slot=int(slots[at]),
@@ -333,7 +333,7 @@ class SearchIndex:
         rows = self._traits.rows.take(slots)
         meaning = self._meaning(vector, learned, near, rows["said"], words[:, 1])
         asked_before = (near.before >= 0) & self._traits.rows["asks"][np.maximum(near.before, 0)]
-        first = 0.3 * words[:, 0] + 0.25 * words[:, 1] + 0.45 * meaning[:, 2]
+        first: npt.NDArray[Any] = words[:, :2] @ _FIRST_WORDS + _FIRST_MEANING * meaning[:, 2]
         others = other_features(
             prepared.question,
             rows,
@@ -467,6 +467,10 @@ class SearchIndex:
         allowed[:shared] = among[:shared] & self._live[:shared]
         return allowed
 
+
+_FIRST_WORDS: Final[Floats] = np.array([0.3, 0.25], np.float32)
+_FIRST_MEANING: Final = 0.45
+"""A first score, by which sessions, bursts and files are judged: words, related words, meaning."""
 
 _COSINE: Final = FEATURES.index("cosine")
 

@@ -73,10 +73,10 @@ class Matches:
         return np.bincount(self.slots, gains, minlength=width).astype(np.float32)
 
 
-def saturated(frequencies: _Floats, saturation: float) -> _Floats:
+def saturated(frequencies: npt.NDArray[Any], saturation: float) -> _Floats:
     """What frequencies gain: more of the same counts less and less (k1 of BM25)."""
-    k1 = np.float32(saturation)
-    return frequencies * (k1 + 1) / (frequencies + k1)
+    gains: npt.NDArray[Any] = frequencies * (saturation + 1) / (frequencies + saturation)
+    return gains
 
 
 class Dump(msgspec.Struct, array_like=True, forbid_unknown_fields=True):

@@ -123,8 +123,6 @@ def collapsed(
         elif len(groups) < k:
             alike.append(len(groups))
             groups.append(Group(at, at, 0))
-        else:
-            break
     return groups
 
 
