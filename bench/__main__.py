@@ -15,6 +15,7 @@ BENCHMARKS: Final = {
     "docstrings": ("bench.docstrings", "docstrings against the functions that they describe"),
     "encoders": ("bench.encoders", "another encoder: encoding everything anew, queries, start"),
     "eviction": ("bench.eviction", "what a full ring still answers later, by who leaves it"),
+    "floor": ("bench.floor", "questions about nothing, and what it costs not to answer them"),
     "footprint": ("bench.footprint", "processor, memory and start of a daemon that mostly rests"),
     "git": ("bench.git_hunks", "commit subjects against the hunks of their commits"),
     "hub": ("bench.hub", "updates that a hub merges, stores and passes on"),

@@ -174,22 +174,22 @@ def test_a_floor_holds_for_what_a_filter_lets_through(
 def test_near_copies_do_not_push_each_other_out(index: SearchIndex, encoder: OnnxEncoder) -> None:
     first = len(_EVENTS)
     text = _EVENTS[0].snippet
-    for number in range(20):
+    for number in range(9):
         # Each in a burst of its own, so that none pays for another.
-        moment = MOMENT + 600_000 * (number + 1)
+        moment = MOMENT + 360_000 * (number + 1)
         again = event(200 + number, snippet=text, filePath="net/socket.py", timestamp=moment)
         index.add(first + number, again)
         index.put_vector(first + number, encoder.encode([text_for_encoding(again)])[0])
     other = event(300, snippet=text, filePath="net/other.py")
-    index.add(first + 20, other)
-    index.put_vector(first + 20, encoder.encode([text_for_encoding(other)])[0])
+    index.add(first + 9, other)
+    index.put_vector(first + 9, encoder.encode([text_for_encoding(other)])[0])
     hits = _found(index, encoder, "open_socket host port")
     (copied,) = [hit for hit in hits if _copy_of(hit, first)]
     # The newest stands for all, and one in another file is no copy.
-    assert (copied.slot, copied.duplicates) == (first + 19, 20)
-    assert first + 20 in [hit.slot for hit in hits]
+    assert (copied.slot, copied.duplicates) == (first + 8, 9)
+    assert first + 9 in [hit.slot for hit in hits]
     assert len(hits) == 5
 
 
 def _copy_of(hit: Hit, first: int) -> bool:
-    return hit.slot == 0 or first <= hit.slot < first + 20
+    return hit.slot == 0 or first <= hit.slot < first + 9

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from localmem_node.retrieval.ranking import (
     CANDIDATES_MIN,
+    COPY_MS,
     Group,
     best_slots,
     candidates_for,
@@ -54,6 +55,7 @@ def _rows(*rows: tuple[int, int, int]) -> npt.NDArray[np.void]:
     found = np.zeros(len(rows), Traits)
     for at, (file, kind, sketch) in enumerate(rows):
         found[at]["file"], found[at]["kind"], found[at]["sketch"] = file, kind, sketch
+        found[at]["timestamp"] = 1000 * at
     return found
 
 
@@ -137,3 +139,12 @@ def test_only_what_is_ranked_is_spread_out(ranked: list[int]) -> None:
         np.array(ranked, np.intp), _scores(1, 5, 3), np.zeros(3, np.int64), _scores(0, 0, 0)
     )
     assert [at for at, _ in found] == ranked
+
+
+def test_what_was_recorded_at_once_or_much_later_is_no_copy() -> None:
+    rows = _rows((1, 1, 1), (1, 1, 1), (1, 1, 1), (0, 1, 1), (0, 1, 1))
+    rows["timestamp"] = [0, 0, COPY_MS + 1, 0, COPY_MS + 1]
+    newness = np.zeros((3, 5), dtype=np.uint64)
+    groups = collapsed(range(5), rows, newness, 9)
+    assert [group.best for group in groups] == [0, 1, 2, 3]  # without a file at any time
+    assert groups[-1].copies == 1

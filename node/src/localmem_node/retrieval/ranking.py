@@ -88,6 +88,10 @@ COPY_BITS: Final = 3
 """Sketches that differ in no more bits are of texts that hardly differ."""
 
 
+COPY_MS: Final = 3_600_000
+"""Copies in a file are no further apart. What is written again later is other work."""
+
+
 class Group(NamedTuple):
     """A hit: the `newest` of some near copies, at the place of the `best`. Positions."""
 
@@ -104,16 +108,25 @@ def collapsed(
 ) -> list[Group]:
     """The first k of `ranked`, near copies together.
 
-    A copy is of the same kind, in the same file, and of nearly the same text. `rows` are the traits
+    A copy is of the same kind, in the same file, of nearly the same text, and from another moment: what
+    is recorded at once is at different places. In a file it is from within COPY_MS: what is written
+    again later is another piece of work. `rows` are the traits
     of the candidates, `newness` as for `order`.
     """
     groups: list[Group] = []
     shapes: dict[tuple[int, int], list[int]] = {}
-    files, kinds, sketches = rows["file"], rows["kind"], rows["sketch"]
+    files, kinds, sketches, times = (rows[name] for name in ("file", "kind", "sketch", "timestamp"))
     for at in ranked:
         alike = shapes.setdefault((int(files[at]), int(kinds[at])), [])
         place = next(
-            (one for one in alike if _copies(sketches[at], sketches[groups[one].best])), None
+            (
+                one
+                for one in alike
+                if _copies(sketches[at], sketches[groups[one].best])
+                and times[at] != times[groups[one].best]
+                and (not files[at] or abs(int(times[at]) - int(times[groups[one].best])) <= COPY_MS)
+            ),
+            None,
         )
         if place is not None:
             newest, best, copies = groups[place]
