@@ -4,6 +4,8 @@ Everything is loaded from a folder: the one that was named, or what the hub's ca
 torch is imported by the first call that needs the model, here and nowhere else.
 """
 
+# The libraries are an extra, and the gate looks at the types before they are there.
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import hashlib
@@ -166,6 +168,40 @@ class TorchEncoder:
                 warnings.simplefilter("ignore")
                 import torch
                 from sentence_transformers import SentenceTransformer
+                from transformers.utils.logging import disable_progress_bar
+        except ImportError:
+            raise _not_installed() from None
+        try:
+            return Path(
+                snapshot_download(self._model, revision=self._revision, local_files_only=True)
+            )
+        except Exception as error:  # LocalEntryNotFoundError, or a name that cannot be one
+            if not self._download:
+                wanted = self._model if not self._revision else f"{self._model}@{self._revision}"
+                raise EncoderUnavailable(
+                    f"{wanted} is not on this machine ({_line(error)[:80]}); set encoder.download = "
+                    "true to fetch it, or name a folder that starts with / or ./"
+                ) from None
+        logger.info("downloading %s", self._model)
+        try:
+            return Path(
+                snapshot_download(
+                    self._model, revision=self._revision, ignore_patterns=list(NOT_NEEDED)
+                )
+            )
+        except Exception as error:  # httpx's, the hub's, and OSError
+            raise EncoderUnavailable(
+                f"{self._model} cannot be downloaded ({_line(error)}); check encoder.model, "
+                "encoder.revision and the network"
+            ) from None
+
+    def _load(self, folder: Path) -> Any:
+        _silence_hub(offline=not self._download)
+        try:
+            with warnings.catch_warnings():  # of libraries about each other
+                warnings.simplefilter("ignore")
+                import torch  # pyright: ignore[reportMissingImports]
+                from sentence_transformers import SentenceTransformer  # pyright: ignore[reportMissingImports]
                 from transformers.utils.logging import disable_progress_bar
         except ImportError:
             raise _not_installed() from None
