@@ -171,40 +171,6 @@ class TorchEncoder:
                 from transformers.utils.logging import disable_progress_bar
         except ImportError:
             raise _not_installed() from None
-        try:
-            return Path(
-                snapshot_download(self._model, revision=self._revision, local_files_only=True)
-            )
-        except Exception as error:  # LocalEntryNotFoundError, or a name that cannot be one
-            if not self._download:
-                wanted = self._model if not self._revision else f"{self._model}@{self._revision}"
-                raise EncoderUnavailable(
-                    f"{wanted} is not on this machine ({_line(error)[:80]}); set encoder.download = "
-                    "true to fetch it, or name a folder that starts with / or ./"
-                ) from None
-        logger.info("downloading %s", self._model)
-        try:
-            return Path(
-                snapshot_download(
-                    self._model, revision=self._revision, ignore_patterns=list(NOT_NEEDED)
-                )
-            )
-        except Exception as error:  # httpx's, the hub's, and OSError
-            raise EncoderUnavailable(
-                f"{self._model} cannot be downloaded ({_line(error)}); check encoder.model, "
-                "encoder.revision and the network"
-            ) from None
-
-    def _load(self, folder: Path) -> Any:
-        _silence_hub(offline=not self._download)
-        try:
-            with warnings.catch_warnings():  # of libraries about each other
-                warnings.simplefilter("ignore")
-                import torch  # pyright: ignore[reportMissingImports]
-                from sentence_transformers import SentenceTransformer  # pyright: ignore[reportMissingImports]
-                from transformers.utils.logging import disable_progress_bar
-        except ImportError:
-            raise _not_installed() from None
         disable_progress_bar()  # into a daemon's log
         gpu = torch.cuda.is_available()
         if self._device == "cuda" and not gpu:
