@@ -52,6 +52,10 @@ EXPORT_FIELDS: Final = ("cursor", *SELECTION_FIELDS)
 """What a call may have."""
 
 
+CONTEXT_SCORE_MIN: Final = 0.01
+"""What a hit is worth at least, to be given to a model: a hundredth of a sure one costs more than it tells."""
+
+
 class Cursor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How far an export has come, and where it ends: with what was the newest when it began."""
 
@@ -130,6 +134,7 @@ def context(
             return _context_json(Context())
     text = check_query(fields.get("query", ""), PROMPT_CHARACTERS_MAX)
     found = engine.query_recent(HITS, shortened(text), selection=selection, counted=False)
+    found = [one for one in found if one.score >= CONTEXT_SCORE_MIN]
     events = [one.event for one in found]
     known = set() if session is None else delivered.known(session, events)
     block = render(

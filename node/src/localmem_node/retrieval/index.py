@@ -485,7 +485,11 @@ def _bursts(
 
 
 def _evidence(parts: Floats) -> tuple[tuple[str, float], ...]:
-    named = [(name, float(part)) for name, part in zip(FEATURES, parts, strict=True) if part]
+    named = [
+        (name, float(part))
+        for name, part in zip(FEATURES, parts, strict=True)
+        if part and name != "bias"  # it only tells said from done
+    ]
     return tuple(sorted(named, key=lambda one: -abs(one[1])))
 
 
