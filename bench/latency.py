@@ -106,8 +106,9 @@ def main(arguments: Sequence[str]) -> None:
     if options.json:
         print_json({"sizes": result})
         return
-    headings = ["events", *next(iter(result.values()))]
-    print_table(headings, [[size, *values.values()] for size, values in result.items()])
+    names = list(dict.fromkeys(name for values in result.values() for name in values))
+    rows = [[size, *(values.get(name, "") for name in names)] for size, values in result.items()]
+    print_table(["events", *names], rows)
 
 
 def measure(size: int, queries: int, *, real_max: int = REAL_MAX) -> dict[str, float]:
