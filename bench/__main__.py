@@ -24,6 +24,10 @@ BENCHMARKS: Final = {
     "locomo": ("bench.locomo", "questions about long conversations against their turns"),
     "memory": ("bench.memory", "memory of a daemon that goes on recording"),
     "redaction": ("bench.redaction", "lines that redaction changes, beside detect-secrets"),
+    "roundtrips": (
+        "bench.roundtrips",
+        "what Claude Code and Codex ask for, with localmem and without",
+    ),
     "search": (
         "bench.search_time",
         "time of a search, without encoding the query; what each vector index finds",
