@@ -1,0 +1,300 @@
+"""Claude Code and Codex themselves, with localmem installed, against a scripted model on loopback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.clients import needed
+from support.daemon import answer, environment, localmem
+
+from bench.clients import BINARIES, Client, Name
+from bench.scripted_model import Action, Request, Say, ScriptedModel, Script, Shell, Tool, Write
+from localmem_node.client import DaemonClient
+from localmem_node.context import OPENING
+
+NAMES: Sequence[Name] = tuple(BINARIES)
+FACT = "RETRY_LIMIT = 4711"
+MODULE = f'"""Payments of the shop."""\n\n{FACT}\n\n\ndef pay(order):\n    return order\n'
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Somebody who works in `folder` with a client that has localmem."""
+
+    client: Client
+    model: ScriptedModel
+    memory: DaemonClient
+
+    def ask(self, prompt: str, *, resume: bool = False) -> list[Request]:
+        """What the client sent to the model because of a prompt."""
+        before = len(self.model.requests)
+        self.client.ask(prompt, resume=resume)
+        return [request for request in self.model.requests[before:] if request.tools]
+
+    def events(self) -> list[dict[str, Any]]:
+        """What was captured, oldest first."""
+        return list(reversed(self.memory.recent(100)["events"]))
+
+    def run(self, *arguments: str) -> dict[str, Any]:
+        """A command of localmem as this user; its JSON."""
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "localmem_node.cli.main", *arguments, "--json"],
+            cwd=self.client.folder,
+            env=self.client.environment,
+            capture_output=True,
+            timeout=100,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return answer(done)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., User]]:
+    """Makes a user: `start(name, script)`; `also` is a user in whose home and folder this one works."""
+    with ExitStack() as stack:
+
+        def make(name: Name, script: Script, also: User | None = None) -> User:
+            needed(name)
+            folder = tmp_path / "home" / "work" / "shop"
+            variables = environment(tmp_path / "memory")
+            if also is None:
+                folder.mkdir(parents=True)
+                subprocess.run(["git", "init", "-q", str(folder)], check=True)
+            model = stack.enter_context(ScriptedModel(script))
+            more = {
+                key: text
+                for key, text in variables.items()
+                if key.startswith(("LOCALMEM_", "PYTHONPATH"))
+            }
+            client = Client(name, tmp_path / "home", folder, model.url, more)
+            client.prepare()
+            memory = stack.enter_context(DaemonClient(variables))
+            user = User(client, model, memory)
+            user.run("install", name)
+            stack.callback(memory.stop)
+            return user
+
+        yield make
+
+
+def steps(*actions: Action) -> Script:
+    """These one after the other, whatever is asked; then the last for ever."""
+
+    def script(request: Request) -> Action:
+        return actions[min(len(request.results), len(actions) - 1)]
+
+    return script
+
+
+def by_prompt(**scripts: Script) -> Script:
+    """The script whose name is the first word of the prompt."""
+
+    def script(request: Request) -> Action:
+        word = request.prompt.split()[0].strip(".,").lower() if request.prompt.split() else ""
+        return scripts[word](request) if word in scripts else Say("Noted.")
+
+    return script
+
+
+WORK = steps(
+    Write("payments.py", MODULE),
+    Shell("echo all is well"),
+    Shell("ls /no-such-folder"),
+    Say("The limit is set."),
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_turn_is_captured_once_and_in_order(start: Callable[..., User], name: Name) -> None:
+    user = start(name, WORK)
+    user.ask("Write the payments module")
+    told = [(event["kind"], event["snippet"]) for event in user.events()]
+    kinds = [kind for kind, _ in told]
+    assert kinds[0] == "prompt"
+    assert told[0][1] == "Write the payments module"
+    assert kinds.count("edit") == 1
+    assert [text for kind, text in told if kind == "edit"] == [MODULE.strip("\n")] or [
+        text for kind, text in told if kind == "edit"
+    ] == [MODULE]
+    assert any(kind == "command" and "all is well" in text for kind, text in told)
+    assert any("No such file or directory" in text for _, text in told)
+    assert told[-1] == ("answer", "The limit is set.")
+    assert len(told) == 5
+    assert {event["tool"] for event in user.events()} == {name}
+    assert len({event["session"] for event in user.events()}) == 1
+    paths = [event["filePath"] for event in user.events() if event["kind"] == "edit"]
+    assert paths == ["payments.py"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_was_done_reaches_the_next_session(start: Callable[..., User], name: Name) -> None:
+    user = start(name, by_prompt(write=WORK))
+    user.ask("Write the payments module")
+    first = user.ask("Which retry limit do payments have?")[0]
+    assert FACT in first.text
+    assert OPENING.split("\n")[0] in first.text
+    again = user.ask("And which retry limit do payments have, again?", resume=True)[0]
+    # The conversation repeats what was injected before; nothing new is.
+    assert again.text.count(FACT) == first.text.count(FACT)
+    assert not any(OPENING[:60] in event["snippet"] for event in user.events())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_new_session_begins_with_a_digest(start: Callable[..., User], name: Name) -> None:
+    user = start(name, by_prompt(write=WORK))
+    user.ask("Write the payments module")
+    request = user.ask("Hello there, nice weather")[0]
+    assert "payments.py" in request.text
+    assert "Write the payments module" in request.text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_model_can_ask_by_itself(start: Callable[..., User], name: Name) -> None:
+    look = steps(Tool("mcp__localmem__query_recent", {"query": "retry limit of payments"}), Say("ok"))
+    user = start(name, by_prompt(write=WORK, look=look))
+    user.ask("Write the payments module")
+    last = user.ask("Look it up")[-1]
+    assert "mcp__localmem__query_recent" in last.tools
+    assert len(last.results) == 1
+    assert "RETRY_LIMIT" in last.results[0]
+
+
+def test_claude_code_connects_to_the_server(start: Callable[..., User]) -> None:
+    user = start("claude-code", WORK)
+    listed = user.client.run(["mcp", "list"])
+    assert "localmem" in listed
+    assert "Connected" in listed
+
+
+def test_what_a_compaction_took_comes_back(start: Callable[..., User]) -> None:
+    user = start("claude-code", by_prompt(write=WORK))
+    user.ask("Write the payments module")
+    user.client.run(["-p", "--continue", "/compact", "--output-format", "json"])
+    request = user.ask("Which retry limit do payments have?", resume=True)[0]
+    assert FACT in request.text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_import_after_the_hooks_adds_nothing(start: Callable[..., User], name: Name) -> None:
+    user = start(name, WORK)
+    user.ask("Write the payments module")
+    before = [event["id"] for event in user.events()]
+    imported = user.run("import", name)
+    assert imported["recorded"] == 0
+    assert imported["known"] >= len(before)
+    assert [event["id"] for event in user.events()] == before
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_import_recovers_what_no_hook_told(start: Callable[..., User], name: Name) -> None:
+    user = start(name, WORK)
+    told = {"LOCALMEM_HOOKS": "off"}
+    mute = Client(name, user.client.home, user.client.folder, user.client.url, {**user.client.more, **told})
+    mute.ask("Write the payments module")
+    imported = user.run("import", name)
+    texts = [event["snippet"] for event in user.events()]
+    assert imported["recorded"] == len(texts)
+    assert "Write the payments module" in texts
+    assert any(FACT in text for text in texts)
+    assert "The limit is set." in texts
+    assert user.run("import", name)["recorded"] == 0
+
+
+def test_two_editors_work_on_one_project(start: Callable[..., User]) -> None:
+    both = by_prompt(write=WORK, build=steps(Write("parcels.py", MODULE), Say("Built.")))
+    claude = start("claude-code", both)
+    codex = start("codex", both, also=claude)
+    with ThreadPoolExecutor(2) as pool:
+        running = [
+            pool.submit(claude.ask, "Write the payments module"),
+            pool.submit(codex.ask, "Build the parcels module"),
+        ]
+        for one in running:
+            one.result()
+    events = claude.events()
+    assert sorted(event["snippet"] for event in events if event["kind"] == "prompt") == [
+        "Build the parcels module",
+        "Write the payments module",
+    ]
+    assert {event["tool"] for event in events} == {"claude-code", "codex"}
+    assert len({event["project"] for event in events}) == 1
+    request = claude.ask("What happened to the parcels module?")[0]
+    assert "parcels.py" in request.text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_editor_works_on_without_the_daemon(start: Callable[..., User], name: Name) -> None:
+    user = start(name, WORK)
+    user.memory.stop()
+    for event in ("stopped", "hung"):
+        if event == "hung":
+            state = user.memory.ensure_running()
+            os.kill(state.pid, signal.SIGSTOP)
+        try:
+            assert user.ask(f"Write the payments module while it is {event}")
+        finally:
+            if event == "hung":
+                os.kill(state.pid, signal.SIGCONT)
+    user.run("import", name)
+    prompts = [event["snippet"] for event in user.events() if event["kind"] == "prompt"]
+    assert prompts == [
+        "Write the payments module while it is stopped",
+        "Write the payments module while it is hung",
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_uninstalling_leaves_the_files_as_they_were(
+    start: Callable[..., User], name: Name, tmp_path: Path
+) -> None:
+    user = start(name, WORK)
+    home = user.client.home
+    user.ask("Write the payments module")
+    user.run("uninstall", name)
+    left = {
+        path
+        for folder in (home / ".claude", home / ".codex", home)
+        for path in folder.glob("*")
+        if path.is_file() and b"localmem" in path.read_bytes()
+    }
+    assert not {path.name for path in left} & {"settings.json", "hooks.json", "config.toml"}
+    before = len(user.events())
+    request = user.ask("Write the payments module once more")[0]
+    assert len(user.events()) == before
+    assert "mcp__localmem__query_recent" not in request.tools
+
+
+def test_pausing_is_heard(start: Callable[..., User]) -> None:
+    user = start("claude-code", by_prompt(write=WORK))
+    user.ask("Write the payments module")
+    before = len(user.events())
+    user.run("pause")
+    request = user.ask("Which retry limit do payments have?")[0]
+    assert FACT not in request.text
+    assert len(user.events()) == before
+    user.run("resume")
+    assert FACT in user.ask("Tell me which retry limit payments have?")[0].text
+
+
+def test_doctor_tells_untrusted_hooks(start: Callable[..., User]) -> None:
+    user = start("codex", WORK)
+    done = localmem(
+        user.client.home,
+        "doctor",
+        "--json",
+        **{**user.client.environment},
+    )
+    checks = answer(done)["checks"]
+    codex = [one for one in checks if "codex" in one["name"].lower() and not one["ok"]]
+    assert any("trust" in one["detail"].lower() + one["advice"].lower() for one in codex)
