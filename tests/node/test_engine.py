@@ -516,7 +516,8 @@ def test_waiting_writers_share_one_sync(path: Path, monkeypatch: pytest.MonkeyPa
     assert first_under_way.wait(60)
     for thread in threads[1:]:
         thread.start()
-    while len(engine._commits._queue) < 7:  # all seven have queued before the first sync ends
+    commit_queue = engine._pipeline._commits
+    while len(commit_queue._queue) < 7:  # all seven have queued before the first sync ends
         pass
     others_wait.set()
     for thread in threads:

@@ -430,7 +430,7 @@ def test_a_selection_finds_what_is_copied_forward_meanwhile(
     def meanwhile() -> tuple[list[int], list[str]]:
         found = real()
         for one in events[:20]:
-            if not node.maintenance._store.get(node.ordinal_of(one.id) or 0).pinned:  # type: ignore[union-attr]
+            if not node._store.get(node._live.ordinal_of(one.id) or 0).pinned:  # type: ignore[union-attr]
                 node.maintenance.pin(one.id, pinned=True)
         return found
 

@@ -18,9 +18,10 @@ import pytest
 
 import localmem_minilm
 from localmem_node.client import DaemonClient
+from localmem_node.commit_pipeline import UNSYNCED_MAX
 from localmem_node.config import EVICTION_DEFAULT
 from localmem_node.encoders import NoEncoder
-from localmem_node.engine import UNSYNCED_MAX, Engine
+from localmem_node.engine import Engine
 from localmem_node.errors import NodeError
 from localmem_node.seams import Disk, Encoder
 from localmem_node.store.event_store import EventStore
