@@ -96,7 +96,7 @@ def held(
             print_progress(f"filling {name}, vectors: {way}")
             path = folder / f"{size} {way}"
             with _store(path, size) as store:
-                if together and not store.keeps_vectors:
+                if together and not store.geometry.keeps_vectors:
                     continue
                 events = _filled(store, _events(fields), together)
             path.unlink()
@@ -175,7 +175,7 @@ def _filled(store: EventStore, events: Iterator[Event], together: int) -> int:
         appended = [store.append([next(events)]) for _ in range(max(together, 1))]
         full = any(one.evicted for one in appended)
         if together:
-            store.append_vectors([(one.ordinals[0], unit) for one in appended])
+            store.vectors.append([(one.ordinals[0], unit) for one in appended])
     return store.stats().events
 
 
@@ -187,7 +187,7 @@ def _used(folder: Path, events: Sequence[Event], together: int) -> int:
             ordinals = store.append(events[start : start + BATCH]).ordinals
             for first in range(0, len(ordinals) if together else 0, together or 1):
                 some = ordinals[first : first + together]
-                store.append_vectors(list(zip(some, directions(len(some), chance), strict=True)))
+                store.vectors.append(list(zip(some, directions(len(some), chance), strict=True)))
         used = store.stats().used_bytes
         assert store.stats().events == len(events)
     (folder / "used").unlink()

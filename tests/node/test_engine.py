@@ -508,9 +508,7 @@ def test_waiting_writers_share_one_sync(path: Path, monkeypatch: pytest.MonkeyPa
         commit()
 
     monkeypatch.setattr(store, "commit", slow_commit)
-    monkeypatch.setattr(store, "append_vectors", lambda *_, **__: [])
     monkeypatch.setattr(background, "COURTESY_S", 0)
-    monkeypatch.setattr(engine, "_keep_vectors", lambda *_: None)
     engine._background._keep = lambda *_: None
     threads = [Thread(target=engine.record, args=([draft(snippet=f"t {n}")],)) for n in range(8)]
     threads[0].start()

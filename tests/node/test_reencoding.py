@@ -106,7 +106,7 @@ def made_by(path: Path) -> dict[bytes, int]:
     """Vectors of live events in a closed store, by encoder."""
     found: dict[bytes, int] = {}
     with EventStore.open(path, FixedKeyStore(), SystemRandom()) as store:
-        for encoder, ordinals, _ in store.vector_records():
+        for encoder, ordinals, _ in store.vectors.records():
             found[encoder] = found.get(encoder, 0) + len(ordinals)
     return found
 

@@ -42,9 +42,9 @@ def bases() -> tuple[bytes, ...]:
         for number in range(1, count):
             one = event(number, snippet=f"{number} " * 30, pinned=number % 17 == 0)
             ordinal = store.append([one]).ordinals[0]
-            store.append_vectors([(ordinal, np.full(16, 0.25, np.float32))], encoder="m")
+            store.vectors.append([(ordinal, np.full(16, 0.25, np.float32))], encoder="m")
             store.commit()
-        store.forget([event(3).id])
+        store.forgotten.forget([event(3).id])
         store.write_checkpoint(b"index " * 20)
         store.append([event(count)])
         store.commit()
@@ -92,7 +92,7 @@ def check(script: bytes) -> str:
 
 def _use(store: EventStore, disk: FaultDisk, random: SeededRandom) -> str:
     try:
-        list(store.vectors())
+        list(store.vectors.by_event())
         store.verify()
         found = dict(store.scan())
         store.damage()

@@ -195,7 +195,7 @@ class CommitPipeline:
             )
 
     def _append_vectors(self, vectors: Vectors, written: Written) -> None:
-        written.follow(self._store.append_vectors(vectors, encoder=self._fingerprint))
+        written.follow(self._store.vectors.append(vectors, encoder=self._fingerprint))
 
     def _follow(self, written: Written) -> None:
         """Into the live state: who was copied forward, and who left."""
@@ -208,7 +208,7 @@ class CommitPipeline:
         self._background.push(waiting)
 
     def _store_vectors(self, vectors: Vectors, last: bool) -> None:
-        if not self._store.keeps_vectors:
+        if not self._store.geometry.keeps_vectors:
             return
         written = Written()
         self._append_vectors(vectors, written)

@@ -68,7 +68,7 @@ class Engine:
         self._eviction, policy = eviction, POLICIES[eviction]
         retention = policy(store.ring_bytes)
         recovered = recover(store, encoder, self._writer, retention)
-        vector_bytes = encoder.dimensions + VECTOR_BYTES if store.keeps_vectors else 0
+        vector_bytes = encoder.dimensions + VECTOR_BYTES if store.geometry.keeps_vectors else 0
         self._live = LiveState(
             recovered.catalogue,
             recovered.index,
@@ -229,7 +229,7 @@ class Engine:
 
     def holds(self, event_id: str) -> bool:
         """Whether an event is here, or was forgotten, so that it is not to be inserted."""
-        return event_id in self._live or self._store.is_forgotten(event_id)
+        return event_id in self._live or event_id in self._store.forgotten
 
     def next_to_leave(self) -> Order | None:
         """The event that makes room for the next ones; None while there is room."""
@@ -267,7 +267,7 @@ class Engine:
                 "key": stats.key_location,
                 "kept_bytes": self._store.kept_bytes,
                 "copied_bytes": stats.copied_bytes,
-                "forgotten": self._store.forgotten,
+                "forgotten": len(self._store.forgotten),
                 "eviction": self._eviction,
             },
             "encoder": {

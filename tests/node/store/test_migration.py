@@ -38,7 +38,7 @@ def test_a_small_store_that_had_wrapped_is_migrated_whole(tmp_path: Path) -> Non
     image = path.read_bytes()
     for _ in range(2):
         with open_store(path) as store:
-            assert store.version == 2
+            assert store.file.identity.version == 2
             assert store.device == SMALL_DEVICE
             found = [one for _, one in store.scan()]
             # A block more is kept free than version 1 did.
@@ -60,7 +60,7 @@ def test_a_store_that_was_killed_is_migrated_with_vectors_and_pins(tmp_path: Pat
         found = dict(store.scan())
         expected = [event(n, snippet=f"{n} " * 30, pinned=n % 10 == 0) for n in range(1, 41)]
         assert list(found.values()) == [*expected, event(41)]
-        units = {found[ordinal].sequence: unit for ordinal, unit in store.vectors()}
+        units = {found[ordinal].sequence: unit for ordinal, unit in store.vectors.by_event()}
         assert sorted(units) == list(range(1, 17))
         assert all(float(unit @ np.eye(16)[n - 1]) > 0.99 for n, unit in units.items())
         assert store.kept_bytes > 0
@@ -92,7 +92,7 @@ def test_a_migration_that_was_cut_off_is_done_again(
             open_store(path)
     assert path.read_bytes() == image
     with open_store(path) as store:
-        assert store.version == 2
+        assert store.file.identity.version == 2
     assert (tmp_path / "memory.localmem.v1").read_bytes() == image
     assert len(os.listdir(tmp_path)) == 3
 

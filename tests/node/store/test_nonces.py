@@ -53,7 +53,7 @@ def test_a_forked_process_and_its_parent_share_a_key_and_no_nonce(tmp_path: Path
     if child == 0:  # the same keys, the same state of everything, another file under its feet
         status = 1
         try:
-            os.dup2(os.open(copy, os.O_RDWR), store._file.ring._disk._fd)  # type: ignore[attr-defined]
+            os.dup2(os.open(copy, os.O_RDWR), store.file.ring._disk._fd)  # type: ignore[attr-defined]
             store.append([event(number, snippet=f"child {number}") for number in range(2, 60)])
             store.commit()
             status = 0
