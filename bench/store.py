@@ -31,6 +31,7 @@ from localmem_node.config import STORE_BYTES_DEFAULT, parse_size
 from localmem_node.store.disk import FileDisk
 from localmem_node.store.event_store import EventStore
 from localmem_node.store.keys import KeyFileStore
+from localmem_node.store.opening import open_event_store
 from localmem_node.system import SystemRandom
 from localmem_protocol.clock import COUNTER_BITS
 from localmem_protocol.events import Event, parse_draft, stamp
@@ -144,7 +145,7 @@ def append_times(
     _store(path, STORE_BYTES_DEFAULT).close()
     for name, disk in (("append, fsync", FileDisk(path)), ("append, no fsync", UnsyncedDisk(path))):
         keystore = KeyFileStore(folder / "key")
-        store = EventStore.open(path, keystore, SystemRandom(), create=False, disk=disk)
+        store = open_event_store(path, keystore, SystemRandom(), create=False, disk=disk)
         source = _events(fields)
         with store:
             times[name] = _percentiles(_timed(lambda: _append(store, next(source)), appends))  # noqa: B023 - run at once
@@ -153,7 +154,7 @@ def append_times(
 
 
 def _store(path: Path, size: int) -> EventStore:
-    return EventStore.open(path, KeyFileStore(path.with_name("key")), SystemRandom(), size=size)
+    return open_event_store(path, KeyFileStore(path.with_name("key")), SystemRandom(), size=size)
 
 
 def _events(fields: Sequence[Mapping[str, Any]]) -> Iterator[Event]:

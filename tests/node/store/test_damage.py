@@ -11,6 +11,7 @@ import pytest
 from localmem_node.store.blocks import frames, parse_block
 from localmem_node.store.event_store import EventStore
 from localmem_node.store.layout import BLOCK_HEADER_BYTES, Geometry
+from localmem_node.store.opening import open_event_store
 from support.events import event
 from support.fault_disk import FaultDisk
 from support.seeded import SeededRandom
@@ -23,7 +24,7 @@ LARGE = 1024 * 1024
 def opened(image: bytes | FaultDisk, seed: int = 1, size: int = SMALL) -> EventStore:
     random = SeededRandom(seed)
     disk = FaultDisk(random, image) if isinstance(image, bytes) else image
-    return EventStore.open(Path("ring"), FixedKeyStore(), random, size=size, disk=disk)
+    return open_event_store(Path("ring"), FixedKeyStore(), random, size=size, disk=disk)
 
 
 def filled(size: int, count: int, *, closed: bool) -> tuple[bytes, EventStore]:
@@ -185,12 +186,12 @@ def test_blocks_swapped_or_replayed_from_an_earlier_lap_are_not_believed() -> No
 
 def test_a_file_cut_short_opens_with_what_is_left(tmp_path: Path) -> None:
     path = tmp_path / "ring"
-    with EventStore.open(path, FixedKeyStore(), SeededRandom(1), size=SMALL) as store:
+    with open_event_store(path, FixedKeyStore(), SeededRandom(1), size=SMALL) as store:
         store.append([event(number) for number in range(1, 150)])
         intact = dict(store.scan())
     data = path.read_bytes()
     path.write_bytes(data[: SMALL // 2])
-    with EventStore.open(path, FixedKeyStore(), SeededRandom(2)) as store:
+    with open_event_store(path, FixedKeyStore(), SeededRandom(2)) as store:
         remaining = dict(store.scan())
         assert 0 < len(remaining) < len(intact)
         assert remaining.items() < intact.items()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from localmem_node.errors import ConfigError, StoreError
 from localmem_node.store.event_store import EventStore
+from localmem_node.store.opening import open_event_store
 from localmem_node.store.reports import Marks
 from localmem_protocol.events import Event, stamp
 from support.events import DEVICE, draft, event, events
@@ -25,7 +26,7 @@ SECRET = "correct horse battery staple, nobody else knows"
 
 
 def open_store(path: Path, seed: int = 1, **options: int) -> EventStore:
-    return EventStore.open(path, FixedKeyStore(), SeededRandom(seed), **options)  # type: ignore[arg-type]
+    return open_event_store(path, FixedKeyStore(), SeededRandom(seed), **options)  # type: ignore[arg-type]
 
 
 def units(count: int, seed: int = 1, dimensions: int = 384) -> npt.NDArray[np.float32]:
@@ -99,10 +100,10 @@ def test_a_four_gibibyte_store_is_made_and_used(tmp_path: Path) -> None:
     disk = Sparse()
     size = 4 * 1024 * MIB
     offered = [event(number) for number in range(1, 400)]
-    with EventStore.open(Path("r"), FixedKeyStore(), random, size=size, disk=disk) as store:
+    with open_event_store(Path("r"), FixedKeyStore(), random, size=size, disk=disk) as store:
         store.append(offered)
         assert store.write_checkpoint(b"index")
-    with EventStore.open(Path("r"), FixedKeyStore(), random, disk=disk) as store:
+    with open_event_store(Path("r"), FixedKeyStore(), random, disk=disk) as store:
         assert [found for _, found in store.scan()] == offered
         assert store.read_checkpoint() == (399, b"index")
         assert store.stats().size_bytes == size
@@ -205,10 +206,10 @@ def test_an_event_that_could_not_be_read_back_is_refused(tmp_path: Path) -> None
 def test_any_event_that_a_device_can_record_round_trips(drawn: list[Event]) -> None:
     random = SeededRandom(1)
     disk = FaultDisk(random)
-    with EventStore.open(Path("r"), FixedKeyStore(), random, size=100_000, disk=disk) as store:
+    with open_event_store(Path("r"), FixedKeyStore(), random, size=100_000, disk=disk) as store:
         ordinals = store.append(drawn).ordinals
         assert [store.get(ordinal) for ordinal in ordinals] == drawn
-    with EventStore.open(Path("r"), FixedKeyStore(), random, disk=disk) as store:
+    with open_event_store(Path("r"), FixedKeyStore(), random, disk=disk) as store:
         newest = {found.id: found for found in drawn}
         assert {found.id: found for _, found in store.scan()} == newest
 

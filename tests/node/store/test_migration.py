@@ -11,6 +11,7 @@ import pytest
 
 from localmem_node.errors import StoreError, WrongKey, WrongVersion
 from localmem_node.store.event_store import EventStore
+from localmem_node.store.opening import open_event_store
 from localmem_node.system import SystemRandom
 from support.events import event
 from support.fault_disk import FaultDisk
@@ -30,7 +31,7 @@ def placed(tmp_path: Path, name: str) -> Path:
 
 
 def open_store(path: Path, word: str = "right") -> EventStore:
-    return EventStore.open(path, FixedKeyStore(word), SystemRandom())
+    return open_event_store(path, FixedKeyStore(word), SystemRandom())
 
 
 def test_a_small_store_that_had_wrapped_is_migrated_whole(tmp_path: Path) -> None:
@@ -110,4 +111,4 @@ def test_on_a_disk_without_names_an_old_store_is_refused() -> None:
     image = gzip.decompress((DATA / "small.v1.gz").read_bytes())
     disk = FaultDisk(SeededRandom(1), image)
     with pytest.raises(WrongVersion, match="format version 1"):
-        EventStore.open(Path("ring"), FixedKeyStore(), SeededRandom(1), disk=disk)
+        open_event_store(Path("ring"), FixedKeyStore(), SeededRandom(1), disk=disk)

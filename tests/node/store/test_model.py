@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from localmem_node.errors import PinsFull, StoreError
-from localmem_node.store.event_store import EventStore
+from localmem_node.store.opening import open_event_store
 from localmem_node.store.reports import Appended
 from localmem_protocol.events import Event
 from support.events import event
@@ -48,7 +48,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.open()
 
     def open(self) -> None:
-        self.store = EventStore.open(
+        self.store = open_event_store(
             Path("ring"), FixedKeyStore(), self.random, size=self.size, disk=self.disk
         )
         self.store.set_keep(lambda ordinal, size: self.random.chance(self.generosity))

@@ -10,6 +10,7 @@ from pathlib import Path
 from localmem_node.store.blocks import NONCE_BYTES, frames, parse_block
 from localmem_node.store.event_store import EventStore
 from localmem_node.store.layout import Geometry
+from localmem_node.store.opening import open_event_store
 from localmem_node.system import SystemRandom
 from support.events import event
 from support.store_keys import FixedKeyStore
@@ -18,7 +19,7 @@ SIZE = 1024 * 1024
 
 
 def open_store(path: Path) -> EventStore:
-    return EventStore.open(path, FixedKeyStore(), SystemRandom(), size=SIZE)
+    return open_event_store(path, FixedKeyStore(), SystemRandom(), size=SIZE)
 
 
 def sealings(path: Path) -> set[tuple[bytes, bytes, bytes]]:

@@ -13,6 +13,7 @@ import pytest
 from localmem_node.errors import ConfigError, PinsFull, StoreError, StoreFailed, WrongKey
 from localmem_node.store import rewrite as rewriting
 from localmem_node.store.event_store import EventStore
+from localmem_node.store.opening import open_event_store
 from localmem_node.store.rewrite import Rewrite, rewrite_path
 from localmem_node.system import SystemRandom
 from localmem_protocol.events import Event
@@ -25,7 +26,7 @@ KEYS = FixedKeyStore()
 
 
 def open_store(path: Path, *, size: int = MIB, word: str = "right") -> EventStore:
-    return EventStore.open(path, FixedKeyStore(word), SystemRandom(), size=size)
+    return open_event_store(path, FixedKeyStore(word), SystemRandom(), size=size)
 
 
 def fill(store: EventStore, count: int, *, first: int = 1, pinned: tuple[int, ...] = ()) -> None:
@@ -396,7 +397,7 @@ def test_failures_leave_no_descriptor_open_and_no_key_behind(
 
     keys = Noting()
     path = tmp_path / "ring"
-    with EventStore.open(path, keys, SystemRandom(), size=MIB) as store:
+    with open_event_store(path, keys, SystemRandom(), size=MIB) as store:
         fill(store, 10)
         before = len(os.listdir("/proc/self/fd"))
         for step in ("create_at", "open_path", "rename", "rename"):

@@ -1,54 +1,33 @@
 """The store of a device: events and their vectors in an encrypted ring file.
 
-The facade over `ring` (sealed records), `checkpoint` (the index section), `records` (what is in a
-record), `keys` and `lock`. Thread-safe for one writer and any number of readers.
+The facade over `ring` (sealed records), `vector_records`, `forgotten`, `checkpoint` (the index section)
+and `records` (what is in a record). Thread-safe for one writer and any number of readers.
 """
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from localmem_node.errors import StoreError, WrongVersion
-from localmem_node.seams import Disk, KeyStore
+from localmem_node.errors import StoreError
 from localmem_node.store.checkpoint import pack_payload, unpack_payload
 from localmem_node.store.directory import EVENT, PINNED
-from localmem_node.store.disk import make_directory, reason
 from localmem_node.store.forgotten import Forgotten
-from localmem_node.store.layout import (
-    DEFAULT_BYTES,
-    VERSION,
-    Geometry,
-)
+from localmem_node.store.layout import Geometry
 from localmem_node.store.lock import OwnerLock
-from localmem_node.store.open_file import (
-    OpenFile,
-    create_at,
-    create_on,
-    open_disk,
-    open_path,
-    open_with_recovery,
-)
-from localmem_node.store.records import (
-    decode_event,
-    encode_event,
-    event_id,
-)
-from localmem_node.store.recovery_code import decode_recovery
+from localmem_node.store.open_file import OpenFile
+from localmem_node.store.records import decode_event, encode_event, event_id
 from localmem_node.store.reports import Appended, Damage, Marks, StoreStats
 from localmem_node.store.ring import Keep
 from localmem_node.store.vector_records import VectorRecords
 from localmem_node.store.verification import verify
 from localmem_protocol.events import Event
-from localmem_protocol.seams import Random
 
 
 class EventStore:
-    """An open ring file. Make one with `open`; use it as a context manager, or `close` it.
+    """An open ring file. `opening` makes one; use it as a context manager, or `close` it.
 
     `vectors` and `forgotten` are what it holds beside events; `file` is for who makes a new file of
     it. `adopt` replaces all three.
@@ -61,75 +40,6 @@ class EventStore:
         self.forgotten = Forgotten(file.ring, file.vault)
         self._lock = lock
         self._keep: Keep = file.ring.keep
-
-    @classmethod
-    def open(
-        cls,
-        path: Path,
-        keystore: KeyStore,
-        random: Random,
-        *,
-        size: int = DEFAULT_BYTES,
-        create: bool = True,
-        disk: Disk | None = None,
-    ) -> EventStore:
-        """Open the store at `path`, or make one of `size` bytes there.
-
-        An existing store keeps its size; one of an older version is rewritten, and kept as a copy.
-        With `disk`, that is the file: it is not locked, and made where it stands if it is empty.
-        Raises StoreBusy, ForeignFile, WrongVersion, WrongKey, DamagedStore, KeyUnavailable,
-        StoreError, and ConfigError for a size that cannot work; the file is then as it was. Raises
-        StoreFailed when the disk fails.
-        """
-        path = Path(os.path.realpath(path))
-        if disk is not None:
-            if disk.size() == 0:
-                create_on(disk, _geometry("the disk", size, create=create), keystore, random)
-            store = cls(path, open_disk(disk, str(path), keystore, random), None)
-            if store.file.identity.version < VERSION:
-                raise WrongVersion(
-                    f"{path} has format version {store.file.identity.version}; open it as a file"
-                )
-            return store
-        with ExitStack() as undo:
-            if create:
-                make_directory(path.parent)
-            lock = OwnerLock(path)
-            undo.callback(lock.release)
-            path.with_name(f".{path.name}.rewrite").unlink(missing_ok=True)  # a crash cut it off
-            if not _is_there(path):
-                create_at(path, _geometry(str(path), size, create=create), keystore, random)
-            store = cls(path, open_path(path, keystore, random), lock)
-            undo.callback(store.close)
-            if store.file.identity.version < VERSION:
-                from localmem_node.store.rewrite import migrate  # stands on this module
-
-                store = migrate(store, keystore, random)
-            undo.pop_all()
-        return store
-
-    @classmethod
-    def recover(cls, path: Path, code: str, keystore: KeyStore, random: Random) -> EventStore:
-        """Open the store at `path` by its recovery code, and keep its keys by `keystore` from now on.
-
-        Raises ConfigError for text that is no code, WrongKey, and what `open` raises.
-        """
-        from localmem_node.store.rewrite import Rewrite  # stands on this module
-
-        private = decode_recovery(code)
-        path = Path(os.path.realpath(path))
-        with ExitStack() as undo:
-            lock = OwnerLock(path)
-            undo.callback(lock.release)
-            if not _is_there(path):
-                raise StoreError(f"no store at {path}")
-            store = cls(path, open_with_recovery(path, private, random), lock)
-            undo.callback(store.close)
-            rewrite = Rewrite(store, keystore, random)
-            rewrite.finish()
-            rewrite.wipe()
-            undo.pop_all()
-        return store
 
     def __enter__(self) -> EventStore:
         return self
@@ -379,19 +289,3 @@ class EventStore:
     def _timestamp(self, ordinal: int) -> int | None:
         event = self.get(ordinal)
         return None if event is None else event.timestamp
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        path.lstat()
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise StoreError(f"cannot open {path}: {reason(error)}") from None
-    return True
-
-
-def _geometry(name: str, size: int, *, create: bool) -> Geometry:
-    if not create:
-        raise StoreError(f"no store at {name}; record something to make one")
-    return Geometry.of(size)

@@ -271,8 +271,8 @@ class Rewrite:
             raise StoreError(f"cannot replace {path}: {reason(error)}") from None
 
 
-def migrate(store: EventStore, keystore: KeyStore, random: Random) -> EventStore:
-    """The store in a file of this release's format; the older file stays beside it as a copy."""
+def migrate(store: EventStore, keystore: KeyStore, random: Random) -> None:
+    """Put the store in a file of this release's format; the older file stays beside it as a copy."""
     copy = _free_name(store.path, store.file.identity.version)
     Rewrite(store, keystore, random, size=_size_for(store.geometry)).finish(keep_as=copy)
     _log.warning(
@@ -280,7 +280,6 @@ def migrate(store: EventStore, keystore: KeyStore, random: Random) -> EventStore
         store.path,
         copy.name,
     )
-    return store
 
 
 def _size_for(old: Geometry) -> int:
