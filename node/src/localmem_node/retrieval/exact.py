@@ -69,20 +69,13 @@ class ExactIndex:
             self._matrix[slot] = 0
             self._count -= 1
 
-    def scores(
-        self, vector: npt.NDArray[np.float32], slots: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.float32]:
-        """Inner products with these slots (0 where a slot has no vector)."""
-        there = (slots >= 0) & (slots < self._end)
-        rows = np.where(there, slots, 0)
-        there &= self._present[rows]
-        products = np.vecdot(self._matrix[rows], self._checked(vector))
-        return np.where(there, products, np.float32(0))
-
     def scores_of(
         self, vectors: npt.NDArray[np.float32], slots: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.float32]:
-        """Like `scores` for each row of `vectors`: (vectors, slots). The rows are fetched once."""
+        """Inner products with these slots (0 where a slot has no vector): (vectors, slots).
+
+        The rows are fetched once.
+        """
         there = (slots >= 0) & (slots < self._end)
         rows = self._matrix[slots if there.all() else np.where(there, slots, 0)]
         products = np.empty((len(vectors), len(slots)), np.float32)

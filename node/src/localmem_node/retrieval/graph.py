@@ -124,12 +124,8 @@ class GraphIndex:
             self.graph.remove(slot)
             self.rows.remove(slot)
 
-    def scores(self, vector: npt.NDArray[np.float32], slots: Slots) -> Products:
-        """Inner products with these slots (0 where a slot has no vector)."""
-        return self.rows.scores(vector, slots)
-
     def scores_of(self, vectors: npt.NDArray[np.float32], slots: Slots) -> Products:
-        """Like `scores` for each row of `vectors`: (vectors, slots)."""
+        """Inner products with these slots (0 where a slot has no vector): (vectors, slots)."""
         return self.rows.scores_of(vectors, slots)
 
     def search(
@@ -156,7 +152,7 @@ class GraphIndex:
                 found = found[found < len(allowed)]
                 found = found[allowed[found]]
             if len(found) >= wanted:
-                return ranked(found, self.rows.scores(query, found), k)
+                return ranked(found, self.rows.scores_of(query[None], found)[0], k)
         return self.rows.search(query, k, allowed)
 
     def reserve(self, slots: int) -> None:

@@ -138,13 +138,11 @@ class QuantisedIndex:
         """The slots from `first` on that have a vector, ascending."""
         return np.flatnonzero(self._present[first : self._end]).astype(np.int64) + first
 
-    def scores(self, vector: npt.NDArray[np.float32], slots: Slots) -> Products:
-        """Inner products with these slots (0 where a slot has no vector)."""
-        products: Products = self.scores_of(vector[None], slots)[0]
-        return products
-
     def scores_of(self, vectors: npt.NDArray[np.float32], slots: Slots) -> Products:
-        """Like `scores` for each row of `vectors`: (vectors, slots). The rows are fetched once."""
+        """Inner products with these slots (0 where a slot has no vector): (vectors, slots).
+
+        The rows are fetched once.
+        """
         queries = [self.checked(vector) for vector in vectors]
         there = (slots >= 0) & (slots < self._end)
         chosen = slots if there.all() else np.where(there, slots, 0)
