@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from localmem_node.retrieval.quantised import Codes, Products, QuantisedIndex, Slots, ranked
+from localmem_node.retrieval.slots import checked_vector
 
 CONNECTIVITY: Final = 16
 EXPANSION_ADD: Final = 128
@@ -139,7 +140,7 @@ class GraphIndex:
         `allowed` names the slots that may be found; those beyond its end may not. Where the graph
         would have to propose too many, or proposes too few, every row is looked at.
         """
-        query = self.rows.checked(vector)
+        query = checked_vector(vector, self.dimensions)
         reach, wanted = k, min(k, len(self))
         if allowed is not None:
             count = int(np.count_nonzero(self.rows.allowed(allowed)))
