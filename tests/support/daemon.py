@@ -63,7 +63,7 @@ def children(pid: int) -> list[int]:
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            fields = stat.read_text().rpartition(")")[2].split()
+            fields = stat.read_text(errors="replace").rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             continue
         if int(fields[1]) == pid:
@@ -73,7 +73,7 @@ def children(pid: int) -> list[int]:
 
 def left_behind(home: Path) -> list[str]:
     """What of this home's is still alive: daemons, and sockets by the kernel's own list."""
-    sockets = Path("/proc/net/unix").read_text().splitlines()
+    sockets = Path("/proc/net/unix").read_text(errors="replace").splitlines()
     return [f"process {pid}" for pid in daemons_of(home)] + [
         line for line in sockets if str(home) in line
     ]
