@@ -98,7 +98,7 @@ def thread_heaps(pid: int) -> int:
     """Heaps that glibc has made for threads: 64 MiB each, the unused rest of it inaccessible."""
     rests = [
         line.split()[0]
-        for line in Path(f"/proc/{pid}/maps").read_text().splitlines()
+        for line in Path(f"/proc/{pid}/maps").read_text(errors="replace").splitlines()
         if line.split()[1] == "---p" and line.split()[4] == "0"
     ]
     return sum(int(rest.partition("-")[2], 16) % (64 * 2**20) == 0 for rest in rests)
