@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from localmem_node.errors import StoreError
 from localmem_node.seams import KeyStore
-from localmem_node.store.event_store import EventStore
+from localmem_node.store.opening import open_event_store
 from localmem_node.system import SystemRandom
 from localmem_protocol.events import Event
 
@@ -130,7 +130,7 @@ def compare(
     """
     result = Result()
     try:
-        store = EventStore.open(path, keystore, SystemRandom(), create=False)
+        store = open_event_store(path, keystore, SystemRandom(), create=False)
     except StoreError as error:
         result.corrupt_opens = 1
         result.problems.append(str(error))

@@ -31,8 +31,8 @@ from bench.report import print_progress
 from bench.search_time import directions
 from localmem_node.engine import Engine
 from localmem_node.retrieval.encoder import OnnxEncoder
-from localmem_node.store.event_store import EventStore
 from localmem_node.store.keys import KeyFileStore
+from localmem_node.store.opening import open_event_store
 from localmem_node.system import SystemClock, SystemRandom
 from localmem_protocol.events import parse_draft
 
@@ -83,7 +83,7 @@ def _run(work: Callable[..., None], *arguments: object) -> None:
 
 def _fill(path: Path, size: int, start: int, stop: int, kill: bool) -> None:
     """Record the edits from `start` to `stop` as a program would, give them vectors, and end."""
-    store = EventStore.open(path, _key(path), SystemRandom(), size=size)
+    store = open_event_store(path, _key(path), SystemRandom(), size=size)
     engine = Engine(store, DirectionsEncoder(), SystemClock())
     drafts = [parse_draft(fields) for fields in islice(edits(stop), start, None)]
     for at in range(0, len(drafts), BATCH):
@@ -108,7 +108,7 @@ def _open(path: Path, answer: Connection) -> None:
     """Open the store as a daemon does; send what it took."""
     keystore, random, clock = _key(path), SystemRandom(), SystemClock()
     began = time.perf_counter()
-    store = EventStore.open(path, keystore, random, create=False)
+    store = open_event_store(path, keystore, random, create=False)
     opened = time.perf_counter()
     engine = Engine(store, OnnxEncoder(), clock)
     ready = time.perf_counter()

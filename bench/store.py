@@ -31,6 +31,7 @@ from localmem_node.config import STORE_BYTES_DEFAULT, parse_size
 from localmem_node.store.disk import FileDisk
 from localmem_node.store.event_store import EventStore
 from localmem_node.store.keys import KeyFileStore
+from localmem_node.store.opening import open_event_store
 from localmem_node.system import SystemRandom
 from localmem_protocol.clock import COUNTER_BITS
 from localmem_protocol.events import Event, parse_draft, stamp
@@ -96,7 +97,7 @@ def held(
             print_progress(f"filling {name}, vectors: {way}")
             path = folder / f"{size} {way}"
             with _store(path, size) as store:
-                if together and not store.keeps_vectors:
+                if together and not store.geometry.keeps_vectors:
                     continue
                 events = _filled(store, _events(fields), together)
             path.unlink()
@@ -144,7 +145,7 @@ def append_times(
     _store(path, STORE_BYTES_DEFAULT).close()
     for name, disk in (("append, fsync", FileDisk(path)), ("append, no fsync", UnsyncedDisk(path))):
         keystore = KeyFileStore(folder / "key")
-        store = EventStore.open(path, keystore, SystemRandom(), create=False, disk=disk)
+        store = open_event_store(path, keystore, SystemRandom(), create=False, disk=disk)
         source = _events(fields)
         with store:
             times[name] = _percentiles(_timed(lambda: _append(store, next(source)), appends))  # noqa: B023 - run at once
@@ -153,7 +154,7 @@ def append_times(
 
 
 def _store(path: Path, size: int) -> EventStore:
-    return EventStore.open(path, KeyFileStore(path.with_name("key")), SystemRandom(), size=size)
+    return open_event_store(path, KeyFileStore(path.with_name("key")), SystemRandom(), size=size)
 
 
 def _events(fields: Sequence[Mapping[str, Any]]) -> Iterator[Event]:
@@ -175,7 +176,7 @@ def _filled(store: EventStore, events: Iterator[Event], together: int) -> int:
         appended = [store.append([next(events)]) for _ in range(max(together, 1))]
         full = any(one.evicted for one in appended)
         if together:
-            store.append_vectors([(one.ordinals[0], unit) for one in appended])
+            store.vectors.append([(one.ordinals[0], unit) for one in appended])
     return store.stats().events
 
 
@@ -187,7 +188,7 @@ def _used(folder: Path, events: Sequence[Event], together: int) -> int:
             ordinals = store.append(events[start : start + BATCH]).ordinals
             for first in range(0, len(ordinals) if together else 0, together or 1):
                 some = ordinals[first : first + together]
-                store.append_vectors(list(zip(some, directions(len(some), chance), strict=True)))
+                store.vectors.append(list(zip(some, directions(len(some), chance), strict=True)))
         used = store.stats().used_bytes
         assert store.stats().events == len(events)
     (folder / "used").unlink()

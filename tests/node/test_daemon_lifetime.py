@@ -23,8 +23,8 @@ from localmem_node.daemon.state import daemon_lock_path, launch_lock_path, read_
 from localmem_node.errors import DaemonError
 from localmem_node.files import lock_owner, private_directory, try_lock
 from localmem_node.memory import Memory
-from localmem_node.store.event_store import EventStore
 from localmem_node.store.keys import PassphraseStore
+from localmem_node.store.opening import open_event_store
 from localmem_node.system import SystemRandom
 from support.daemon import (
     PASSPHRASE,
@@ -111,7 +111,7 @@ def test_sixteen_processes_at_once_write_and_read_without_an_error_or_a_lost_eve
     with DaemonClient(environment(home), start=False) as client:
         kept = client.recent(1000)["events"]
         assert client.stop()
-    with EventStore.open(
+    with open_event_store(
         client.settings.store_path, PassphraseStore(PASSPHRASE), SystemRandom(), create=False
     ) as store:
         stored = Counter(event.id for _, event in store.scan())

@@ -8,7 +8,7 @@ import pytest
 
 from bench.acknowledged import NEW_SHARE, compare, edit
 from bench.killing import ROOMY_BYTES, TIGHT_BYTES, TIGHT_EVENTS, run
-from localmem_node.store.event_store import EventStore
+from localmem_node.store.opening import open_event_store
 from localmem_protocol.events import Event, parse_draft, stamp
 from support.seeded import SeededRandom
 from support.store_keys import FixedKeyStore
@@ -43,7 +43,7 @@ def recorded(count: int) -> dict[int, Event]:
 
 
 def kept(path: Path, events: list[Event]) -> None:
-    with EventStore.open(path, FixedKeyStore(), SeededRandom(0), size=SIZE) as store:
+    with open_event_store(path, FixedKeyStore(), SeededRandom(0), size=SIZE) as store:
         store.append(events)
 
 

@@ -14,7 +14,7 @@ from localmem_node.engine import Engine
 from localmem_node.errors import ConfigError, NodeError, QueryError, StoreError, WrongKey
 from localmem_node.selection import Selection
 from localmem_node.store import rewrite as rewriting
-from localmem_node.store.event_store import EventStore
+from localmem_node.store.opening import open_event_store, recover_event_store
 from localmem_node.system import SystemRandom
 from localmem_protocol.errors import EventError
 from localmem_protocol.events import Event
@@ -28,7 +28,7 @@ OTHER = "ffeeddccbbaa9988"
 
 def open_node(path: Path, *, size: int = 2 * MIB, word: str = "right") -> Engine:
     keystore = FixedKeyStore(word)
-    store = EventStore.open(path, keystore, SystemRandom(), size=size)
+    store = open_event_store(path, keystore, SystemRandom(), size=size)
     return Engine(
         store, HashingEncoder(), StandingClock(), keystore=keystore, random=SystemRandom()
     )
@@ -313,7 +313,7 @@ def test_what_a_crash_left_to_erase_is_erased_at_the_next_start(
 
 
 def test_an_engine_without_its_key_store_says_why_it_cannot_rewrite(path: Path) -> None:
-    store = EventStore.open(path, FixedKeyStore(), SystemRandom(), size=MIB)
+    store = open_event_store(path, FixedKeyStore(), SystemRandom(), size=MIB)
     engine = Engine(store, HashingEncoder(), StandingClock())
     with pytest.raises(NodeError, match="without its key store"):
         engine.maintenance.rotate()
@@ -330,11 +330,11 @@ def test_a_recovery_code_opens_the_store_until_there_is_a_newer_one(path: Path) 
     engine.close()
     lost = FixedKeyStore("the new passphrase")
     with pytest.raises(WrongKey, match="recovery code does not open"):
-        EventStore.recover(path, old, lost, SystemRandom())
+        recover_event_store(path, old, lost, SystemRandom())
     slip = ("B" if code[0] == "A" else "A") + code[1:]
     with pytest.raises(ConfigError, match="recovery code: is not one"):
-        EventStore.recover(path, slip, lost, SystemRandom())
-    EventStore.recover(path, f" {code.lower()} \n", lost, SystemRandom()).close()
+        recover_event_store(path, slip, lost, SystemRandom())
+    recover_event_store(path, f" {code.lower()} \n", lost, SystemRandom()).close()
     engine = open_node(path, word="the new passphrase")
     assert [one.id for one in newest(engine)][::-1] == [one.id for one in events]
     engine.close()
@@ -430,7 +430,7 @@ def test_a_selection_finds_what_is_copied_forward_meanwhile(
     def meanwhile() -> tuple[list[int], list[str]]:
         found = real()
         for one in events[:20]:
-            if not node.maintenance._store.get(node.ordinal_of(one.id) or 0).pinned:  # type: ignore[union-attr]
+            if not node._store.get(node._live.ordinal_of(one.id) or 0).pinned:  # type: ignore[union-attr]
                 node.maintenance.pin(one.id, pinned=True)
         return found
 

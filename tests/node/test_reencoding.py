@@ -18,12 +18,13 @@ import pytest
 
 import localmem_minilm
 from localmem_node.client import DaemonClient
+from localmem_node.commit_pipeline import UNSYNCED_MAX
 from localmem_node.config import EVICTION_DEFAULT
 from localmem_node.encoders import NoEncoder
-from localmem_node.engine import UNSYNCED_MAX, Engine
+from localmem_node.engine import Engine
 from localmem_node.errors import NodeError
 from localmem_node.seams import Disk, Encoder
-from localmem_node.store.event_store import EventStore
+from localmem_node.store.opening import open_event_store
 from localmem_node.store.records import encoder_id
 from localmem_node.system import SystemRandom
 from localmem_protocol.errors import EventError
@@ -63,7 +64,7 @@ def open_node(
     eviction: str = EVICTION_DEFAULT,
 ) -> Engine:
     keystore = FixedKeyStore()
-    store = EventStore.open(path, keystore, SystemRandom(), size=size, disk=disk)
+    store = open_event_store(path, keystore, SystemRandom(), size=size, disk=disk)
     clock, random = StandingClock(), SystemRandom()
     return Engine(store, encoder, clock, keystore=keystore, random=random, eviction=eviction)
 
@@ -104,8 +105,8 @@ def everything(engine: Engine) -> list[Event]:
 def made_by(path: Path) -> dict[bytes, int]:
     """Vectors of live events in a closed store, by encoder."""
     found: dict[bytes, int] = {}
-    with EventStore.open(path, FixedKeyStore(), SystemRandom()) as store:
-        for encoder, ordinals, _ in store.vector_records():
+    with open_event_store(path, FixedKeyStore(), SystemRandom()) as store:
+        for encoder, ordinals, _ in store.vectors.records():
             found[encoder] = found.get(encoder, 0) + len(ordinals)
     return found
 

@@ -63,7 +63,7 @@ def children(pid: int) -> list[int]:
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            fields = stat.read_text().rpartition(")")[2].split()
+            fields = stat.read_text(errors="replace").rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             continue
         if int(fields[1]) == pid:
@@ -73,7 +73,7 @@ def children(pid: int) -> list[int]:
 
 def left_behind(home: Path) -> list[str]:
     """What of this home's is still alive: daemons, and sockets by the kernel's own list."""
-    sockets = Path("/proc/net/unix").read_text().splitlines()
+    sockets = Path("/proc/net/unix").read_text(errors="replace").splitlines()
     return [f"process {pid}" for pid in daemons_of(home)] + [
         line for line in sockets if str(home) in line
     ]
@@ -98,7 +98,7 @@ def thread_heaps(pid: int) -> int:
     """Heaps that glibc has made for threads: 64 MiB each, the unused rest of it inaccessible."""
     rests = [
         line.split()[0]
-        for line in Path(f"/proc/{pid}/maps").read_text().splitlines()
+        for line in Path(f"/proc/{pid}/maps").read_text(errors="replace").splitlines()
         if line.split()[1] == "---p" and line.split()[4] == "0"
     ]
     return sum(int(rest.partition("-")[2], 16) % (64 * 2**20) == 0 for rest in rests)

@@ -14,6 +14,7 @@ from localmem_node.config import EVICTION_DEFAULT
 from localmem_node.engine import Engine
 from localmem_node.seams import Disk, Encoder
 from localmem_node.store.event_store import EventStore
+from localmem_node.store.opening import open_event_store
 from localmem_protocol.seams import Clock
 from support.hashing_encoder import HashingEncoder
 from support.seeded import SeededRandom
@@ -61,7 +62,7 @@ def open_store(
     path: Path, *, size: int = 2 * MIB, seed: int = 0, disk: Disk | None = None
 ) -> EventStore:
     """A real store under a key that costs nothing."""
-    return EventStore.open(path, FixedKeyStore(), SeededRandom(seed), size=size, disk=disk)
+    return open_event_store(path, FixedKeyStore(), SeededRandom(seed), size=size, disk=disk)
 
 
 def open_node(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from localmem_node.store.event_store import EventStore
+from localmem_node.store.opening import open_event_store
 from localmem_node.system import SystemRandom
 from support.events import event
 from support.store_keys import FixedKeyStore
@@ -17,7 +17,7 @@ from support.store_keys import FixedKeyStore
 def main() -> None:
     """Go on until killed."""
     path, first, size = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    store = EventStore.open(path, FixedKeyStore(), SystemRandom(), size=size)
+    store = open_event_store(path, FixedKeyStore(), SystemRandom(), size=size)
     number = first
     while True:
         events = [event(number + index) for index in range(1 + number % 4)]

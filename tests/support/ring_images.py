@@ -19,6 +19,7 @@ import numpy as np
 from localmem_node.errors import NodeError
 from localmem_node.store.event_store import EventStore
 from localmem_node.store.layout import HEADER_BYTES, finish_header, unpack_header
+from localmem_node.store.opening import open_event_store
 from localmem_node.store.vault import Vault, unwrap
 from support.events import event
 from support.fault_disk import FaultDisk
@@ -38,13 +39,13 @@ def bases() -> tuple[bytes, ...]:
     for size, count, closed in ((8192, 10, True), (10240, 90, False), (MIB, 60, True)):
         random = SeededRandom(size)
         disk = FaultDisk(random)
-        store = EventStore.open(Path("ring"), KEYS, random, size=size, disk=disk)
+        store = open_event_store(Path("ring"), KEYS, random, size=size, disk=disk)
         for number in range(1, count):
             one = event(number, snippet=f"{number} " * 30, pinned=number % 17 == 0)
             ordinal = store.append([one]).ordinals[0]
-            store.append_vectors([(ordinal, np.full(16, 0.25, np.float32))], encoder="m")
+            store.vectors.append([(ordinal, np.full(16, 0.25, np.float32))], encoder="m")
             store.commit()
-        store.forget([event(3).id])
+        store.forgotten.forget([event(3).id])
         store.write_checkpoint(b"index " * 20)
         store.append([event(count)])
         store.commit()
@@ -79,7 +80,7 @@ def check(script: bytes) -> str:
         return "empty"
     before = bytes(disk.medium)
     try:
-        store = EventStore.open(Path("ring"), KEYS, random, disk=disk)
+        store = open_event_store(Path("ring"), KEYS, random, disk=disk)
     except NodeError as refused:
         error = refused
     else:
@@ -92,7 +93,7 @@ def check(script: bytes) -> str:
 
 def _use(store: EventStore, disk: FaultDisk, random: SeededRandom) -> str:
     try:
-        list(store.vectors())
+        list(store.vectors.by_event())
         store.verify()
         found = dict(store.scan())
         store.damage()
@@ -105,7 +106,7 @@ def _use(store: EventStore, disk: FaultDisk, random: SeededRandom) -> str:
         store.close()
     except NodeError:
         return "refused later"
-    with EventStore.open(Path("ring"), KEYS, random, disk=disk) as again:
+    with open_event_store(Path("ring"), KEYS, random, disk=disk) as again:
         here = list(again.scan())
         assert here[-1][1] == added
         assert {one.id for _, one in here[:-1]} <= {one.id for one in found.values()}

@@ -96,8 +96,8 @@ def _permissions(socket: Path, settings: Settings) -> Check:
 
 
 def _closed_store(settings: Settings) -> Check:
-    from localmem_node.store.event_store import EventStore
     from localmem_node.store.keys import choose_keystore
+    from localmem_node.store.opening import open_event_store
     from localmem_node.system import SystemRandom
 
     try:
@@ -107,7 +107,7 @@ def _closed_store(settings: Settings) -> Check:
             path = settings.store_path
             none = f"none yet; the first event makes {path}; key: {keystore.location}"
             return Check("store", True, none)
-        store = EventStore.open(settings.store_path, keystore, SystemRandom(), create=False)
+        store = open_event_store(settings.store_path, keystore, SystemRandom(), create=False)
         try:
             store.verify()
             stats, lost = store.stats(), [one._asdict() for one in store.damage()]

@@ -1,28 +1,26 @@
 """The heart of a node: store, index and encoder behind one thread-safe object.
 
-    record ─▶ admission ─▶ group commit ─▶ ring (durable) ─▶ catalogue, index ─▶ background encoder
-    query ─▶ encoder ─▶ index ─▶ ring
+    record ─▶ admission ─▶ commit pipeline ─▶ ring (durable) ─▶ live state ─▶ background encoder
+    query ─▶ encoder ─▶ live state ─▶ ring
 
-Two locks, always taken in this order: the writer's place (`GroupCommit`), held while appending and
-syncing; the state lock over catalogue and index, never held during a sync or an encoding.
-An event is published (found by queries, given to sync) only once it is durable.
+Two locks, always taken in this order: the writer's place (`commit_pipeline`), held while appending
+and syncing; that of the live state, never held during a sync or an encoding.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from threading import Lock
 from typing import Any, Final
 
 from localmem_node.background import BackgroundEncoder, Vectors
 from localmem_node.capture.admission import Admission
-from localmem_node.checkpoint import make_checkpoint
+from localmem_node.commit_pipeline import CommitPipeline
 from localmem_node.config import EVICTION_DEFAULT
-from localmem_node.errors import NodeError, StoreError
-from localmem_node.group_commit import GroupCommit
+from localmem_node.errors import NodeError
+from localmem_node.event_cache import EventCache
+from localmem_node.live_state import LiveState
 from localmem_node.maintenance import Maintenance
 from localmem_node.reading import Reader
 from localmem_node.recovery import recover
@@ -32,35 +30,17 @@ from localmem_node.retention import POLICIES
 from localmem_node.seams import Encoder, KeyStore
 from localmem_node.selection import EVERYTHING, Selection
 from localmem_node.store.event_store import EventStore
-from localmem_node.store.records import encoder_id
-from localmem_node.store.reports import Appended
-from localmem_node.store.rewrite import Placed
 from localmem_node.system import SystemRandom
 from localmem_node.timings import Timings
-from localmem_node.writer import Outcome, Write, Writer, Written, final_ordinals
+from localmem_node.writer import Write, Writer
 from localmem_protocol.errors import EventError
 from localmem_protocol.events import Draft, Event, Order
 from localmem_protocol.seams import Clock, Random
 
 logger = logging.getLogger(__name__)
 
-CARRIED_MAX: Final = 32
-"""Passes in which vectors follow their events; what is left after so many is encoded again some day."""
-
-UNSYNCED_MAX: Final = 128
-"""Vectors that a crash may take: some seconds of encoding, against one sync for so many."""
-
 VECTOR_BYTES: Final = 6
 """Ring bytes of a vector beside its components."""
-
-CATCH_UP_VECTORS: Final = 8
-"""Vectors that a graph takes at once: about 2 ms at 100,000, with the state lock held."""
-
-CHECKPOINT_EVENTS: Final = 2000
-CHECKPOINT_SHARE: Final = 50
-"""New events after which a checkpoint is due, at least and as a part of all: half a second of
-indexing at the next start, and little to write beside what the events themselves take.
-"""
 
 
 class Engine:
@@ -85,15 +65,18 @@ class Engine:
         self._encoder = encoder
         self._admission = admission or Admission()
         self._writer = Writer(store, clock)
-        self._eviction = eviction
-        self._retention = POLICIES[eviction](store.ring_bytes)
-        recovered = recover(store, encoder, self._writer, self._retention)
-        store.set_keep(self._earned)
-        self._catalogue, self._index = recovered.catalogue, recovered.index
-        self._vector_bytes = encoder.dimensions + VECTOR_BYTES if store.keeps_vectors else 0
-        self._since_checkpoint = recovered.indexed
-        self._unsynced = 0
-        self._placing = False
+        self._eviction, policy = eviction, POLICIES[eviction]
+        retention = policy(store.ring_bytes)
+        recovered = recover(store, encoder, self._writer, retention)
+        vector_bytes = encoder.dimensions + VECTOR_BYTES if store.geometry.keeps_vectors else 0
+        self._live = LiveState(
+            recovered.catalogue,
+            recovered.index,
+            retention,
+            policy=policy,
+            vector_bytes=vector_bytes,
+        )
+        store.set_keep(self._live.earned)
         self._reencoding = Reencoding(
             encoder.fingerprint,
             clock,
@@ -101,29 +84,34 @@ class Engine:
             replaced=recovered.replaced,
             stale_bytes=recovered.stale_bytes,
             missing=len(recovered.without_vector),
-            vector_bytes=self._vector_bytes,
+            vector_bytes=vector_bytes,
             ring_bytes=store.ring_bytes,
         )
-        self._state = Lock()
-        self._commits = GroupCommit(self._apply)
         self._timings = Timings(clock)
-        self.maintenance = Maintenance(store, keystore, random or SystemRandom(), self)
         self._subscribers: list[Callable[[], None]] = []
-        self._evicted = 0
-        self._closed = False
+        cache = EventCache(store, self._live)
         self._background = BackgroundEncoder(
-            encoder, lambda ordinal: self._reader.text(ordinal), self._keep_vectors, self._catch_up
+            encoder, cache.text, self._keep_vectors, self._live.catch_up
         )
+        self._pipeline = CommitPipeline(
+            store,
+            self._writer,
+            self._live,
+            cache,
+            self._background,
+            self._reencoding,
+            fingerprint=encoder.fingerprint,
+            unsaved=recovered.indexed,
+        )
+        self.maintenance = Maintenance(store, keystore, random or SystemRandom(), self._pipeline)
         self._reader = Reader(
             store,
             encoder,
-            self._catalogue,
-            self._index,
-            state=self._state,
-            commits=self._commits,
-            background=self._background,
-            timings=self._timings,
-            lost=lambda ordinals: self._follow(Written(evicted=list(ordinals))),
+            self._live,
+            cache,
+            self._pipeline,
+            self._background,
+            self._timings,
             now=lambda: datetime.fromtimestamp(clock.now_ms() / 1000, UTC).astimezone(),
         )
         self._background.start(recovered.without_vector)
@@ -136,16 +124,16 @@ class Engine:
     @property
     def position(self) -> int:
         """The ordinal of the newest event; lower than before only in an older copy of the store."""
-        with self._state:
-            return self._catalogue.position
+        with self._live.lock:
+            return self._live.catalogue.position
 
     @property
     def evicted(self) -> int:
         """How many events have left the ring since it was opened."""
-        return self._evicted
+        return self._pipeline.evicted
 
     def __len__(self) -> int:
-        return len(self._catalogue)
+        return len(self._live)
 
     def admit(self, drafts: Sequence[Draft], folder: str | None = None) -> list[Draft | EventError]:
         """Drafts as they may be stored: redacted; an EventError for each that must not be.
@@ -178,7 +166,7 @@ class Engine:
         """
         if not drafts:
             return []
-        outcomes = self._commits.submit(Write(drafts=drafts))
+        outcomes = self._pipeline.submit(Write(drafts=drafts))
         self._notify()
         return [outcome for outcome in outcomes if outcome is not None]
 
@@ -195,7 +183,7 @@ class Engine:
         """
         if not events:
             return []
-        outcomes = self._commits.submit(Write(events=events))
+        outcomes = self._pipeline.submit(Write(events=events))
         for event, outcome in zip(events, outcomes, strict=True):
             if isinstance(outcome, EventError):
                 (refused or _log_refused)(event, outcome)
@@ -222,7 +210,7 @@ class Engine:
 
     def answered(self, ids: Sequence[str]) -> None:
         """These events were an answer, of those that a question not counted has found."""
-        self._reader.answers.append(list(ids))
+        self._live.answered(ids)
 
     def recent(self, k: int, *, selection: Selection = EVERYTHING) -> list[Found]:
         """The k newest events that are meant, by `Event.order`, newest first. Raises QueryError."""
@@ -241,16 +229,14 @@ class Engine:
 
     def holds(self, event_id: str) -> bool:
         """Whether an event is here, or was forgotten, so that it is not to be inserted."""
-        with self._state:
-            here = event_id in self._catalogue
-        return here or self._store.is_forgotten(event_id)
+        return event_id in self._live or event_id in self._store.forgotten
 
     def next_to_leave(self) -> Order | None:
         """The event that makes room for the next ones; None while there is room."""
-        with self._state:
+        with self._live.lock:
             if not self._store.full:
                 return None
-            return self._catalogue.next_to_leave(self._store.is_pinned)
+            return self._live.catalogue.next_to_leave(self._store.is_pinned)
 
     def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back after new own events are durable, from any thread; returns how to stop that."""
@@ -264,9 +250,9 @@ class Engine:
     def status(self) -> dict[str, Any]:
         """What there is, for people and for JSON. Sizes in bytes."""
         stats = self._store.stats()
-        with self._state:
-            events, own = len(self._catalogue), self._catalogue.own_count()
-            encoded = self._index.encoded
+        with self._live.lock:
+            events, own = len(self._live), self._live.catalogue.own_count()
+            encoded = self._live.index.encoded
         waiting = self._background.pending
         return {
             "device": self.device,
@@ -281,7 +267,7 @@ class Engine:
                 "key": stats.key_location,
                 "kept_bytes": self._store.kept_bytes,
                 "copied_bytes": stats.copied_bytes,
-                "forgotten": self._store.forgotten,
+                "forgotten": len(self._store.forgotten),
                 "eviction": self._eviction,
             },
             "encoder": {
@@ -302,61 +288,6 @@ class Engine:
         """Wait until every event has its vector. Raises NodeError if the encoder does not work."""
         self._background.drain()
 
-    def exclusive(self) -> AbstractContextManager[None]:
-        """The writer's place: nothing is recorded meanwhile."""
-        return self._commits.exclusive()
-
-    def ordinal_of(self, event_id: str) -> int | None:
-        """Where the event with an id is."""
-        with self._state:
-            return self._catalogue.ordinal_of(event_id)
-
-    def settle(self, appended: Appended) -> None:
-        """In the writer's place: make an append durable, and follow what it did."""
-        written = Written()
-        written.follow(appended)
-        self._settle(written)
-
-    def forgotten(self, ordinals: Sequence[int], appended: Appended) -> None:
-        """In the writer's place: the same, and these events are not found any more."""
-        moved = final_ordinals(appended.moved)
-        self.settle(appended)
-        self._follow(Written(evicted=[moved.get(ordinal, ordinal) for ordinal in ordinals]))
-        self._reader.forget()
-
-    def drop_lost(self) -> None:
-        """In the writer's place: events that the store has lost are not found any more."""
-        live = set(self._store.ordinals())
-        with self._state:
-            gone = [ordinal for ordinal in self._catalogue.ordinals() if ordinal not in live]
-        self._follow(Written(evicted=gone))
-
-    def renumber(self, ordinals: dict[int, int]) -> None:
-        """In the writer's place: where each event is now, by where it was; others are gone."""
-        if self._placing:
-            self._reencoding.rewritten()
-        with self._state:
-            for slot in self._catalogue.renumber(ordinals):
-                self._index.remove(slot)
-                self._retention.removed(slot)
-            self._retain_anew()
-            waiting = [
-                ordinal
-                for ordinal in self._catalogue.ordinals()
-                if not self._index.has_vector(self._catalogue.slot(ordinal))
-            ]
-        self._reader.forget()
-        self._background.forget(ordinals)
-        self._background.push(waiting)
-        self._checkpoint()
-
-    def placed(self) -> Placed | None:
-        """The vectors that a new file gets: this encoder's, unless it has yet to show that it works."""
-        self._placing = self._reencoding.proved
-        if not self._placing:
-            return None
-        return Placed(encoder_id(self._encoder.fingerprint), self._vectors_of)
-
     def derive_key(self, purpose: str) -> bytes:
         """32 bytes for one purpose, from the store's key."""
         return self._store.derive_key(purpose)
@@ -365,173 +296,14 @@ class Engine:
         """Finish what is under way, keep a checkpoint, close the store. Idempotent."""
         self._background.close()
         self._reader.close()
-        with self._commits.exclusive():
-            if self._closed:
-                return
-            self._closed = True
-            try:
-                if self._since_checkpoint or self._reader.answers:
-                    self._checkpoint()
-            except StoreError as error:
-                logger.error("closed without a checkpoint: %s", error)
-            try:
-                self._store.close()
-            except StoreError as error:
-                logger.error("closed, but not in order: %s", error)
-
-    def _apply(self, requests: Sequence[Write]) -> list[list[Outcome]]:
-        """One group: append, sync once, publish. Runs in the writer's place."""
-        if self._closed:
-            raise NodeError("the engine is closed")
-        written = Written()
-        outcomes = [self._writer.apply(request, written, self._catalogue) for request in requests]
-        self._settle(written)
-        return outcomes
-
-    def _settle(self, written: Written) -> None:
-        """Make what was written durable, then visible, and queue it for the encoder."""
-        self._carry_vectors(written)
-        self._store.commit()
-        with self._state:
-            self._note_answers()
-        for ordinal, event in written.events:
-            with self._state:  # taken once per event, so that queries get in between
-                slot = self._catalogue.add(ordinal, event)
-                self._index.add(slot, event)
-                size = self._store.size_of(ordinal)
-                self._retention.added(slot, event, size + self._vector_bytes)
-        self._since_checkpoint += len(written.events)
-        self._background.push([ordinal for ordinal, _ in written.events])
-        self._evicted += len(written.evicted)
-        self._follow(written)
-
-    def _carry_vectors(self, written: Written) -> None:
-        """The vectors of events that were copied forward go with them."""
-        followed = 0
-        for _ in range(CARRIED_MAX):  # each pass has less to carry than the one before
-            if followed == len(written.moved):
-                return
-            moved, followed = written.moved[followed:], len(written.moved)
-            with self._state:
-                current = final_ordinals(written.moved)
-                slots = {new: self._catalogue.slot(old) for old, new in current.items()}
-                affected = {new for _, new in moved}
-                vectors = [
-                    (new, vector)
-                    for new, slot in slots.items()
-                    if new in affected
-                    and slot is not None
-                    and (vector := self._index.vector(slot)) is not None
-                ]
-            written.follow(self._store.append_vectors(vectors, encoder=self._encoder.fingerprint))
-
-    def _follow(self, written: Written) -> None:
-        """Into the catalogue and the index: who was copied forward, and who left."""
-        if not written.moved and not written.evicted:
-            return
-        self._background.forget([*(old for old, _ in written.moved), *written.evicted])
-        waiting: list[int] = []
-        with self._state:
-            for old, new in written.moved:
-                moved = self._catalogue.move(old, new)
-                if moved and not self._index.has_vector(self._catalogue.slot(new)):
-                    waiting.append(new)
-        for ordinal in written.evicted:
-            with self._state:  # taken once per event, so that queries get in between
-                slot = self._catalogue.remove(ordinal)
-                if slot is not None:
-                    self._index.remove(slot)
-                    self._retention.removed(slot)
-        self._background.push(waiting)
-
-    def _earned(self, ordinal: int, size: int) -> bool:
-        """Whether an event at the tail of the ring earns another round. In the writer's place."""
-        with self._state:
-            slot = self._catalogue.slot(ordinal)
-            if slot is None:
-                return False
-            vector = self._vector_bytes if self._index.has_vector(slot) else 0
-            return self._retention.earned(slot, size + vector)
-
-    def _note_answers(self) -> None:
-        """Tell the policy what answered queries since the last call. Under the state lock.
-
-        Not in `query_recent`, where somebody waits.
-        """
-        answers = self._reader.answers
-        while answers:
-            ordinals = [self._catalogue.ordinal_of(one) for one in answers.popleft()]
-            slots = [self._catalogue.slot(ordinal) for ordinal in ordinals if ordinal is not None]
-            self._retention.used([slot for slot in slots if slot is not None])
-
-    def _retain_anew(self) -> None:
-        """The policy counts in rings: another one for a ring of another size."""
-        known = self._retention.dump()
-        self._retention = POLICIES[self._eviction](self._store.ring_bytes)
-        self._retention.load(known, self._catalogue.rows().slots.tolist())
-
-    def _vectors_of(self, ordinals: Sequence[int]) -> Vectors:
-        with self._state:
-            found = [
-                (ordinal, self._index.vector(slot))
-                for ordinal in ordinals
-                if (slot := self._catalogue.slot(ordinal)) is not None
-            ]
-        return [(ordinal, vector) for ordinal, vector in found if vector is not None]
+        self._pipeline.close()
 
     def _keep_vectors(self, vectors: Vectors, last: bool) -> None:
-        """Into the index and the store; synced now and then, and when the encoder has caught up."""
-        self._reencoding.made(len(vectors))
-        with self._commits.exclusive():
-            if self._closed:
-                return
-            with self._state:
-                for ordinal, vector in vectors:
-                    slot = self._catalogue.slot(ordinal)
-                    if slot is not None:
-                        self._index.put_vector(slot, vector)
-            try:
-                self._store_vectors(vectors, last)
-            except StoreError as error:
-                logger.error("vectors are kept in memory only: %s", error)
-        if self._reencoding.wants_rewriting(
-            waiting=0 if last else self._background.pending, free_bytes=self._store.free_bytes
-        ):
+        if self._pipeline.keep_vectors(vectors, last):
             try:
                 self.maintenance.place_vectors()
             except NodeError as error:
                 logger.warning("vectors of another encoder go on taking room: %s", error)
-
-    def _catch_up(self) -> bool:
-        with self._state:
-            return self._index.catch_up(CATCH_UP_VECTORS)
-
-    def _store_vectors(self, vectors: Vectors, last: bool) -> None:
-        if not self._store.keeps_vectors:
-            return
-        written = Written()
-        written.follow(self._store.append_vectors(vectors, encoder=self._encoder.fingerprint))
-        self._carry_vectors(written)
-        self._unsynced += len(vectors)
-        if last or self._unsynced >= UNSYNCED_MAX:
-            self._store.commit()
-            self._unsynced = 0
-        self._follow(written)
-        due = max(CHECKPOINT_EVENTS, len(self._catalogue) // CHECKPOINT_SHARE)
-        if last and (self._reencoding.finish(len(self)) or self._since_checkpoint >= due):
-            self._checkpoint()
-
-    def _checkpoint(self) -> None:
-        """Runs in the writer's place. Raises StoreError."""
-        with self._state:
-            self._note_answers()
-            rows, dump = self._catalogue.rows(), self._index.dump()
-            retention = self._retention.dump()
-        if not self._store.write_checkpoint(
-            make_checkpoint(rows, dump, retention, self._reencoding.encoders)
-        ):
-            logger.info("no room for the index of %d events; it is rebuilt at opening", len(self))
-        self._since_checkpoint = 0
 
     def _notify(self) -> None:
         for callback in self._subscribers:

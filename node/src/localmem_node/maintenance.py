@@ -124,14 +124,14 @@ class Maintenance:
         with self._host.exclusive():
             found = [self._host.ordinal_of(event_id) for event_id in dict.fromkeys(ids)]
             ordinals = [ordinal for ordinal in found if ordinal is not None]
-            self._host.forgotten(ordinals, self._store.forget(ids))
+            self._host.forgotten(ordinals, self._store.forgotten.forget(ids))
         with self._work_named("forget", wait=True):
             self._rewrite()
         return len(ordinals)
 
     def finish_erasing(self) -> bool:
         """Erase what a crash left in the file; whether there was anything. Raises StoreError."""
-        if not self._store.erasing_due:
+        if not self._store.forgotten.erasing_due:
             return False
         with self._work_named("forget", wait=True):
             self._rewrite()
@@ -205,7 +205,7 @@ class Maintenance:
     ) -> None:
         if self._keystore is None:
             raise NodeError("this store was opened without its key store, and cannot be rewritten")
-        replaced, salt = self._keystore, self._store.identity.salt
+        replaced, salt = self._keystore, self._store.file.identity.salt
         rewrite = Rewrite(
             self._store,
             keystore or self._keystore,

@@ -8,8 +8,8 @@ from localmem_node.config import Settings
 from localmem_node.encoders import encoder_or_words
 from localmem_node.engine import Engine
 from localmem_node.seams import Encoder
-from localmem_node.store.event_store import EventStore
 from localmem_node.store.keys import choose_keystore
+from localmem_node.store.opening import open_event_store
 from localmem_node.system import SystemClock, SystemRandom
 from localmem_protocol.seams import Clock, Random
 
@@ -34,7 +34,7 @@ def open_engine(
     )
     keystore = choose_keystore(passphrase=settings.passphrase, key_file=settings.key_file)
     random = random or SystemRandom()
-    store = EventStore.open(settings.store_path, keystore, random, size=settings.store_bytes)
+    store = open_event_store(settings.store_path, keystore, random, size=settings.store_bytes)
     try:
         return Engine(
             store,

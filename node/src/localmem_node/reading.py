@@ -1,29 +1,28 @@
 """The reading half of the engine: what answers a query, what is newest, what this device wrote.
 
-Ordinals come from the catalogue and the index, under the state lock; events are read from the store
-without it. What a search needs no vector for is done beside the encoding of the query. What a writer copies forward in between has moved: then everything is asked once more in the
-writer's place, where both agree.
+Ordinals come from the live state, under its lock; events are read from the store without it. What a
+search needs no vector for is done beside the encoding of the query. What a writer copies forward in
+between has moved: then everything is asked once more in the writer's place, where both agree.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
-from functools import lru_cache, partial
-from threading import Lock
-from typing import Any, Final, NamedTuple
+from functools import partial
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from localmem_node.background import BackgroundEncoder
 from localmem_node.beside import Beside
-from localmem_node.catalogue import Catalogue
-from localmem_node.group_commit import GroupCommit
+from localmem_node.commit_pipeline import CommitPipeline
+from localmem_node.event_cache import EventCache
+from localmem_node.live_state import LiveState
 from localmem_node.results import RECENT_MAX, Found, check_k, check_query
-from localmem_node.retrieval.index import Prepared, SearchIndex, text_for_encoding
+from localmem_node.retrieval.index import Prepared
 from localmem_node.seams import Encoder
 from localmem_node.selection import Selection
 from localmem_node.store.event_store import EventStore
@@ -31,13 +30,6 @@ from localmem_node.timings import Timings
 from localmem_protocol.events import Event, Order
 
 logger = logging.getLogger(__name__)
-
-CACHED_EVENTS: Final = 1024
-"""Events kept decrypted, for answers; at most 64 MiB, some 500 KiB as a rule."""
-
-ANSWERS_MAX: Final = 1024
-"""Answers that wait to be counted; of more, the oldest do not count."""
-
 
 BEGINNING_CHARACTERS: Final = 300
 END_CHARACTERS: Final = 500
@@ -65,32 +57,25 @@ Places = list[Place]
 
 
 class Reader:
-    """Thread-safe. `answers` are the ids of what answered queries, for whoever counts them."""
+    """Thread-safe."""
 
     def __init__(
         self,
         store: EventStore,
         encoder: Encoder,
-        catalogue: Catalogue,
-        index: SearchIndex,
-        *,
-        state: Lock,
-        commits: GroupCommit[Any, Any],
+        live: LiveState,
+        cache: EventCache,
+        pipeline: CommitPipeline,
         background: BackgroundEncoder,
         timings: Timings,
-        lost: Callable[[Sequence[int]], None],
+        *,
         now: Callable[[], datetime],
     ) -> None:
-        """`lost` is told, in the writer's place, of events that cannot be read any more; `now` is what
-        a question means by today.
-        """
+        """`now` is what a question means by today."""
         self._store, self._encoder = store, encoder
-        self._catalogue, self._index, self._state = catalogue, index, state
-        self._commits, self._background, self._timings = commits, background, timings
-        self._lost, self._now = lost, now
+        self._live, self._cache, self._pipeline = live, cache, pipeline
+        self._background, self._timings, self._now = background, timings, now
         self._beside = Beside("localmem-search")
-        self._event = lru_cache(maxsize=CACHED_EVENTS)(store.get)
-        self.answers: deque[list[str]] = deque(maxlen=ANSWERS_MAX)
 
     def query_recent(
         self,
@@ -107,7 +92,7 @@ class Reader:
         evidence. A query about nothing that is here finds nothing.
         """
         k, query = check_k(k), check_query(query)
-        if not len(self._catalogue):
+        if not len(self._live):
             return []
         with self._timings.measured("query"), self._background.yielding():
             now = self._now()
@@ -125,7 +110,7 @@ class Reader:
                     # Some left the ring between the search and the reading.
                     wanted, prepared = wanted + k - len(found), None
             if counted:
-                self.answers.append([one.event.id for one in found[:k]])
+                self._live.answered([one.event.id for one in found[:k]])
             return found[:k]
 
     def recent(self, k: int, selection: Selection) -> list[Found]:
@@ -133,8 +118,8 @@ class Reader:
         k = check_k(k, RECENT_MAX)
 
         def newest() -> Places:
-            with self._state:
-                return [Place(ordinal) for ordinal in self._catalogue.newest(k, selection)]
+            with self._live.lock:
+                return [Place(ordinal) for ordinal in self._live.catalogue.newest(k, selection)]
 
         return self._found(newest)[1]
 
@@ -146,8 +131,8 @@ class Reader:
         ends: list[Order] = []
 
         def following() -> Places:
-            with self._state:
-                places = self._catalogue.after(after, limit)
+            with self._live.lock:
+                places = self._live.catalogue.after(after, limit)
             ends[:] = [order for order, _ in places]
             return [Place(ordinal) for _, ordinal in places]
 
@@ -159,8 +144,8 @@ class Reader:
         """This device's events with a sequence above `after`, ascending, at most `limit`."""
 
         def own() -> Places:
-            with self._state:
-                return [Place(ordinal) for ordinal in self._catalogue.own_after(after, limit)]
+            with self._live.lock:
+                return [Place(ordinal) for ordinal in self._live.catalogue.own_after(after, limit)]
 
         return [found.event for found in self._found(own, self._store.get)[1]]
 
@@ -168,20 +153,9 @@ class Reader:
         """Load the encoder."""
         self._query_vector("warm up")
 
-    def text(self, ordinal: int) -> str | None:
-        """What is encoded of an event; None once it is gone."""
-        with self._state:
-            live = self._catalogue.slot(ordinal) is not None
-        event = self._event(ordinal) if live else None
-        return None if event is None else text_for_encoding(event)
-
     def close(self) -> None:
         """End the thread that searches beside the encoder; questions go on to be answered."""
         self._beside.close()
-
-    def forget(self) -> None:
-        """Keep no event decrypted."""
-        self._event.cache_clear()
 
     def _found(
         self,
@@ -190,14 +164,14 @@ class Reader:
     ) -> tuple[Places, list[Found]]:
         """What `find` gave, and the events that could be read."""
         places = find()
-        events = [(get or self._event)(place.ordinal) for place in places]
+        events = [(get or self._cache.get)(place.ordinal) for place in places]
         if None in events:
             # A writer was copying some forward; once it is done, all is where it is said to be.
-            with self._commits.exclusive():
+            with self._pipeline.exclusive():
                 places = find()
                 events = [self._store.get(place.ordinal) for place in places]
                 pairs = zip(places, events, strict=True)
-                self._lost([place.ordinal for place, event in pairs if event is None])
+                self._pipeline.drop(place.ordinal for place, event in pairs if event is None)
         found = [
             Found(event, *place[1:])
             for event, place in zip(events, places, strict=True)
@@ -206,8 +180,10 @@ class Reader:
         return places, found
 
     def _prepare(self, query: str, k: int, selection: Selection, now: datetime) -> Prepared:
-        with self._state:
-            return self._index.prepare(query, k, among=self._catalogue.mask(selection), now=now)
+        with self._live.lock:
+            return self._live.index.prepare(
+                query, k, among=self._live.catalogue.mask(selection), now=now
+            )
 
     def _search(
         self,
@@ -219,12 +195,12 @@ class Reader:
         k: int,
         prepared: Prepared | None,
     ) -> Places:
-        with self._state:
-            if prepared is None or not self._index.is_current(prepared):
-                among = self._catalogue.mask(selection)
-                prepared = self._index.prepare(query, k, among=among, now=now)
-            hits = self._index.finish(prepared, vector, k, explain=explain, floor=True)
-            places = [(self._catalogue.ordinal(hit.slot), hit) for hit in hits]
+        with self._live.lock:
+            if prepared is None or not self._live.index.is_current(prepared):
+                among = self._live.catalogue.mask(selection)
+                prepared = self._live.index.prepare(query, k, among=among, now=now)
+            hits = self._live.index.finish(prepared, vector, k, explain=explain, floor=True)
+            places = [(self._live.catalogue.ordinal(hit.slot), hit) for hit in hits]
         return [
             Place(ordinal, hit.score, hit.evidence, hit.duplicates)
             for ordinal, hit in places

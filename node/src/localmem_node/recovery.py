@@ -86,7 +86,7 @@ def _load_vectors(
     made_by = encoder_id(encoder.fingerprint)
     slots: list[int] = []
     vectors: list[npt.NDArray[np.float32]] = []
-    for found, ordinals, units in store.vector_records():
+    for found, ordinals, units in store.vectors.records():
         if found != made_by or units.shape[1] != encoder.dimensions:
             others.setdefault(found, []).extend(ordinals)
             recovered.stale_bytes += vectors_size(len(units), units.shape[1])

@@ -54,16 +54,10 @@ class VectorIndex(Protocol):
         """Forget a slot; unknown slots are ignored."""
         ...
 
-    def scores(
-        self, vector: npt.NDArray[np.float32], slots: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.float32]:
-        """Inner products with these slots (0 where a slot has no vector)."""
-        ...
-
     def scores_of(
         self, vectors: npt.NDArray[np.float32], slots: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.float32]:
-        """Like `scores` for each row of `vectors`: (vectors, slots)."""
+        """Inner products with these slots (0 where a slot has no vector): (vectors, slots)."""
         ...
 
     def search(

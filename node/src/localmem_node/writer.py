@@ -99,7 +99,7 @@ class Writer:
         outcomes: list[Outcome] = [self._record(draft, written) for draft in request.drafts]
         for event in request.events:
             known = event.id in live or event.id in written.ids
-            unwanted = known or self._store.is_forgotten(event.id)
+            unwanted = known or event.id in self._store.forgotten
             outcomes.append(None if unwanted else self._take(event, written))
         return outcomes
 

@@ -44,7 +44,7 @@ def test_it_finds_what_a_comparison_with_every_vector_finds(
     assert products.tolist() == [float(held[slot] @ query) for slot in ranked]
     asked = np.arange(-1, 205)
     expected = [float(held[slot] @ query) if slot in held else 0.0 for slot in asked.tolist()]
-    assert index.scores(query, asked).tolist() == expected
+    assert index.scores_of(query[None], asked)[0].tolist() == expected
 
 
 def test_equal_vectors_score_equally_wherever_they_stand() -> None:
@@ -57,7 +57,9 @@ def test_equal_vectors_score_equally_wherever_they_stand() -> None:
     slots, products = index.search(query, 1001)
     assert slots.tolist() == list(range(1001))
     assert len(set(products.tolist())) == 1
-    assert set(index.scores(query, np.array([3, 999])).tolist()) == set(products.tolist())
+    assert set(index.scores_of(query[None], np.array([3, 999]))[0].tolist()) == set(
+        products.tolist()
+    )
 
 
 def test_growing_keeps_every_vector() -> None:
@@ -73,7 +75,7 @@ def test_an_empty_index_finds_nothing() -> None:
     index = ExactIndex(2)
     slots, products = index.search(_vector(1, 0), 3)
     assert slots.tolist() == products.tolist() == []
-    assert index.scores(_vector(1, 0), np.array([0, 7])).tolist() == [0, 0]
+    assert index.scores_of(_vector(1, 0)[None], np.array([0, 7]))[0].tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_an_empty_index_finds_nothing(make: Callable[[int], VectorIndex]) -> Non
     index = make(4)
     slots, products = index.search(_axis(4, 0), 3)
     assert (len(index), slots.tolist(), products.tolist()) == (0, [], [])
-    assert index.scores(_axis(4, 0), np.array([0, 7, -1])).tolist() == [0, 0, 0]
+    assert index.scores_of(_axis(4, 0)[None], np.array([0, 7, -1]))[0].tolist() == [0, 0, 0]
     index.remove(5)
     index.put_many(np.zeros(0, np.int64), np.zeros((0, 4), np.float32))
     assert len(index) == 0
@@ -106,7 +106,7 @@ def test_products_with_several_vectors_are_those_with_each(
     together = index.scores_of(vectors[:3], slots)
     assert together.shape == (3, 7)
     for vector, products in zip(vectors[:3], together, strict=True):
-        assert products.tolist() == index.scores(vector, slots).tolist()
+        assert products.tolist() == index.scores_of(vector[None], slots)[0].tolist()
     assert index.scores_of(vectors[:2], slots[:0]).shape == (2, 0)
 
 
@@ -174,7 +174,7 @@ def test_a_vector_of_another_shape_or_not_finite_is_refused(
     with pytest.raises(ValueError, match="2 finite numbers"):
         index.search(vector, 1)
     with pytest.raises(ValueError, match="2 finite numbers"):
-        index.scores(vector, np.array([0]))
+        index.scores_of(vector[None], np.array([0]))[0]
     assert len(index) == 0
 
 
@@ -249,7 +249,9 @@ def test_equal_vectors_score_equally_wherever_they_stand(
     found, products = index.search(query, 700)
     assert found.tolist() == slots.tolist()
     assert len(set(products.tolist())) == 1
-    assert set(index.scores(query, np.array([3, 699])).tolist()) == set(products.tolist())
+    assert set(index.scores_of(query[None], np.array([3, 699]))[0].tolist()) == set(
+        products.tolist()
+    )
 
 
 _DIMENSIONS = 6
@@ -304,7 +306,7 @@ class _Against(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule(query=_UNITS)
     def scores(self, query: npt.NDArray[np.float32]) -> None:
-        found = self.index.scores(query, np.arange(-1, 45)).tolist()
+        found = self.index.scores_of(query[None], np.arange(-1, 45))[0].tolist()
         for slot, score in zip(range(-1, 45), found, strict=True):
             if slot in self.held:
                 assert score == pytest.approx(float(self.held[slot] @ query), abs=_ROUNDING)

@@ -9,6 +9,7 @@ import pytest
 
 from localmem_node.errors import PinsFull, StoreError, StoreFailed
 from localmem_node.store.event_store import EventStore
+from localmem_node.store.opening import open_event_store
 from localmem_node.store.records import encode_event
 from localmem_node.store.ring import RECORD_OVERHEAD
 from localmem_protocol.events import Event
@@ -25,7 +26,7 @@ LENGTHS = (5, 60, 60, 200, 200, 700, 3000)
 
 
 def opened(disk: FaultDisk, random: SeededRandom, size: int = 10240) -> EventStore:
-    return EventStore.open(Path("ring"), FixedKeyStore(), random, size=size, disk=disk)
+    return open_event_store(Path("ring"), FixedKeyStore(), random, size=size, disk=disk)
 
 
 @dataclass

@@ -11,6 +11,7 @@ import pytest
 from localmem_node.store.blocks import frames, parse_block
 from localmem_node.store.event_store import EventStore
 from localmem_node.store.layout import BLOCK_HEADER_BYTES, Geometry
+from localmem_node.store.opening import open_event_store
 from support.events import event
 from support.fault_disk import FaultDisk
 from support.seeded import SeededRandom
@@ -23,7 +24,7 @@ LARGE = 1024 * 1024
 def opened(image: bytes | FaultDisk, seed: int = 1, size: int = SMALL) -> EventStore:
     random = SeededRandom(seed)
     disk = FaultDisk(random, image) if isinstance(image, bytes) else image
-    return EventStore.open(Path("ring"), FixedKeyStore(), random, size=size, disk=disk)
+    return open_event_store(Path("ring"), FixedKeyStore(), random, size=size, disk=disk)
 
 
 def filled(size: int, count: int, *, closed: bool) -> tuple[bytes, EventStore]:
@@ -38,7 +39,7 @@ def filled(size: int, count: int, *, closed: bool) -> tuple[bytes, EventStore]:
         ).ordinals
         if size >= LARGE and number % 3 == 0:
             vector = np.full(384, 384**-0.5, np.float32)
-            store.append_vectors([(ordinals[0], vector)])
+            store.vectors.append([(ordinals[0], vector)])
         if number % 4 == 0:
             store.commit()
     store.commit()
@@ -144,7 +145,7 @@ def test_a_checkpoint_that_outlived_lost_records_keeps_their_ordinals_from_being
     store.append([event(3)])
     assert store.write_checkpoint(b"knows 3")
     damaged = bytearray(disk.medium)
-    damaged[80 if store._file.ring._slots._newest == 0 else 8192 + 80] ^= 1
+    damaged[80 if store.file.ring._slots._newest == 0 else 8192 + 80] ^= 1
     again = opened(bytes(damaged))
     assert dict(again.scan()) == {1: event(1), 2: event(2)}
     assert again.append([event(4)]).ordinals == [4]
@@ -185,12 +186,12 @@ def test_blocks_swapped_or_replayed_from_an_earlier_lap_are_not_believed() -> No
 
 def test_a_file_cut_short_opens_with_what_is_left(tmp_path: Path) -> None:
     path = tmp_path / "ring"
-    with EventStore.open(path, FixedKeyStore(), SeededRandom(1), size=SMALL) as store:
+    with open_event_store(path, FixedKeyStore(), SeededRandom(1), size=SMALL) as store:
         store.append([event(number) for number in range(1, 150)])
         intact = dict(store.scan())
     data = path.read_bytes()
     path.write_bytes(data[: SMALL // 2])
-    with EventStore.open(path, FixedKeyStore(), SeededRandom(2)) as store:
+    with open_event_store(path, FixedKeyStore(), SeededRandom(2)) as store:
         remaining = dict(store.scan())
         assert 0 < len(remaining) < len(intact)
         assert remaining.items() < intact.items()
@@ -240,7 +241,7 @@ def test_a_checkpoint_of_a_branch_that_was_lost_is_not_believed_later(extra: int
     store.append([event(number) for number in range(101, 101 + extra)])
     assert store.write_checkpoint(b"of the lost branch")
     damaged = bytearray(disk.medium)
-    newest = store._file.ring._slots._newest
+    newest = store.file.ring._slots._newest
     damaged[newest * 8192 + 4096 + 40] ^= 1  # its open block
     disk = FaultDisk(random, bytes(damaged))
     second = opened(disk)
@@ -264,11 +265,11 @@ def test_damage_to_the_newest_slot_costs_no_block_that_was_finished_and_is_whole
     store.append([event(number, snippet=random.token_bytes(100).hex()) for number in range(2, 200)])
     store.commit()  # the first of this session, and its last
     damaged = bytearray(disk.medium)
-    newest = store._file.ring._slots._newest
+    newest = store.file.ring._slots._newest
     damaged[newest * 8192 + 4096 + 40] ^= 1
     again = opened(bytes(damaged), seed=3)
     found = {one.sequence for _, one in again.scan()}
-    in_blocks = store._file.ring._slots.durable.head
+    in_blocks = store.file.ring._slots.durable.head
     assert in_blocks > 3
     assert len(found) > 199 * (in_blocks - 1) // (in_blocks + 1)
     assert found == set(range(1, max(found) + 1))

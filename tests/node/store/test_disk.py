@@ -12,6 +12,7 @@ from localmem_node.errors import StoreError, StoreFailed
 from localmem_node.store import disk as disk_module
 from localmem_node.store.disk import FileDisk
 from localmem_node.store.event_store import EventStore
+from localmem_node.store.opening import open_event_store
 from support.events import event
 from support.seeded import SeededRandom
 from support.store_keys import FixedKeyStore
@@ -20,7 +21,7 @@ SIZE = 16384
 
 
 def open_store(path: Path, **options: int) -> EventStore:
-    return EventStore.open(path, FixedKeyStore(), SeededRandom(1), size=SIZE, **options)  # type: ignore[arg-type]
+    return open_event_store(path, FixedKeyStore(), SeededRandom(1), size=SIZE, **options)  # type: ignore[arg-type]
 
 
 def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from localmem_node.errors import ConfigError, StoreError
 from localmem_node.store.event_store import EventStore
+from localmem_node.store.opening import open_event_store
 from localmem_node.store.reports import Marks
 from localmem_protocol.events import Event, stamp
 from support.events import DEVICE, draft, event, events
@@ -25,7 +26,7 @@ SECRET = "correct horse battery staple, nobody else knows"
 
 
 def open_store(path: Path, seed: int = 1, **options: int) -> EventStore:
-    return EventStore.open(path, FixedKeyStore(), SeededRandom(seed), **options)  # type: ignore[arg-type]
+    return open_event_store(path, FixedKeyStore(), SeededRandom(seed), **options)  # type: ignore[arg-type]
 
 
 def units(count: int, seed: int = 1, dimensions: int = 384) -> npt.NDArray[np.float32]:
@@ -99,10 +100,10 @@ def test_a_four_gibibyte_store_is_made_and_used(tmp_path: Path) -> None:
     disk = Sparse()
     size = 4 * 1024 * MIB
     offered = [event(number) for number in range(1, 400)]
-    with EventStore.open(Path("r"), FixedKeyStore(), random, size=size, disk=disk) as store:
+    with open_event_store(Path("r"), FixedKeyStore(), random, size=size, disk=disk) as store:
         store.append(offered)
         assert store.write_checkpoint(b"index")
-    with EventStore.open(Path("r"), FixedKeyStore(), random, disk=disk) as store:
+    with open_event_store(Path("r"), FixedKeyStore(), random, disk=disk) as store:
         assert [found for _, found in store.scan()] == offered
         assert store.read_checkpoint() == (399, b"index")
         assert store.stats().size_bytes == size
@@ -205,10 +206,10 @@ def test_an_event_that_could_not_be_read_back_is_refused(tmp_path: Path) -> None
 def test_any_event_that_a_device_can_record_round_trips(drawn: list[Event]) -> None:
     random = SeededRandom(1)
     disk = FaultDisk(random)
-    with EventStore.open(Path("r"), FixedKeyStore(), random, size=100_000, disk=disk) as store:
+    with open_event_store(Path("r"), FixedKeyStore(), random, size=100_000, disk=disk) as store:
         ordinals = store.append(drawn).ordinals
         assert [store.get(ordinal) for ordinal in ordinals] == drawn
-    with EventStore.open(Path("r"), FixedKeyStore(), random, disk=disk) as store:
+    with open_event_store(Path("r"), FixedKeyStore(), random, disk=disk) as store:
         newest = {found.id: found for found in drawn}
         assert {found.id: found for _, found in store.scan()} == newest
 
@@ -244,11 +245,11 @@ def test_marks_outlive_the_events_that_set_them(tmp_path: Path) -> None:
 def test_vectors_come_back_as_unit_vectors_close_to_what_was_given(tmp_path: Path) -> None:
     given_vectors = units(55)
     with open_store(tmp_path / "ring", size=MIB) as store:
-        assert store.keeps_vectors
+        assert store.geometry.keeps_vectors
         ordinals = store.append([event(number) for number in range(1, 56)]).ordinals
-        store.append_vectors(list(zip(ordinals, given_vectors, strict=True)))
+        store.vectors.append(list(zip(ordinals, given_vectors, strict=True)))
     with open_store(tmp_path / "ring") as store:
-        found = dict(store.vectors())
+        found = dict(store.vectors.by_event())
     assert list(found) == ordinals
     for ordinal, vector in zip(ordinals, given_vectors, strict=True):
         assert found[ordinal].dtype == np.float32
@@ -260,39 +261,39 @@ def test_vectors_leave_with_their_events_and_later_ones_count(tmp_path: Path) ->
     with open_store(tmp_path / "ring", size=MIB) as store:
         first, second = units(2)
         one, two = store.append([event(1), event(2)]).ordinals
-        store.append_vectors([(one, first), (two, first), (999, first)])
-        store.append_vectors([(two, second)])
-        assert float(dict(store.vectors())[two] @ second) > 0.999
+        store.vectors.append([(one, first), (two, first), (999, first)])
+        store.vectors.append([(two, second)])
+        assert float(dict(store.vectors.by_event())[two] @ second) > 0.999
         evicted: list[int] = []
         number = 2
         while one not in evicted:
             number += 1
             ordinals, left, _ = store.append([event(number, snippet=f"{number} " * 2000)])
             evicted += left
-            evicted += store.append_vectors([(ordinals[0], first)]).evicted
+            evicted += store.vectors.append([(ordinals[0], first)]).evicted
         live = {ordinal for ordinal, _ in store.scan()}
-        assert {ordinal for ordinal, _ in store.vectors()} <= live
-        assert store.append_vectors([(one, first)]) == ([], [], [])
-        assert one not in dict(store.vectors())
+        assert {ordinal for ordinal, _ in store.vectors.by_event()} <= live
+        assert store.vectors.append([(one, first)]) == ([], [], [])
+        assert one not in dict(store.vectors.by_event())
 
 
 def test_vectors_of_another_encoder_are_told_apart(tmp_path: Path) -> None:
     with open_store(tmp_path / "ring", size=MIB) as store:
         old, new = units(2)
         one, two = store.append([event(1), event(2)]).ordinals
-        store.append_vectors([(one, old), (two, old)], encoder="model 1")
-        store.append_vectors([(one, new)], encoder="model 2")
-        assert list(dict(store.vectors(encoder="model 1"))) == [one, two]
-        assert list(dict(store.vectors(encoder="model 2"))) == [one]
-        assert list(dict(store.vectors(encoder="model 3"))) == []
+        store.vectors.append([(one, old), (two, old)], encoder="model 1")
+        store.vectors.append([(one, new)], encoder="model 2")
+        assert list(dict(store.vectors.by_event(encoder="model 1"))) == [one, two]
+        assert list(dict(store.vectors.by_event(encoder="model 2"))) == [one]
+        assert list(dict(store.vectors.by_event(encoder="model 3"))) == []
 
 
 def test_a_small_store_leaves_vectors_out(tmp_path: Path) -> None:
     with open_store(tmp_path / "ring", size=10240) as store:
         ordinal = store.append([event(1)]).ordinals[0]
-        assert not store.keeps_vectors
-        assert store.append_vectors([(ordinal, units(1)[0])]) == ([], [], [])
-        assert list(store.vectors()) == []
+        assert not store.geometry.keeps_vectors
+        assert store.vectors.append([(ordinal, units(1)[0])]) == ([], [], [])
+        assert list(store.vectors.by_event()) == []
         assert store.get(ordinal) == event(1)
 
 
@@ -302,10 +303,10 @@ def test_vectors_that_are_none_are_refused(tmp_path: Path) -> None:
         good = units(1)[0]
         for wrong in (good * 2, good * np.float32("nan"), np.zeros(384, np.float32)):
             with pytest.raises(StoreError, match="not a unit vector"):
-                store.append_vectors([(one, wrong)])
+                store.vectors.append([(one, wrong)])
         with pytest.raises(StoreError, match="different shapes"):
-            store.append_vectors([(one, good), (two, units(1, dimensions=8)[0])])
-        assert list(store.vectors()) == []
+            store.vectors.append([(one, good), (two, units(1, dimensions=8)[0])])
+        assert list(store.vectors.by_event()) == []
 
 
 def test_a_checkpoint_comes_back_with_the_ordinal_it_knows(tmp_path: Path) -> None:
@@ -434,7 +435,7 @@ def test_every_vector_stays_with_its_own_event_while_others_are_copied_forward(
             if number % 3 == 0:  # of the last events, as they lie now
                 recent = store.ordinals()[-3:]
                 events = [store.get(ordinal) for ordinal in recent]
-                store.append_vectors(
+                store.vectors.append(
                     [
                         (ordinal, directions[one.sequence % 32])
                         for ordinal, one in zip(recent, events, strict=True)
@@ -443,7 +444,7 @@ def test_every_vector_stays_with_its_own_event_while_others_are_copied_forward(
                 )
             assert all(store.get(new) for _, new in appended.moved)
         found = {ordinal: one.sequence for ordinal, one in store.scan()}
-        vectors = dict(store.vectors())
+        vectors = dict(store.vectors.by_event())
         assert store.stats().copied_bytes > MIB // 8
         assert len(vectors) > 500
         assert all(float(v @ directions[found[o] % 32]) > 0.99 for o, v in vectors.items())

@@ -16,7 +16,6 @@ from keyring.backends.null import Keyring as NullKeyring
 from keyring.errors import KeyringLocked
 
 from localmem_node.errors import ConfigError, KeyUnavailable
-from localmem_node.store.event_store import EventStore
 from localmem_node.store.keys import (
     DEFAULT_COST,
     KeyFileStore,
@@ -25,6 +24,7 @@ from localmem_node.store.keys import (
     choose_keystore,
 )
 from localmem_node.store.layout import Cost
+from localmem_node.store.opening import open_event_store
 from support.events import event
 from support.seeded import SeededRandom
 
@@ -104,11 +104,11 @@ def test_a_store_opens_again_with_the_key_in_the_keychain(tmp_path: Path) -> Non
     keys = choose_keystore(passphrase=None, key_file=None)
     assert isinstance(keys, KeyringStore)
     for _ in range(2):
-        with EventStore.open(tmp_path / "ring", keys, SeededRandom(1), size=10240) as store:
+        with open_event_store(tmp_path / "ring", keys, SeededRandom(1), size=10240) as store:
             assert "keychain" in store.stats().key_location
     keyring.set_keyring(MemoryKeyring())
     with pytest.raises(KeyUnavailable, match="has no entry"):
-        EventStore.open(tmp_path / "ring", keys, SeededRandom(1))
+        open_event_store(tmp_path / "ring", keys, SeededRandom(1))
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_an_entry_that_is_no_key_is_an_error() -> None:
 def test_nothing_is_made_when_there_is_no_key(tmp_path: Path) -> None:
     keyring.set_keyring(NoKeyring())  # type: ignore[no-untyped-call]
     with pytest.raises(KeyUnavailable):
-        EventStore.open(tmp_path / "ring", KeyringStore(), SeededRandom(1), size=10240)
+        open_event_store(tmp_path / "ring", KeyringStore(), SeededRandom(1), size=10240)
     assert [path.name for path in tmp_path.iterdir()] == ["ring.lock"]
 
 
@@ -233,7 +233,7 @@ def test_the_settings_choose_the_key_store(tmp_path: Path) -> None:
 def test_no_secret_is_shown(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     keys = PassphraseStore("open sesame", LIGHT)
     caplog.set_level(logging.DEBUG)
-    with EventStore.open(tmp_path / "ring", keys, SeededRandom(1), size=10240) as store:
+    with open_event_store(tmp_path / "ring", keys, SeededRandom(1), size=10240) as store:
         store.append([event(1, snippet="a very private line")])
         shown = f"{keys!r} {store!r} {store.stats()!r} {vars(store)!r}"
     assert "sesame" not in shown + caplog.text

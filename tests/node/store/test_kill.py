@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from localmem_node.store.event_store import EventStore
+from localmem_node.store.opening import open_event_store
 from localmem_node.system import SystemRandom
 from support import recorder
 from support.events import event
@@ -33,7 +33,7 @@ def test_what_a_killed_process_acknowledged_is_there(tmp_path: Path, size: int) 
                 ordinal, sequence = map(int, line[1:].split())
                 kept[ordinal] = sequence
                 number = max(number, sequence + 1)
-        with EventStore.open(path, FixedKeyStore(), SystemRandom()) as store:
+        with open_event_store(path, FixedKeyStore(), SystemRandom()) as store:
             found = dict(store.scan())
             assert {ordinal: found[ordinal].sequence for ordinal in kept} == kept
             assert all(present == event(present.sequence) for present in found.values())

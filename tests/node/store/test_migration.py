@@ -11,6 +11,7 @@ import pytest
 
 from localmem_node.errors import StoreError, WrongKey, WrongVersion
 from localmem_node.store.event_store import EventStore
+from localmem_node.store.opening import open_event_store
 from localmem_node.system import SystemRandom
 from support.events import event
 from support.fault_disk import FaultDisk
@@ -30,7 +31,7 @@ def placed(tmp_path: Path, name: str) -> Path:
 
 
 def open_store(path: Path, word: str = "right") -> EventStore:
-    return EventStore.open(path, FixedKeyStore(word), SystemRandom())
+    return open_event_store(path, FixedKeyStore(word), SystemRandom())
 
 
 def test_a_small_store_that_had_wrapped_is_migrated_whole(tmp_path: Path) -> None:
@@ -38,7 +39,7 @@ def test_a_small_store_that_had_wrapped_is_migrated_whole(tmp_path: Path) -> Non
     image = path.read_bytes()
     for _ in range(2):
         with open_store(path) as store:
-            assert store.version == 2
+            assert store.file.identity.version == 2
             assert store.device == SMALL_DEVICE
             found = [one for _, one in store.scan()]
             # A block more is kept free than version 1 did.
@@ -60,7 +61,7 @@ def test_a_store_that_was_killed_is_migrated_with_vectors_and_pins(tmp_path: Pat
         found = dict(store.scan())
         expected = [event(n, snippet=f"{n} " * 30, pinned=n % 10 == 0) for n in range(1, 41)]
         assert list(found.values()) == [*expected, event(41)]
-        units = {found[ordinal].sequence: unit for ordinal, unit in store.vectors()}
+        units = {found[ordinal].sequence: unit for ordinal, unit in store.vectors.by_event()}
         assert sorted(units) == list(range(1, 17))
         assert all(float(unit @ np.eye(16)[n - 1]) > 0.99 for n, unit in units.items())
         assert store.kept_bytes > 0
@@ -92,7 +93,7 @@ def test_a_migration_that_was_cut_off_is_done_again(
             open_store(path)
     assert path.read_bytes() == image
     with open_store(path) as store:
-        assert store.version == 2
+        assert store.file.identity.version == 2
     assert (tmp_path / "memory.localmem.v1").read_bytes() == image
     assert len(os.listdir(tmp_path)) == 3
 
@@ -110,4 +111,4 @@ def test_on_a_disk_without_names_an_old_store_is_refused() -> None:
     image = gzip.decompress((DATA / "small.v1.gz").read_bytes())
     disk = FaultDisk(SeededRandom(1), image)
     with pytest.raises(WrongVersion, match="format version 1"):
-        EventStore.open(Path("ring"), FixedKeyStore(), SeededRandom(1), disk=disk)
+        open_event_store(Path("ring"), FixedKeyStore(), SeededRandom(1), disk=disk)

@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from localmem_node.errors import PinsFull, StoreError
-from localmem_node.store.event_store import EventStore
+from localmem_node.store.opening import open_event_store
 from localmem_node.store.reports import Appended
 from localmem_protocol.events import Event
 from support.events import event
@@ -48,7 +48,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.open()
 
     def open(self) -> None:
-        self.store = EventStore.open(
+        self.store = open_event_store(
             Path("ring"), FixedKeyStore(), self.random, size=self.size, disk=self.disk
         )
         self.store.set_keep(lambda ordinal, size: self.random.chance(self.generosity))
@@ -104,7 +104,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.number += 1
             ids.append(event(self.number).id)
         self.forgotten |= set(ids)
-        self.follow(self.store.forget(ids))
+        self.follow(self.store.forgotten.forget(ids))
         self.model = {o: one for o, one in self.model.items() if one.id not in ids}
 
     @rule(data=st.data())
@@ -115,9 +115,9 @@ class StoreMachine(RuleBasedStateMachine):
             (ordinal, UNITS[self.model[ordinal].sequence % 16 if ordinal in live else 0])
             for ordinal in ordinals
         ]
-        appended = self.store.append_vectors(offered)
+        appended = self.store.vectors.append(offered)
         self.follow(appended)
-        if self.store.keeps_vectors:
+        if self.store.geometry.keeps_vectors:
             gone = {old for old, _ in appended.moved} | set(appended.evicted)
             self.vectors |= live & set(ordinals) - gone
 
@@ -153,14 +153,14 @@ class StoreMachine(RuleBasedStateMachine):
     @invariant()
     def holds_what_the_model_holds(self) -> None:
         assert dict(self.store.scan()) == self.model
-        found = dict(self.store.vectors())
+        found = dict(self.store.vectors.by_event())
         assert set(found) <= self.vectors & set(self.model)
         assert all(float(v @ UNITS[self.model[o].sequence % 16]) > 0.9 for o, v in found.items())
         if not self.generosity and not any(one.pinned for one in self.model.values()):
             assert set(found) == self.vectors & set(self.model)
         assert self.store.ids(list(self.model)) == [one.id for one in self.model.values()]
-        assert self.store.forgotten <= len(self.forgotten)
-        assert not any(self.store.is_forgotten(one.id) for one in self.model.values())
+        assert len(self.store.forgotten) <= len(self.forgotten)
+        assert not any(one.id in self.store.forgotten for one in self.model.values())
         stats = self.store.stats()
         assert stats.events == len(self.model)
         assert stats.damaged == 0

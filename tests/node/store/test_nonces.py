@@ -10,6 +10,7 @@ from pathlib import Path
 from localmem_node.store.blocks import NONCE_BYTES, frames, parse_block
 from localmem_node.store.event_store import EventStore
 from localmem_node.store.layout import Geometry
+from localmem_node.store.opening import open_event_store
 from localmem_node.system import SystemRandom
 from support.events import event
 from support.store_keys import FixedKeyStore
@@ -18,7 +19,7 @@ SIZE = 1024 * 1024
 
 
 def open_store(path: Path) -> EventStore:
-    return EventStore.open(path, FixedKeyStore(), SystemRandom(), size=SIZE)
+    return open_event_store(path, FixedKeyStore(), SystemRandom(), size=SIZE)
 
 
 def sealings(path: Path) -> set[tuple[bytes, bytes, bytes]]:
@@ -53,7 +54,7 @@ def test_a_forked_process_and_its_parent_share_a_key_and_no_nonce(tmp_path: Path
     if child == 0:  # the same keys, the same state of everything, another file under its feet
         status = 1
         try:
-            os.dup2(os.open(copy, os.O_RDWR), store._file.ring._disk._fd)  # type: ignore[attr-defined]
+            os.dup2(os.open(copy, os.O_RDWR), store.file.ring._disk._fd)  # type: ignore[attr-defined]
             store.append([event(number, snippet=f"child {number}") for number in range(2, 60)])
             store.commit()
             status = 0

@@ -27,6 +27,7 @@ from localmem_node.seams import KeyStore
 from localmem_node.store.event_store import EventStore
 from localmem_node.store.keys import KeyFileStore, PassphraseStore
 from localmem_node.store.layout import Cost
+from localmem_node.store.opening import open_event_store
 from support.events import event
 from support.seeded import SeededRandom
 from support.store_keys import FixedKeyStore
@@ -37,7 +38,7 @@ LIGHT = Cost(memory_kib=64, iterations=1, lanes=1)
 
 def open_store(path: Path, keystore: KeyStore | None = None, **options: bool) -> EventStore:
     keys = keystore or FixedKeyStore()
-    return EventStore.open(path, keys, SeededRandom(1), size=10240, **options)  # type: ignore[arg-type]
+    return open_event_store(path, keys, SeededRandom(1), size=10240, **options)  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 from localmem_node.errors import ConfigError, PinsFull, StoreError, StoreFailed, WrongKey
 from localmem_node.store import rewrite as rewriting
 from localmem_node.store.event_store import EventStore
+from localmem_node.store.opening import open_event_store
 from localmem_node.store.rewrite import Rewrite, rewrite_path
 from localmem_node.system import SystemRandom
 from localmem_protocol.events import Event
@@ -25,7 +26,7 @@ KEYS = FixedKeyStore()
 
 
 def open_store(path: Path, *, size: int = MIB, word: str = "right") -> EventStore:
-    return EventStore.open(path, FixedKeyStore(word), SystemRandom(), size=size)
+    return open_event_store(path, FixedKeyStore(word), SystemRandom(), size=size)
 
 
 def fill(store: EventStore, count: int, *, first: int = 1, pinned: tuple[int, ...] = ()) -> None:
@@ -33,7 +34,7 @@ def fill(store: EventStore, count: int, *, first: int = 1, pinned: tuple[int, ..
         one = event(number, snippet=f"{number} " * 20, pinned=number in pinned)
         ordinal = store.append([one]).ordinals[0]
         vector = np.random.default_rng(number).standard_normal(16).astype(np.float32)
-        store.append_vectors([(ordinal, vector / np.linalg.norm(vector))], encoder="model")
+        store.vectors.append([(ordinal, vector / np.linalg.norm(vector))], encoder="model")
     store.commit()
 
 
@@ -43,7 +44,7 @@ def events(store: EventStore) -> list[Event]:
 
 def vectors(store: EventStore) -> dict[str, list[float]]:
     names = {ordinal: one.id for ordinal, one in store.scan()}
-    found = store.vectors(encoder="model")
+    found = store.vectors.by_event(encoder="model")
     return {names[ordinal]: np.round(unit, 4).tolist() for ordinal, unit in found}
 
 
@@ -60,7 +61,7 @@ def test_events_vectors_and_marks_are_the_same_in_the_new_file(tmp_path: Path, s
     path = tmp_path / "ring"
     with open_store(path) as store:
         fill(store, 300, pinned=(7, 70))
-        store.note(9000, 9000 << 16)
+        store.file.ring.note(9000, 9000 << 16)
         device, derived = store.device, store.derive_key("sync")
         before, units, places = events(store), vectors(store), dict(store.scan())
         ordinals = whole(Rewrite(store, KEYS, SystemRandom(), size=size))
@@ -172,7 +173,7 @@ def test_what_is_forgotten_is_in_no_byte_of_the_file_and_cannot_come_back(tmp_pa
         fill(store, 60)
         store.write_checkpoint(b"index")
         places = dict(store.scan())
-        ring = store._file.ring
+        ring = store.file.ring
         sealed = {}
         for ordinal, one in places.items():
             position = ring.directory.position(ordinal, 1)
@@ -184,39 +185,39 @@ def test_what_is_forgotten_is_in_no_byte_of_the_file_and_cannot_come_back(tmp_pa
         assert all(body[40:72] in before or len(body) > 400 for body in sealed.values())
         gone = [one.id for one in places.values() if one.sequence % 3 == 0]
         stranger = event(999).id
-        store.forget([*gone, stranger])
+        store.forgotten.forget([*gone, stranger])
         assert not set(gone) & {one.id for one in events(store)}
         store.commit()
         whole(Rewrite(store, KEYS, SystemRandom()))
-        assert not store.erasing_due
+        assert not store.forgotten.erasing_due
     image = path.read_bytes()
     assert not any(body[40:72] in image for body in sealed.values())
     assert not any(name.encode() in image for name in gone)
     with open_store(path) as store:
-        assert all(store.is_forgotten(name) for name in (*gone, stranger))
-        assert not any(store.is_forgotten(one.id) for one in events(store))
+        assert all(name in store.forgotten for name in (*gone, stranger))
+        assert not any(one.id in store.forgotten for one in events(store))
         assert len(events(store)) == 40
-        assert store.forgotten == 21
-        assert not store.erasing_due
+        assert len(store.forgotten) == 21
+        assert not store.forgotten.erasing_due
 
 
 def test_marks_outlive_many_rounds_of_the_ring_and_the_oldest_go_first(tmp_path: Path) -> None:
     path = tmp_path / "ring"
     with open_store(path, size=24 * 1024) as store:
-        store.forget([event(5000).id, event(5001).id])
+        store.forgotten.forget([event(5000).id, event(5001).id])
         for number in range(1, 800):
             store.append([event(number)])
             store.commit()
     with open_store(path) as store:
-        assert store.is_forgotten(event(5000).id)
-        assert store.erasing_due
-        store.forget([event(number).id for number in range(6000, 6200)])
-        assert store.forgotten == 202, "none may go while the events may be in the file"
+        assert event(5000).id in store.forgotten
+        assert store.forgotten.erasing_due
+        store.forgotten.forget([event(number).id for number in range(6000, 6200)])
+        assert len(store.forgotten) == 202, "none may go while the events may be in the file"
         store.commit()
         whole(Rewrite(store, KEYS, SystemRandom()))
-        assert not store.is_forgotten(event(5000).id)
-        assert store.is_forgotten(event(6199).id)
-        assert 10 < store.forgotten < 202
+        assert event(5000).id not in store.forgotten
+        assert event(6199).id in store.forgotten
+        assert 10 < len(store.forgotten) < 202
 
 
 def _failing(name: str) -> Callable[[pytest.MonkeyPatch], None]:
@@ -260,7 +261,7 @@ def test_a_crash_at_any_step_leaves_one_store_or_the_other(
     path = tmp_path / "ring"
     store = open_store(path)
     fill(store, 80)
-    store.forget([event(1, snippet="1 " * 20).id])
+    store.forgotten.forget([event(1, snippet="1 " * 20).id])
     store.commit()
     before = events(store)
     steps = 0
@@ -297,7 +298,7 @@ def test_a_crash_at_any_step_leaves_one_store_or_the_other(
     monkeypatch.undo()
     with open_store(path) as again:
         assert events(again) == before
-        assert again.is_forgotten(event(1, snippet="1 " * 20).id)
+        assert event(1, snippet="1 " * 20).id in again.forgotten
         assert again.verify() == 0
     assert sorted(os.listdir(tmp_path)) == ["ring", "ring.lock"]
 
@@ -327,14 +328,14 @@ def test_the_vectors_of_an_event_that_came_after_the_last_look_are_not_left_behi
     with open_store(tmp_path / "ring") as store:
         fill(store, 30)
         rewrite = Rewrite(store, KEYS, SystemRandom())
-        real = store.vector_ordinals
+        real = store.vectors.ordinals
 
         def meanwhile(after: int = 0) -> list[int]:
             if len(events(store)) == 30:
                 fill(store, 1, first=31)
             return real(after)
 
-        monkeypatch.setattr(store, "vector_ordinals", meanwhile)
+        monkeypatch.setattr(store.vectors, "ordinals", meanwhile)
         whole(rewrite)
         assert len(events(store)) == len(vectors(store)) == 31
 
@@ -396,7 +397,7 @@ def test_failures_leave_no_descriptor_open_and_no_key_behind(
 
     keys = Noting()
     path = tmp_path / "ring"
-    with EventStore.open(path, keys, SystemRandom(), size=MIB) as store:
+    with open_event_store(path, keys, SystemRandom(), size=MIB) as store:
         fill(store, 10)
         before = len(os.listdir("/proc/self/fd"))
         for step in ("create_at", "open_path", "rename", "rename"):

@@ -82,15 +82,15 @@ def export_recovery(as_json: bool) -> None:
 @json_option
 def recover(as_json: bool) -> None:
     """Open the store by its recovery code, from standard input, and keep its key as set up now."""
-    from localmem_node.store.event_store import EventStore
     from localmem_node.store.keys import choose_keystore
+    from localmem_node.store.opening import recover_event_store
     from localmem_node.system import SystemRandom
 
     settings = load_settings(os.environ)
     keystore = choose_keystore(passphrase=settings.passphrase, key_file=settings.key_file)
     code = click.prompt("Recovery code", err=True) if sys.stdin.isatty() else sys.stdin.read(1000)
     DaemonClient(start=False).stop()
-    store = EventStore.recover(settings.store_path, code, keystore, SystemRandom())
+    store = recover_event_store(settings.store_path, code, keystore, SystemRandom())
     try:
         events = store.stats().events
     finally:

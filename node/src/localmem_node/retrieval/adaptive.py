@@ -115,12 +115,8 @@ class AdaptiveIndex:
         else:
             self._index.graph.remove(slot)
 
-    def scores(self, vector: npt.NDArray[np.float32], slots: Slots) -> Products:
-        """Inner products with these slots (0 where a slot has no vector)."""
-        return self._rows.scores(vector, slots)
-
     def scores_of(self, vectors: npt.NDArray[np.float32], slots: Slots) -> Products:
-        """Like `scores` for each row of `vectors`: (vectors, slots)."""
+        """Inner products with these slots (0 where a slot has no vector): (vectors, slots)."""
         return self._rows.scores_of(vectors, slots)
 
     def search(

@@ -11,7 +11,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from localmem_node.retrieval.slots import SLOTS_MAX, grown
+from localmem_node.retrieval.slots import (
+    checked_vector,
+    checked_vectors,
+    grown,
+    grown_rows,
+    permitted,
+)
 
 
 class ExactIndex:
@@ -34,23 +40,14 @@ class ExactIndex:
 
     def put(self, slot: int, vector: npt.NDArray[np.float32]) -> None:
         """Add or replace the vector of a slot. Raises ValueError for a wrong shape or number."""
-        if not 0 <= slot < SLOTS_MAX:
-            raise ValueError(f"slot {slot} is not from 0 to {SLOTS_MAX - 1}")
-        row = self._checked(vector)
-        self.reserve(slot + 1)
-        self._count += not self._present[slot]
-        self._present[slot] = True
-        self._matrix[slot] = row
-        self._end = max(self._end, slot + 1)
+        row = checked_vector(vector, self.dimensions)
+        self.put_many(np.array([slot], dtype=np.int64), row[None])
 
     def put_many(self, slots: npt.NDArray[np.int64], vectors: npt.NDArray[np.float32]) -> None:
         """Like `put` for each row of `vectors`, in this order. Raises ValueError, and then nothing is added."""
         if not len(slots):
             return
-        if not 0 <= int(slots.min()) <= int(slots.max()) < SLOTS_MAX:
-            raise ValueError(f"slots are not all from 0 to {SLOTS_MAX - 1}")
-        if vectors.shape != (len(slots), self.dimensions) or not np.isfinite(vectors).all():
-            raise ValueError(f"vectors are {self.dimensions} finite numbers, not {vectors.shape}")
+        vectors = checked_vectors(slots, vectors, self.dimensions)
         end = int(slots.max()) + 1
         self.reserve(end)
         self._matrix[slots] = vectors
@@ -69,25 +66,18 @@ class ExactIndex:
             self._matrix[slot] = 0
             self._count -= 1
 
-    def scores(
-        self, vector: npt.NDArray[np.float32], slots: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.float32]:
-        """Inner products with these slots (0 where a slot has no vector)."""
-        there = (slots >= 0) & (slots < self._end)
-        rows = np.where(there, slots, 0)
-        there &= self._present[rows]
-        products = np.vecdot(self._matrix[rows], self._checked(vector))
-        return np.where(there, products, np.float32(0))
-
     def scores_of(
         self, vectors: npt.NDArray[np.float32], slots: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.float32]:
-        """Like `scores` for each row of `vectors`: (vectors, slots). The rows are fetched once."""
+        """Inner products with these slots (0 where a slot has no vector): (vectors, slots).
+
+        The rows are fetched once.
+        """
         there = (slots >= 0) & (slots < self._end)
         rows = self._matrix[slots if there.all() else np.where(there, slots, 0)]
         products = np.empty((len(vectors), len(slots)), np.float32)
         for vector, row in zip(vectors, products, strict=True):
-            np.vecdot(rows, self._checked(vector), out=row)
+            np.vecdot(rows, checked_vector(vector, self.dimensions), out=row)
         return np.where(there, products, np.float32(0))
 
     def search(
@@ -100,12 +90,8 @@ class ExactIndex:
 
         `allowed` names the slots that may be found; those beyond its end may not.
         """
-        products = np.vecdot(self._matrix[: self._end], self._checked(vector))
-        may = self._present[: self._end]
-        if allowed is not None:
-            shared = min(self._end, len(allowed))
-            may = may[:shared] & allowed[:shared]
-        slots = np.flatnonzero(may).astype(np.int64)
+        products = np.vecdot(self._matrix[: self._end], checked_vector(vector, self.dimensions))
+        slots = np.flatnonzero(permitted(self._present[: self._end], allowed)).astype(np.int64)
         if len(slots) < len(products):
             products = products[slots]
         if 0 < k < len(slots):
@@ -118,16 +104,8 @@ class ExactIndex:
     def reserve(self, slots: int) -> None:
         """Make room for the slots below this one at once."""
         self._present = grown(self._present, slots)
-        if len(self._matrix) < len(self._present):
-            larger = np.zeros((len(self._present), self.dimensions), dtype=np.float32)
-            larger[: self._end] = self._matrix[: self._end]
-            self._matrix = larger
+        self._matrix = grown_rows(self._matrix, slots)
 
     def catch_up(self, count: int) -> bool:
         """Nothing is put off here."""
         return False
-
-    def _checked(self, vector: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        if vector.shape != (self.dimensions,) or not np.isfinite(vector).all():
-            raise ValueError(f"a vector is {self.dimensions} finite numbers, not {vector.shape}")
-        return vector.astype(np.float32, copy=False)

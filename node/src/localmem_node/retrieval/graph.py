@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from localmem_node.retrieval.quantised import Codes, Products, QuantisedIndex, Slots, ranked
+from localmem_node.retrieval.slots import checked_vector
 
 CONNECTIVITY: Final = 16
 EXPANSION_ADD: Final = 128
@@ -124,12 +125,8 @@ class GraphIndex:
             self.graph.remove(slot)
             self.rows.remove(slot)
 
-    def scores(self, vector: npt.NDArray[np.float32], slots: Slots) -> Products:
-        """Inner products with these slots (0 where a slot has no vector)."""
-        return self.rows.scores(vector, slots)
-
     def scores_of(self, vectors: npt.NDArray[np.float32], slots: Slots) -> Products:
-        """Like `scores` for each row of `vectors`: (vectors, slots)."""
+        """Inner products with these slots (0 where a slot has no vector): (vectors, slots)."""
         return self.rows.scores_of(vectors, slots)
 
     def search(
@@ -143,7 +140,7 @@ class GraphIndex:
         `allowed` names the slots that may be found; those beyond its end may not. Where the graph
         would have to propose too many, or proposes too few, every row is looked at.
         """
-        query = self.rows.checked(vector)
+        query = checked_vector(vector, self.dimensions)
         reach, wanted = k, min(k, len(self))
         if allowed is not None:
             count = int(np.count_nonzero(self.rows.allowed(allowed)))
@@ -156,7 +153,7 @@ class GraphIndex:
                 found = found[found < len(allowed)]
                 found = found[allowed[found]]
             if len(found) >= wanted:
-                return ranked(found, self.rows.scores(query, found), k)
+                return ranked(found, self.rows.scores_of(query[None], found)[0], k)
         return self.rows.search(query, k, allowed)
 
     def reserve(self, slots: int) -> None:

@@ -16,7 +16,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from localmem_node.retrieval.slots import SLOTS_MAX, grown
+from localmem_node.retrieval.slots import (
+    checked_vector,
+    checked_vectors,
+    grown,
+    grown_rows,
+    permitted,
+)
 
 CODE_MAX: Final = 127
 SCAN_MIN: Final = 512
@@ -87,17 +93,15 @@ class QuantisedIndex:
 
     def put(self, slot: int, vector: npt.NDArray[np.float32]) -> None:
         """Add or replace the vector of a slot. Raises ValueError for a wrong shape or number."""
-        self.put_many(np.array([slot], dtype=np.int64), self.checked(vector)[None])
+        self.put_many(
+            np.array([slot], dtype=np.int64), checked_vector(vector, self.dimensions)[None]
+        )
 
     def put_many(self, slots: Slots, vectors: npt.NDArray[np.float32]) -> None:
         """Like `put` for each row of `vectors`, in this order. Raises ValueError, and then nothing is added."""
         if not len(slots):
             return
-        if not 0 <= int(slots.min()) <= int(slots.max()) < SLOTS_MAX:
-            raise ValueError(f"slots are not all from 0 to {SLOTS_MAX - 1}")
-        if vectors.shape != (len(slots), self.dimensions) or not np.isfinite(vectors).all():
-            raise ValueError(f"vectors are {self.dimensions} finite numbers, not {vectors.shape}")
-        codes, scales = quantised(vectors.astype(np.float32, copy=False))
+        codes, scales = quantised(checked_vectors(slots, vectors, self.dimensions))
         self.put_codes(slots, codes, scales)
 
     def put_codes(self, slots: Slots, codes: Codes, scales: npt.NDArray[np.float32]) -> None:
@@ -138,14 +142,12 @@ class QuantisedIndex:
         """The slots from `first` on that have a vector, ascending."""
         return np.flatnonzero(self._present[first : self._end]).astype(np.int64) + first
 
-    def scores(self, vector: npt.NDArray[np.float32], slots: Slots) -> Products:
-        """Inner products with these slots (0 where a slot has no vector)."""
-        products: Products = self.scores_of(vector[None], slots)[0]
-        return products
-
     def scores_of(self, vectors: npt.NDArray[np.float32], slots: Slots) -> Products:
-        """Like `scores` for each row of `vectors`: (vectors, slots). The rows are fetched once."""
-        queries = [self.checked(vector) for vector in vectors]
+        """Inner products with these slots (0 where a slot has no vector): (vectors, slots).
+
+        The rows are fetched once.
+        """
+        queries = [checked_vector(vector, self.dimensions) for vector in vectors]
         there = (slots >= 0) & (slots < self._end)
         chosen = slots if there.all() else np.where(there, slots, 0)
         products = np.empty((len(vectors), len(slots)), dtype=np.float32)
@@ -167,7 +169,7 @@ class QuantisedIndex:
 
         `allowed` names the slots that may be found; those beyond its end may not.
         """
-        query = self.checked(vector)
+        query = checked_vector(vector, self.dimensions)
         may = self.allowed(allowed)
         count = int(np.count_nonzero(may))
         if k < 1 or not count:
@@ -180,19 +182,13 @@ class QuantisedIndex:
 
     def allowed(self, allowed: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_]:
         """By slot, up to `end`: whether it has a vector and is allowed."""
-        if allowed is None:
-            return self._present[: self._end]
-        shared = min(self._end, len(allowed))
-        return self._present[:shared] & allowed[:shared]
+        return permitted(self._present[: self._end], allowed)
 
     def reserve(self, slots: int) -> None:
         """Make room for the slots below this one at once."""
         self._present = grown(self._present, slots)
         self._scales = grown(self._scales, slots)
-        if len(self._codes) < len(self._present):
-            larger = np.zeros((len(self._present), self.dimensions), dtype=np.int8)
-            larger[: self._end] = self._codes[: self._end]
-            self._codes = larger
+        self._codes = grown_rows(self._codes, slots)
 
     def catch_up(self, count: int) -> bool:
         """Nothing is put off here."""
@@ -213,12 +209,6 @@ class QuantisedIndex:
         index._end, index._count = len(present), int(np.count_nonzero(present))
         index._longest = float(_lengths(codes, scales).max(initial=0))
         return index
-
-    def checked(self, vector: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """A vector that can be held or asked for. Raises ValueError for any other."""
-        if vector.shape != (self.dimensions,) or not np.isfinite(vector).all():
-            raise ValueError(f"a vector is {self.dimensions} finite numbers, not {vector.shape}")
-        return vector.astype(np.float32, copy=False)
 
     def _contenders(
         self, query: npt.NDArray[np.float32], k: int, may: npt.NDArray[np.bool_]

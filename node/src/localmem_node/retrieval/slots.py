@@ -1,4 +1,4 @@
-"""Arrays by slot: slots are small integers that the engine hands out and uses again."""
+"""Arrays and vectors by slot: slots are small integers that the engine hands out and uses again."""
 
 from __future__ import annotations
 
@@ -21,6 +21,47 @@ def grown(values: npt.NDArray[_Scalar], slots: int) -> npt.NDArray[_Scalar]:
     larger = np.zeros((*values.shape[:-1], max(slots, 2 * wide, 64)), dtype=values.dtype)
     larger[..., :wide] = values
     return larger
+
+
+def grown_rows(rows: npt.NDArray[_Scalar], slots: int) -> npt.NDArray[_Scalar]:
+    """Like `grown`, of a matrix with a row per slot."""
+    held = len(rows)
+    if slots <= held:
+        return rows
+    larger = np.zeros((max(slots, 2 * held, 64), *rows.shape[1:]), dtype=rows.dtype)
+    larger[:held] = rows
+    return larger
+
+
+def permitted(
+    present: npt.NDArray[np.bool_], allowed: npt.NDArray[np.bool_] | None
+) -> npt.NDArray[np.bool_]:
+    """By slot, whether it is present and allowed; None allows all, those beyond an end are not."""
+    if allowed is None:
+        return present
+    shared = min(len(present), len(allowed))
+    return present[:shared] & allowed[:shared]
+
+
+def checked_vector(vector: npt.NDArray[np.float32], dimensions: int) -> npt.NDArray[np.float32]:
+    """A vector that can be held or asked for, as float32. Raises ValueError for any other."""
+    if vector.shape != (dimensions,) or not np.isfinite(vector).all():
+        raise ValueError(f"a vector is {dimensions} finite numbers, not {vector.shape}")
+    return vector.astype(np.float32, copy=False)
+
+
+def checked_vectors(
+    slots: npt.NDArray[np.int64], vectors: npt.NDArray[np.float32], dimensions: int
+) -> npt.NDArray[np.float32]:
+    """Vectors that can be held at these slots, a row each and at least one, as float32.
+
+    Raises ValueError for any other.
+    """
+    if not 0 <= int(slots.min()) <= int(slots.max()) < SLOTS_MAX:
+        raise ValueError(f"slots are not all from 0 to {SLOTS_MAX - 1}")
+    if vectors.shape != (len(slots), dimensions) or not np.isfinite(vectors).all():
+        raise ValueError(f"vectors are {dimensions} finite numbers, not {vectors.shape}")
+    return vectors.astype(np.float32, copy=False)
 
 
 class Numbering:

@@ -1,132 +1,45 @@
 """The store of a device: events and their vectors in an encrypted ring file.
 
-The facade over `ring` (sealed records), `checkpoint` (the index section), `records` (what is in a
-record), `keys` and `lock`. Thread-safe for one writer and any number of readers.
+The facade over `ring` (sealed records), `vector_records`, `forgotten`, `checkpoint` (the index section)
+and `records` (what is in a record). Thread-safe for one writer and any number of readers.
 """
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from localmem_node.errors import StoreError, WrongVersion
-from localmem_node.seams import Disk, KeyStore
+from localmem_node.errors import StoreError
 from localmem_node.store.checkpoint import pack_payload, unpack_payload
-from localmem_node.store.directory import EVENT, PINNED, VECTORS
-from localmem_node.store.disk import make_directory, reason
+from localmem_node.store.directory import EVENT, PINNED
 from localmem_node.store.forgotten import Forgotten
-from localmem_node.store.layout import (
-    DEFAULT_BYTES,
-    VECTOR_DIMENSIONS,
-    VERSION,
-    Geometry,
-    Identity,
-)
+from localmem_node.store.layout import Geometry
 from localmem_node.store.lock import OwnerLock
-from localmem_node.store.open_file import (
-    OpenFile,
-    create_at,
-    create_on,
-    open_disk,
-    open_path,
-    open_with_recovery,
-)
-from localmem_node.store.records import (
-    decode_event,
-    encode_event,
-    encoder_id,
-    event_id,
-)
-from localmem_node.store.recovery_code import decode_recovery
+from localmem_node.store.open_file import OpenFile
+from localmem_node.store.records import decode_event, encode_event, event_id
 from localmem_node.store.reports import Appended, Damage, Marks, StoreStats
-from localmem_node.store.ring import Change, Keep
-from localmem_node.store.vault import Keys
-from localmem_node.store.vector_records import Vector, append_vectors, read_vectors
+from localmem_node.store.ring import Keep
+from localmem_node.store.vector_records import VectorRecords
 from localmem_node.store.verification import verify
 from localmem_protocol.events import Event
-from localmem_protocol.seams import Random
 
 
 class EventStore:
-    """An open ring file. Make one with `open`; use it as a context manager, or `close` it."""
+    """An open ring file. `opening` makes one; use it as a context manager, or `close` it.
+
+    `vectors` and `forgotten` are what it holds beside events; `file` is for who makes a new file of
+    it. `adopt` replaces all three.
+    """
 
     def __init__(self, path: Path, file: OpenFile, lock: OwnerLock | None) -> None:
         self.path = path
-        self._file = file
+        self.file = file
+        self.vectors = VectorRecords(file.ring)
+        self.forgotten = Forgotten(file.ring, file.vault)
         self._lock = lock
         self._keep: Keep = file.ring.keep
-        self._forgotten = Forgotten(file.ring, file.vault)
-
-    @classmethod
-    def open(
-        cls,
-        path: Path,
-        keystore: KeyStore,
-        random: Random,
-        *,
-        size: int = DEFAULT_BYTES,
-        create: bool = True,
-        disk: Disk | None = None,
-    ) -> EventStore:
-        """Open the store at `path`, or make one of `size` bytes there.
-
-        An existing store keeps its size; one of an older version is rewritten, and kept as a copy.
-        With `disk`, that is the file: it is not locked, and made where it stands if it is empty.
-        Raises StoreBusy, ForeignFile, WrongVersion, WrongKey, DamagedStore, KeyUnavailable,
-        StoreError, and ConfigError for a size that cannot work; the file is then as it was. Raises
-        StoreFailed when the disk fails.
-        """
-        path = Path(os.path.realpath(path))
-        if disk is not None:
-            if disk.size() == 0:
-                create_on(disk, _geometry("the disk", size, create=create), keystore, random)
-            store = cls(path, open_disk(disk, str(path), keystore, random), None)
-            if store.version < VERSION:
-                raise WrongVersion(f"{path} has format version {store.version}; open it as a file")
-            return store
-        with ExitStack() as undo:
-            if create:
-                make_directory(path.parent)
-            lock = OwnerLock(path)
-            undo.callback(lock.release)
-            path.with_name(f".{path.name}.rewrite").unlink(missing_ok=True)  # a crash cut it off
-            if not _is_there(path):
-                create_at(path, _geometry(str(path), size, create=create), keystore, random)
-            store = cls(path, open_path(path, keystore, random), lock)
-            undo.callback(store.close)
-            if store.version < VERSION:
-                from localmem_node.store.rewrite import migrate  # stands on this module
-
-                store = migrate(store, keystore, random)
-            undo.pop_all()
-        return store
-
-    @classmethod
-    def recover(cls, path: Path, code: str, keystore: KeyStore, random: Random) -> EventStore:
-        """Open the store at `path` by its recovery code, and keep its keys by `keystore` from now on.
-
-        Raises ConfigError for text that is no code, WrongKey, and what `open` raises.
-        """
-        from localmem_node.store.rewrite import Rewrite  # stands on this module
-
-        private = decode_recovery(code)
-        path = Path(os.path.realpath(path))
-        with ExitStack() as undo:
-            lock = OwnerLock(path)
-            undo.callback(lock.release)
-            if not _is_there(path):
-                raise StoreError(f"no store at {path}")
-            store = cls(path, open_with_recovery(path, private, random), lock)
-            undo.callback(store.close)
-            rewrite = Rewrite(store, keystore, random)
-            rewrite.finish()
-            rewrite.wipe()
-            undo.pop_all()
-        return store
 
     def __enter__(self) -> EventStore:
         return self
@@ -142,32 +55,12 @@ class EventStore:
     @property
     def device(self) -> str:
         """This device's id, 16 hex digits."""
-        return self._file.identity.device.hex()
-
-    @property
-    def version(self) -> int:
-        """The file's format."""
-        return self._file.identity.version
+        return self.file.identity.device.hex()
 
     @property
     def geometry(self) -> Geometry:
         """How the file is divided."""
-        return self._file.identity.geometry
-
-    @property
-    def identity(self) -> Identity:
-        """What no commit changes."""
-        return self._file.identity
-
-    @property
-    def keys(self) -> Keys:
-        """The store's keys, for a new file of it."""
-        return self._file.vault.keys
-
-    @property
-    def next_ordinal(self) -> int:
-        """What the next record gets."""
-        return self._file.ring.next_ordinal
+        return self.file.identity.geometry
 
     @property
     def ring_bytes(self) -> int:
@@ -177,58 +70,43 @@ class EventStore:
     @property
     def key_location(self) -> str:
         """For people: where the key is."""
-        return self._file.key_location
-
-    @property
-    def keeps_vectors(self) -> bool:
-        """Whether there is room for vectors; a small file leaves them out."""
-        return self.geometry.index_bytes > 0
+        return self.file.key_location
 
     @property
     def full(self) -> bool:
         """Whether the oldest block has to go before the next one can be filled."""
-        return self._file.ring.used_bytes >= self.ring_bytes
+        return self.file.ring.used_bytes >= self.ring_bytes
 
     @property
     def free_bytes(self) -> int:
         """How much can be appended before the oldest block has to go."""
-        return max(0, self.ring_bytes - self._file.ring.used_bytes)
+        return max(0, self.ring_bytes - self.file.ring.used_bytes)
 
     @property
     def marks(self) -> Marks:
         """Where sequence and clock go on from."""
-        return Marks(self._file.ring.sequence, self._file.ring.clock)
-
-    @property
-    def forgotten(self) -> int:
-        """How many events are marked as forgotten."""
-        return len(self._forgotten)
-
-    @property
-    def erasing_due(self) -> bool:
-        """Whether the file may still hold events that were forgotten."""
-        return self._forgotten.erasing_due
+        return Marks(self.file.ring.sequence, self.file.ring.clock)
 
     @property
     def kept_bytes(self) -> int:
         """What pinned events, their vectors, and marks count for, of `geometry.record_space`."""
-        return self._file.ring.kept_bytes
+        return self.file.ring.kept_bytes
 
     @property
     def longest_pinned(self) -> int:
         """Ring bytes of the longest pinned event."""
-        return max(map(self.size_of, self._file.ring.pinned()), default=0)
+        return max(map(self.size_of, self.file.ring.pinned()), default=0)
 
     def is_pinned(self, ordinal: int) -> bool:
         """Whether there is a pinned event at an ordinal."""
-        return self._file.ring.directory.pinned(ordinal)
+        return self.file.ring.directory.pinned(ordinal)
 
     def set_keep(self, keep: Keep) -> None:
         """Who is asked whether an event at the tail, of so many ring bytes, earns another round.
 
         Called in the writer's thread; pinned events are not asked for, they stay.
         """
-        self._file.ring.keep = self._keep = keep
+        self.file.ring.keep = self._keep = keep
 
     def append(self, events: Sequence[Event]) -> Appended:
         """Add events, readable at once and durable after `commit`.
@@ -236,7 +114,7 @@ class EventStore:
         Raises StoreError, before anything is added, when one of them cannot be kept; PinsFull when
         one of them cannot be pinned (those before it are added); StoreFailed.
         """
-        ring = self._file.ring
+        ring = self.file.ring
         records = [encode_event(event, self.device) for event in events]
         for event, record in zip(events, records, strict=True):
             if len(record) > ring.record_bytes_max:
@@ -257,43 +135,12 @@ class EventStore:
                 appended.moved.extend(change.moved)
         return appended
 
-    def append_vectors(
-        self, vectors: Sequence[tuple[int, Vector]], *, encoder: str = ""
-    ) -> Appended:
-        """Add the unit vectors of events, by ordinal; no ordinals are returned.
-
-        `encoder` is the fingerprint of what made them. Vectors of events that are not live, and all
-        where `keeps_vectors` is false, are left out; so are those of pinned events while they are
-        longer than pins are counted with, and there is no room for that. Raises StoreError for a vector that is not of
-        unit length or not like the others; StoreFailed.
-        """
-        return self.append_encoded(vectors, encoder_id(encoder))
-
-    def append_encoded(self, vectors: Sequence[tuple[int, Vector]], made_by: bytes) -> Appended:
-        """Like `append_vectors`, for the encoder that `encoder_id` stands for."""
-        if not self.keeps_vectors:
-            return Appended([], [], [])
-        if vectors and self._pins_crowd(len(vectors[0][1])):
-            vectors = [one for one in vectors if not self.is_pinned(one[0])]
-        return _appended(append_vectors(self._file.ring, vectors, made_by))
-
-    def _pins_crowd(self, dimensions: int) -> bool:
-        """Whether pinned events, with vectors of so many components, are more than may be pinned.
-
-        They would be copied forward without end.
-        """
-        longer = dimensions - VECTOR_DIMENSIONS
-        if longer <= 0:
-            return False
-        ring = self._file.ring
-        return ring.kept_bytes + len(ring.pinned()) * longer > self.geometry.record_space
-
     def replace(self, ordinal: int, event: Event) -> Appended:
         """Append another version of a live event (its id is the same); durable after `commit`.
 
         The event moves to where that is. Raises PinsFull, and what `append` raises.
         """
-        ring = self._file.ring
+        ring = self.file.ring
         with ring.writing:
             appended = self.append([event])
             replaced = ordinal
@@ -303,42 +150,20 @@ class EventStore:
         evicted = [gone for gone in appended.evicted if gone != replaced]
         return Appended([], evicted, [*appended.moved, (replaced, appended.ordinals[0])])
 
-    def forget(self, ids: Sequence[str]) -> Appended:
-        """Mark events as forgotten, whether they are here or not; durable after `commit`.
-
-        They are not read any more and cannot come back. Their ciphertext is gone once the file has
-        been rewritten (`rewrite.Rewrite`).
-        """
-        with self._file.ring.writing:
-            return _appended(self._forgotten.forget(ids))
-
-    def mark(self, marks: Iterable[bytes], *, erased: bool = True) -> Appended:
-        """Add marks of events that are forgotten, and erased or not. Durable after `commit`."""
-        with self._file.ring.writing:
-            return _appended(self._forgotten.add(marks, erased=erased))
-
-    def marks_of_forgotten(self) -> list[bytes]:
-        """What `mark` takes, oldest first."""
-        return self._forgotten.marks()
-
-    def is_forgotten(self, event_id: str) -> bool:
-        """Whether an event was forgotten here."""
-        return event_id in self._forgotten
-
     def commit(self) -> None:
         """Return once everything appended is durable.
 
         Raises StoreFailed, and from then on at every append and commit.
         """
-        self._file.ring.commit()
+        self.file.ring.commit()
 
     def get(self, ordinal: int) -> Event | None:
         """The event; None once it was evicted, moved, repeated by a newer record, or damaged."""
-        ring = self._file.ring
+        ring = self.file.ring
         try:
             record = ring.read(ordinal, EVENT)
         except StoreError:
-            if ring is self._file.ring:
+            if ring is self.file.ring:
                 raise
             return None  # another file took the place of the one that was asked
         if record is None:
@@ -351,19 +176,19 @@ class EventStore:
 
     def ordinals(self, after: int = 0) -> list[int]:
         """The live events with ordinals above `after`, oldest first."""
-        return self._file.ring.ordinals(EVENT, after + 1)
+        return self.file.ring.ordinals(EVENT, after + 1)
 
     def named(self) -> tuple[list[int], list[str]]:
         """The live events, oldest first, and their ids, of one moment."""
-        return self._file.ring.named(EVENT)
+        return self.file.ring.named(EVENT)
 
     def ids(self, ordinals: Sequence[int]) -> list[str]:
         """The ids of events, without reading them."""
-        return self._file.ring.ids(ordinals)
+        return self.file.ring.ids(ordinals)
 
     def size_of(self, ordinal: int) -> int:
         """Ring bytes of a live event; 0 for one that is gone."""
-        return self._file.ring.size_of(ordinal, EVENT)
+        return self.file.ring.size_of(ordinal, EVENT)
 
     def scan(self, after: int = 0) -> Iterator[tuple[int, Event]]:
         """The live events above an ordinal with their ordinals, oldest first, as of the call."""
@@ -372,37 +197,12 @@ class EventStore:
             if event is not None:
                 yield ordinal, event
 
-    def vectors(self, *, encoder: str | None = None) -> Iterator[tuple[int, Vector]]:
-        """The unit vectors of live events, by event ordinal; a later one of an event counts.
-
-        With `encoder`, only those that it made.
-        """
-        made_by = None if encoder is None else encoder_id(encoder)
-        for found, ordinals, units in self.vector_records():
-            if made_by in (None, found):
-                yield from zip(ordinals, units, strict=True)
-
-    def vector_records(self) -> Iterator[tuple[bytes, list[int], Vector]]:
-        """`vectors_at` for each record of vectors, oldest first, as of the call."""
-        for ordinal in self.vector_ordinals():
-            found = self.vectors_at(ordinal)
-            if found is not None:
-                yield found
-
-    def vector_ordinals(self, after: int = 0) -> list[int]:
-        """The live records of vectors with ordinals above `after`, oldest first."""
-        return self._file.ring.ordinals(VECTORS, after + 1)
-
-    def vectors_at(self, ordinal: int) -> tuple[bytes, list[int], Vector] | None:
-        """A record's encoder, the ordinals of its live events, and their unit vectors by row."""
-        return read_vectors(self._file.ring, ordinal)
-
     def write_checkpoint(self, payload: bytes) -> bool:
         """Commit, then keep `payload` in the index section; False if it does not fit.
 
         Raises StoreFailed.
         """
-        ring, index = self._file.ring, self._file.index
+        ring, index = self.file.ring, self.file.index
         with ring.writing:
             if len(payload) > index.capacity:
                 return False
@@ -414,26 +214,26 @@ class EventStore:
 
     def read_checkpoint(self) -> tuple[int, bytes] | None:
         """(ordinal up to which it knows the store, payload) of the newest whole checkpoint."""
-        with self._file.ring.writing:
-            checkpoint = self._file.index.read()
+        with self.file.ring.writing:
+            checkpoint = self.file.index.read()
         payload = None if checkpoint is None else unpack_payload(checkpoint.payload)
         return None if checkpoint is None or payload is None else (checkpoint.ordinal, payload[1])
 
     def verify(self) -> int:
         """Read all of the ring from the medium. Returns the damaged blocks; `damage` tells more."""
         while True:
-            ring = self._file.ring
+            ring = self.file.ring
             try:
                 return verify(ring)
             except StoreError:
-                if ring is self._file.ring:
+                if ring is self.file.ring:
                     raise  # else another file took the place of the one that was being read
 
     def damage(self) -> list[Damage]:
         """What was lost, dated by the events on either side. Raises StoreError when closed."""
         found: list[Damage] = []
         ordinals = self.ordinals()
-        for first, end in self._file.ring.lost_ranges():
+        for first, end in self.file.ring.lost_ranges():
             before = bisect_left(ordinals, first) - 1
             after = bisect_left(ordinals, end)
             found.append(
@@ -447,7 +247,7 @@ class EventStore:
 
     def stats(self) -> StoreStats:
         """The state of the store."""
-        ring = self._file.ring
+        ring = self.file.ring
         ordinals = self.ordinals()
         return StoreStats(
             path=str(self.path),
@@ -463,29 +263,13 @@ class EventStore:
 
     def derive_key(self, purpose: str) -> bytes:
         """32 bytes that follow from the store's own key, the same for the same purpose."""
-        return self._file.vault.derive_key(purpose)
-
-    def supersede(self, ordinal: int) -> None:
-        """An event that nobody is to read any more."""
-        self._file.ring.supersede(ordinal)
-
-    def note(self, sequence: int, clock: int) -> None:
-        """Raise the marks where sequence and clock go on."""
-        self._file.ring.note(sequence, clock)
-
-    def give_up(self, error: OSError) -> None:
-        """From now on nothing is acknowledged."""
-        self._file.ring.give_up(error)
-
-    def check(self) -> None:
-        """Raises StoreFailed after a failure, StoreError when closed."""
-        self._file.ring.check()
+        return self.file.vault.derive_key(purpose)
 
     def adopt(self, other: EventStore) -> None:
         """Go on in the file of another store, which has this one's place on the disk already."""
-        replaced, self._file = self._file, other._file
-        self._forgotten = other._forgotten
-        self._file.ring.keep = self._keep
+        replaced, self.file = self.file, other.file
+        self.vectors, self.forgotten = other.vectors, other.forgotten
+        self.file.ring.keep = self._keep
         replaced.ring.close(commit=False)
         replaced.vault.keys.wipe()
 
@@ -495,9 +279,9 @@ class EventStore:
         Raises StoreFailed when something appended could not be made durable.
         """
         try:
-            self._file.ring.close()
+            self.file.ring.close()
         finally:
-            self._file.vault.keys.wipe()
+            self.file.vault.keys.wipe()
             if self._lock is not None:
                 self._lock.release()
                 self._lock = None
@@ -505,27 +289,3 @@ class EventStore:
     def _timestamp(self, ordinal: int) -> int | None:
         event = self.get(ordinal)
         return None if event is None else event.timestamp
-
-
-def _appended(changes: Iterable[Change]) -> Appended:
-    appended = Appended([], [], [])
-    for change in changes:
-        appended.evicted.extend(change.evicted)
-        appended.moved.extend(change.moved)
-    return appended
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        path.lstat()
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise StoreError(f"cannot open {path}: {reason(error)}") from None
-    return True
-
-
-def _geometry(name: str, size: int, *, create: bool) -> Geometry:
-    if not create:
-        raise StoreError(f"no store at {name}; record something to make one")
-    return Geometry.of(size)

@@ -11,7 +11,8 @@ from typing import Final
 
 from localmem_node.store.directory import EVENT, FORGOTTEN
 from localmem_node.store.records import MARK_BYTES, decode_marks, encode_marks, mark_of
-from localmem_node.store.ring import RECORD_OVERHEAD, Change, Ring
+from localmem_node.store.reports import Appended, Change, together
+from localmem_node.store.ring import RECORD_OVERHEAD, Ring
 from localmem_node.store.vault import Vault
 
 MARKS_PER_RECORD: Final = 128
@@ -20,7 +21,7 @@ MARKS_SHARE: Final = 4
 
 
 class Forgotten:
-    """The marks in a ring. Writing only in the writer's place.
+    """The marks in a ring. One writer, any number of readers.
 
     `erasing_due`: the ring may still hold the events themselves, which are not read any more.
     """
@@ -52,20 +53,29 @@ class Forgotten:
         """For `add`, oldest first."""
         return list(self._marks)
 
-    def forget(self, ids: Sequence[str]) -> list[Change]:
-        """Mark events, and hide those that are here. Raises StoreFailed."""
-        try:
-            return self.add([mark_of(one, self._key) for one in ids], erased=False)
-        finally:  # also when the ring took only some of the marks
-            self.erasing_due = True
-            self._hide()
+    def forget(self, ids: Sequence[str]) -> Appended:
+        """Mark events as forgotten, whether they are here or not; durable after a commit.
 
-    def add(self, marks: Iterable[bytes], *, erased: bool) -> list[Change]:
-        """Append marks; what that did to make room. Raises StoreFailed.
+        They are not read any more and cannot come back. Their ciphertext is gone once the file has
+        been rewritten (`rewrite.Rewrite`). Raises StoreFailed.
+        """
+        with self._ring.writing:
+            try:
+                return self.add([mark_of(one, self._key) for one in ids], erased=False)
+            finally:  # also when the ring took only some of the marks
+                self.erasing_due = True
+                self._hide()
+
+    def add(self, marks: Iterable[bytes], *, erased: bool = True) -> Appended:
+        """Append marks of events that are forgotten; durable after a commit. Raises StoreFailed.
 
         `erased`: the ring does not hold the events themselves. Marks of what is still to be erased
         never go: without them an event would come back.
         """
+        with self._ring.writing:
+            return together(self._add(marks, erased=erased))
+
+    def _add(self, marks: Iterable[bytes], *, erased: bool) -> list[Change]:
         added = [mark for mark in dict.fromkeys(marks) if mark not in self._marks]
         space = self._ring.geometry.copied_space - RECORD_OVERHEAD - 1
         count = max(1, min(MARKS_PER_RECORD, space // MARK_BYTES))

@@ -95,6 +95,11 @@ class Geometry:
             size=size, block_size=block, index_bytes=size // INDEX_SHARE // (2 * block) * 2 * block
         )
 
+    @property
+    def keeps_vectors(self) -> bool:
+        """Whether there is room for vectors; a small file leaves them out."""
+        return self.index_bytes > 0
+
     @cached_property
     def slot_bytes(self) -> int:
         """Bytes of one slot."""
@@ -146,7 +151,7 @@ class Geometry:
         """
         if kind == KIND_FORGOTTEN:
             return size
-        return size + (VECTOR_BYTES if self.index_bytes else 0) if kind & KIND_PINNED else 0
+        return size + (VECTOR_BYTES if self.keeps_vectors else 0) if kind & KIND_PINNED else 0
 
     @cached_property
     def copied_space(self) -> int:

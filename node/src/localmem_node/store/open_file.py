@@ -33,7 +33,7 @@ class OpenFile:
 
 
 def open_path(path: Path, keystore: KeyStore, random: Random) -> OpenFile:
-    """Open the file at a path. Raises what `EventStore.open` raises; the file is then as it was."""
+    """Open the file at a path. Raises what `opening` says; the file is then as it was."""
     return _open_path(path, random, _by(keystore), keystore.location)
 
 

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
+
+
+class Change(NamedTuple):
+    """What making room did: ordinals of events that left, and (old, new) of those copied forward."""
+
+    evicted: list[int]
+    moved: list[tuple[int, int]]
 
 
 class Appended(NamedTuple):
@@ -14,6 +22,15 @@ class Appended(NamedTuple):
     ordinals: list[int]
     evicted: list[int]
     moved: list[tuple[int, int]]
+
+
+def together(changes: Iterable[Change]) -> Appended:
+    """What several changes did, one after the other; no ordinals."""
+    appended = Appended([], [], [])
+    for change in changes:
+        appended.evicted.extend(change.evicted)
+        appended.moved.extend(change.moved)
+    return appended
 
 
 class Marks(NamedTuple):

@@ -79,7 +79,7 @@ class Rewrite:
         """
         self._store = store
         self._path = rewrite_path(store.path)
-        self._first = store.next_ordinal + ORDINALS_APART
+        self._first = store.file.ring.next_ordinal + ORDINALS_APART
         geometry = Geometry.of(store.geometry.size if size is None else size)
         self._keystore = keystore
         self._replaced: int | None = None
@@ -89,8 +89,8 @@ class Rewrite:
             create_at(self._path, geometry, keystore, random, self._origin(recovery_key))
             self._target = EventStore(self._path, open_path(self._path, keystore, random), None)
             undo.callback(self._abandon_target)
-            self._marks = store.marks_of_forgotten()
-            self._target.mark(self._marks)
+            self._marks = store.forgotten.marks()
+            self._target.forgotten.add(self._marks)
             undo.pop_all()
         self._events: deque[int] = deque()
         self._vectors: deque[int] = deque()
@@ -98,7 +98,7 @@ class Rewrite:
         self._with_vector: set[int] = set()
         self._events_until = 0
         # With `placed` only those that are made from now on are copied by their records.
-        self._vectors_until = store.next_ordinal - 1 if placed else 0
+        self._vectors_until = store.file.ring.next_ordinal - 1 if placed else 0
         self._new: dict[int, int] = {}
         self._old: dict[int, int] = {}
         self._by_id: dict[str, int] = {}
@@ -127,21 +127,23 @@ class Rewrite:
         StoreError, and then the store goes on in the old file.
         """
         try:
-            self._store.check()
+            self._store.file.ring.check()
             for _ in range(2):  # what was not there when the last look was taken
                 while self.copy():
                     pass
             for _ in range(2):
-                self._copy_vectors(self._store.next_ordinal)
-            if self._store.next_ordinal > self._first:
+                self._copy_vectors(self._store.file.ring.next_ordinal)
+            if self._store.file.ring.next_ordinal > self._first:
                 raise StoreError("more was recorded than a rewriting foresees; try again")
             live = set(self._store.ordinals())
             for old in self._new.keys() - live:
-                self._target.supersede(self._new.pop(old))
+                self._target.file.ring.supersede(self._new.pop(old))
             known = set(self._marks)
-            fresh = [mark for mark in self._store.marks_of_forgotten() if mark not in known]
-            self._target.mark(fresh, erased=False)  # the events may be in the new file already
-            self._target.note(*self._store.marks)
+            fresh = [mark for mark in self._store.forgotten.marks() if mark not in known]
+            self._target.forgotten.add(
+                fresh, erased=False
+            )  # the events may be in the new file already
+            self._target.file.ring.note(*self._store.marks)
             self._target.commit()
             self._take_name(keep_as)
         except BaseException:
@@ -152,7 +154,7 @@ class Rewrite:
         try:
             sync_directory(self._store.path.parent)
         except OSError as error:  # after a power cut the old file may be back, and has to open
-            self._store.give_up(error)
+            self._store.file.ring.give_up(error)
             self._let_go()
         else:
             self.durable = True
@@ -183,14 +185,14 @@ class Rewrite:
             os.close(replaced)
 
     def _abandon_target(self) -> None:
-        salt = self._target.identity.salt
+        salt = self._target.file.identity.salt
         with contextlib.suppress(StoreError):
             self._target.close()
         self._keystore.discard(salt)
 
     def _origin(self, recovery_key: bytes | None) -> Origin:
         sequence, clock = self._store.marks
-        identity, keys = self._store.identity, self._store.keys
+        identity, keys = self._store.file.identity, self._store.file.vault.keys
         return Origin(
             device=identity.device,
             keys=keys if identity.version > 1 else None,
@@ -207,7 +209,7 @@ class Rewrite:
         earlier = self._new.get(self._by_id.get(event.id, 0))
         if earlier is not None:  # moved, or changed, since it was copied
             self._drop(earlier)
-            self._target.supersede(earlier)
+            self._target.file.ring.supersede(earlier)
         try:
             try:
                 appended = self._target.append([event])
@@ -215,7 +217,7 @@ class Rewrite:
                 _log.warning("event %s is pinned no longer: there is no room for it", event.id)
                 appended = self._target.append([msgspec.structs.replace(event, pinned=False)])
         except StoreError as error:
-            self._target.check()
+            self._target.file.ring.check()
             _log.warning("an event does not fit into the new file: %s", error)
             return
         self._follow(appended)
@@ -226,10 +228,10 @@ class Rewrite:
     def _copy_vectors(self, until: int) -> None:
         """Those up to an ordinal, so that vectors stay near their events and leave with them."""
         if not self._vectors:
-            self._vectors.extend(self._store.vector_ordinals(self._vectors_until))
+            self._vectors.extend(self._store.vectors.ordinals(self._vectors_until))
         while self._vectors and self._vectors[0] <= until:
             self._vectors_until = self._vectors.popleft()
-            found = self._store.vectors_at(self._vectors_until)
+            found = self._store.vectors.at(self._vectors_until)
             if found is not None:
                 made_by, ordinals, units = found
                 if self._placed is None or made_by == self._placed.encoder:
@@ -241,7 +243,7 @@ class Rewrite:
         if self._placed:
             pairs = [pair for pair in pairs if pair[0] not in self._with_vector]
             self._with_vector.update(new for new, _ in pairs)
-        self._follow(self._target.append_encoded(pairs, made_by))
+        self._follow(self._target.vectors.append_encoded(pairs, made_by))
 
     def _follow(self, appended: Appended) -> None:
         """What making room did in the new file."""
@@ -269,16 +271,15 @@ class Rewrite:
             raise StoreError(f"cannot replace {path}: {reason(error)}") from None
 
 
-def migrate(store: EventStore, keystore: KeyStore, random: Random) -> EventStore:
-    """The store in a file of this release's format; the older file stays beside it as a copy."""
-    copy = _free_name(store.path, store.version)
+def migrate(store: EventStore, keystore: KeyStore, random: Random) -> None:
+    """Put the store in a file of this release's format; the older file stays beside it as a copy."""
+    copy = _free_name(store.path, store.file.identity.version)
     Rewrite(store, keystore, random, size=_size_for(store.geometry)).finish(keep_as=copy)
     _log.warning(
         "%s was rewritten in the format of this release; the file as it was is kept as %s",
         store.path,
         copy.name,
     )
-    return store
 
 
 def _size_for(old: Geometry) -> int:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NoReturn
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -37,6 +37,7 @@ from localmem_node.store.directory import EVENT, FORGOTTEN, NO_ID, PINNED
 from localmem_node.store.layout import BLOCK_HEADER_BYTES, Geometry, State
 from localmem_node.store.records import id_texts
 from localmem_node.store.recovery import Recovered, Saved
+from localmem_node.store.reports import Change
 from localmem_node.store.slots import Slots
 from localmem_node.store.vault import Vault
 from localmem_protocol.seams import Random
@@ -51,13 +52,6 @@ RECORD_OVERHEAD: Final = RECORD_HEADER_BYTES + BODY_BYTES_MIN
 
 Keep = Callable[[int, int], bool]
 """Whether the event with this ordinal, a record of so many bytes, earns another round."""
-
-
-class Change(NamedTuple):
-    """What making room did: ordinals of events that left, and (old, new) of those copied forward."""
-
-    evicted: list[int]
-    moved: list[tuple[int, int]]
 
 
 class Ring:
