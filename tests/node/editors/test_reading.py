@@ -90,12 +90,15 @@ def test_codex_tells_of_a_patch_inside_a_command_only_before_it_applies_it() -> 
         asked.append((path, text))
         return (6, 8)
 
-    (captured,) = read_hook("codex", one, NOW, at_six).captured
+    what = read_hook("codex", one, NOW, at_six)
+    (captured,) = what.captured
+    assert what.step == "tool"
     assert asked == [("/home/dev/shop/price.py", "def tax(prices):\n    rate = 1\n    return 0")]
     assert captured.draft.snippet == "    rate = 0.19"
     assert captured.draft.file_path == "/home/dev/shop/price.py"
     assert captured.draft.selection_range == (7, 7)
-    assert read_hook("codex", one, NOW, nowhere).captured == (), "it would not fit"
+    unfit = read_hook("codex", one, NOW, nowhere)
+    assert (unfit.step, unfit.captured) == ("other", ())
     moved = {**one, "tool_input": {"command": "cd sub && " + one["tool_input"]["command"]}}
     assert only_path(read_hook("codex", moved, NOW, at_six)) == "/home/dev/shop/sub/price.py"
 
@@ -186,6 +189,17 @@ def test_how_a_session_began_and_what_was_asked_is_told() -> None:
     assert [source for source in sources if source] == ["startup", "resume", "resume", "compact"]
     assert told("codex", payload("codex", "UserPromptSubmit")).prompt == "Set the tax to 19 %"
     assert told("cursor", payload("cursor", "beforeSubmitPrompt")).prompt == "Set the tax to 19 %"
+
+
+def test_a_slash_command_is_told_before_it_is_expanded_and_when_it_is_sent_but_is_one_prompt() -> (
+    None
+):
+    expanded = told("claude-code", payload("claude-code", "UserPromptExpansion"))
+    sent = told("claude-code", payload("claude-code", "UserPromptSubmit", prompt="/greet bob"))
+    assert expanded.prompt == sent.prompt == "/greet bob"
+    assert expanded.captured == sent.captured != ()
+    subagent = {**payload("claude-code", "UserPromptSubmit"), "agent_id": "a1"}
+    assert told("claude-code", subagent).captured == (), "a model wrote that"
 
 
 def test_context_is_given_in_the_form_that_each_editor_takes() -> None:

@@ -75,7 +75,7 @@ def read(payload: Mapping[str, Any], now_ms: int, locate: Locate) -> Told:
     drafting = Drafting(
         "claude-code", label_of(payload.get("session_id")), path_of(payload.get("cwd")), now_ms
     )
-    prompt = text_in(payload, "prompt") if name == "UserPromptSubmit" else ""
+    asked = _asked(name, payload)
     return Told(
         editor="claude-code",
         name=name,
@@ -83,7 +83,7 @@ def read(payload: Mapping[str, Any], now_ms: int, locate: Locate) -> Told:
         session=drafting.session,
         folder=drafting.folder,
         source=label_of(payload.get("source")) if step == "session start" else None,
-        prompt=bounded(prompt) or None,
+        prompt=bounded(asked) or None,
         captured=_captured(name, payload, drafting, locate),
     )
 
@@ -98,11 +98,8 @@ def reply(name: str, text: str) -> dict[str, Any]:
 def _captured(name: str, payload: Mapping[str, Any], drafting: Drafting, locate: Locate) -> Events:
     turn = label_of(payload.get("prompt_id"))
     answer = text_in(payload, "last_assistant_message")
-    if name == "UserPromptSubmit":
-        # A subagent's prompt was written by a model, which has the task in its own events.
-        return () if payload.get("agent_id") else prompt(drafting, turn, text_in(payload, "prompt"))
-    if name == "UserPromptExpansion":
-        return prompt(drafting, turn, _command_line(payload))
+    if STEPS.get(name) == "prompt":
+        return prompt(drafting, turn, _asked(name, payload))
     if name in ("PostToolUse", "PostToolUseFailure"):
         return tool(drafting, _call(name, payload), locate)
     if name == "Stop":
@@ -243,10 +240,12 @@ def _key(drafting: Drafting, call: ToolCall, index: int) -> str:
     return drafting.key("tool", digest_of(call.name, told), str(index))
 
 
-def _command_line(payload: Mapping[str, Any]) -> str:
-    """A slash command as it was typed."""
-    name = text_in(payload, "command_name").strip()
-    if not name:
+def _asked(name: str, payload: Mapping[str, Any]) -> str:
+    """What the user wrote, a slash command as it was typed; "" where a model wrote to a subagent."""
+    if STEPS.get(name) != "prompt" or payload.get("agent_id"):
+        return ""
+    command = text_in(payload, "command_name").strip() if name == "UserPromptExpansion" else ""
+    if not command:
         return text_in(payload, "prompt")
-    slash = "" if name.startswith("/") else "/"
-    return f"{slash}{name} {text_in(payload, 'command_args')}".strip()
+    slash = "" if command.startswith("/") else "/"
+    return f"{slash}{command} {text_in(payload, 'command_args')}".strip()

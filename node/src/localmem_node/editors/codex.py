@@ -79,7 +79,10 @@ def read(payload: Mapping[str, Any], now_ms: int, locate: Locate) -> Told:
     drafting = Drafting(
         "codex", label_of(payload.get("session_id")), path_of(payload.get("cwd")), now_ms
     )
-    prompt = text_in(payload, "prompt") if name == "UserPromptSubmit" else ""
+    prompt = text_in(payload, "prompt") if step == "prompt" else ""
+    captured = _captured(name, payload, drafting, locate)
+    if name == "PreToolUse" and captured:
+        step = "tool"
     return Told(
         editor="codex",
         name=name,
@@ -88,7 +91,7 @@ def read(payload: Mapping[str, Any], now_ms: int, locate: Locate) -> Told:
         folder=drafting.folder,
         source=label_of(payload.get("source")) if step == "session start" else None,
         prompt=bounded(prompt) or None,
-        captured=_captured(name, payload, drafting, locate),
+        captured=captured,
     )
 
 
