@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localmem_node.cli import transfer
+from localmem_node.cli import progress as progress_module
 from localmem_node.cli.main import run
 from localmem_node.client import DaemonClient
 from localmem_protocol.events import Event
@@ -548,8 +548,8 @@ def test_progress_is_shown_on_a_terminal_only(
     shown = io.StringIO()
     monkeypatch.setattr(shown, "isatty", lambda: terminal)
     monkeypatch.setattr(sys, "stderr", shown)
-    monkeypatch.setattr(transfer, "PROGRESS_S", 0)
-    with transfer.Progress("imported") as progress:
+    monkeypatch.setattr(progress_module, "COUNTED_S", 0)
+    with progress_module.Counter("imported") as progress:
         progress(5)
     assert shown.getvalue() == ("\rimported 5 events\r\x1b[K" if terminal else "")
 

@@ -11,23 +11,24 @@ from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import click
 
 from localmem_node.cli.output import escape, json_option, print_json
+from localmem_node.cli.progress import Counter
 from localmem_node.cli.selecting import filter_fields, filters
 from localmem_node.client import DaemonClient
 from localmem_node.errors import ConfigError, TransferError
 from localmem_node.secret_text import secret_text
 from localmem_node.selection import parse_selection
 from localmem_node.system import SystemClock, SystemRandom
+from localmem_node.transcripts.sources import KINDS
 from localmem_node.transfer.exporting import Exported, new_file, write_export
 from localmem_node.transfer.importing import Imported, check, open_source, send
 from localmem_node.transfer.seal import seal_under
 
 VARIABLE: Final = "LOCALMEM_EXPORT_PASSPHRASE"
-PROGRESS_S: Final = 0.2
 REFUSED_SHOWN_MAX: Final = 20
 """Refused lines shown to people; `--json` lists more."""
 
@@ -53,7 +54,7 @@ def export_(file: str, seal: bool, force: bool, as_json: bool, **narrowed: Any) 
     selection = parse_selection(filter_fields(narrowed))
     environment = dict(os.environ)
     passphrase = _passphrase(environment, confirm=True)
-    with _interruptible(), DaemonClient(environment) as client, Progress("exported") as progress:
+    with _interruptible(), DaemonClient(environment) as client, Counter("exported") as progress:
         write = partial(
             write_export,
             fetch=client.export_page,
@@ -75,21 +76,40 @@ def export_(file: str, seal: bool, force: bool, as_json: bool, **narrowed: Any) 
 
 
 @click.command("import")
-@click.argument("file", metavar="FILE|-")
+@click.argument("source", metavar="FILE|-|claude-code|codex|cursor|claude-mem")
+@click.argument("path", required=False)
+@click.option("--since", metavar="TIME", help="Of transcripts: leave out what is older.")
+@click.option("--again", is_flag=True, help="Of transcripts: read also what was read before.")
 @json_option
-def import_(file: str, as_json: bool) -> int:
-    """Take in what `localmem export` wrote; what is there already stays as it is.
+def import_(source: str, path: str | None, since: str | None, again: bool, as_json: bool) -> int:
+    """Take in what `localmem export` wrote, or what editors wrote down of their sessions.
 
-    The file is checked to its end before anything is kept. Exit code 1 if it is damaged, and then
-    nothing was kept, or if events in it were refused.
+    An export is checked to its end before anything is kept; what is there already stays as it is.
+    Exit code 1 if it is damaged, and then nothing was kept, or if events in it were refused. (A file
+    that is called as an editor is: ./codex)
+
+    Transcripts of Claude Code, Codex and Cursor are looked for where these keep them, or in PATH, as
+    is the database of claude-mem. A second import goes on where the first ended; what hooks captured
+    is known. --since takes a date, a time, or a span such as 30d.
     """
+    kind = next((one for one in KINDS if one == source), None)
+    if kind is not None:
+        from localmem_node.cli.transcripts import import_transcripts
+
+        return import_transcripts(kind, path, since, again=again, as_json=as_json)
+    if path is not None or since is not None or again:
+        raise click.UsageError(f"PATH, --since and --again go with one of {', '.join(KINDS)}")
+    return _import_export(source, as_json=as_json)
+
+
+def _import_export(file: str, *, as_json: bool) -> int:
     environment = dict(os.environ)
     passphrase = _passphrase(environment, confirm=False)
     name = "standard input" if file == "-" else file
     with _open(file) as descriptor, open_source(descriptor, passphrase, SystemRandom()) as source:
         with _named(name, "nothing was imported"):
             check(source)
-        with DaemonClient(environment) as client, Progress("imported") as progress:
+        with DaemonClient(environment) as client, Counter("imported") as progress:
             report = send(source.read(), client.import_events, progress)
     if as_json:
         print_json(asdict(report))
@@ -186,27 +206,3 @@ def _interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-class Progress:
-    """A line on a terminal that counts; nothing where nobody looks."""
-
-    def __init__(self, verb: str) -> None:
-        self._verb = verb
-        self._clock = SystemClock()
-        self._shown_s = self._clock.monotonic_s()
-        self._shown = False
-
-    def __call__(self, count: int) -> None:
-        """So many are done; shown now and then."""
-        now_s = self._clock.monotonic_s()
-        if now_s - self._shown_s >= PROGRESS_S and sys.stderr.isatty():
-            self._shown_s, self._shown = now_s, True
-            click.echo(f"\r{self._verb} {count} events", err=True, nl=False)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        if self._shown:
-            click.echo("\r\x1b[K", err=True, nl=False)

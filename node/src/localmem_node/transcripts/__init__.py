@@ -1,0 +1,1 @@
+"""What editors wrote down before localmem was there, read into events: each once, whenever it runs."""
