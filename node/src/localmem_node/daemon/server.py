@@ -37,6 +37,7 @@ from localmem_node.daemon.state import (
     state_path,
     write_state,
 )
+from localmem_node.daemon.watchdog import Watchdog
 from localmem_node.engine import Engine
 from localmem_node.errors import ConfigError, DaemonError
 from localmem_node.files import lock_owner, note_owner, private_directory, try_lock, umask
@@ -217,9 +218,12 @@ async def _serve(
 
     server = DaemonServer(config, started, stopping)
     watch = asyncio.create_task(_watch(server, engine, idleness, settings.idle_exit_s))
+    watchdog = Watchdog(asyncio.get_running_loop())
+    watchdog.start()
     try:
         await server.serve(sockets)
     finally:
+        watchdog.stop()
         watch.cancel()
         stopping()  # it may have failed before that
     logger.info("stopped")
@@ -267,7 +271,8 @@ def _listening(
 ) -> Iterator[list[socket.socket]]:
     """The Unix socket and the loopback socket, in this order; the path is removed at the end."""
     unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    loopback = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # Named TCP, so that asyncio sends small answers at once: else each waits 40 ms for the other side.
+    loopback = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     with unix, loopback:
         loopback.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         _bind_loopback(loopback, port, endpoint)
