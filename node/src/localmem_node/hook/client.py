@@ -22,8 +22,9 @@ import time
 
 EDITORS = (b"claude-code", b"codex", b"cursor")
 
-WAIT_S = 0.3
-"""For the daemon, in all: to connect, to send and to be answered."""
+WAIT_S = 0.28
+"""For the daemon, in all: to connect, to send and to be answered. With the command's own time an
+editor then waits 0.3 s longer than for the interpreter alone."""
 
 HUNG_S = 30
 """After a daemon did not answer in time nobody waits for it for so long."""
