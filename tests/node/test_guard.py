@@ -12,6 +12,7 @@ from localmem_node.daemon import guard
 from localmem_node.daemon.guard import Guard, is_loopback
 
 TOKEN = "right"
+HOOK_TOKEN = "hook"
 RIGHT = {"host": "localhost", "authorization": f"Bearer {TOKEN}"}
 
 
@@ -54,7 +55,9 @@ async def ask(
         sent.append(message)
 
     backend = Backend()
-    await Guard(backend, token=TOKEN, on_request=lambda change: None)(scope, receive, send)
+    await Guard(backend, token=TOKEN, hook_token=HOOK_TOKEN, on_request=lambda change: None)(
+        scope, receive, send
+    )
     first = sent[0] if sent else {}
     status = first.get("status") or first.get("code") or 0
     return status, json.loads(sent[1]["body"]) if len(sent) > 1 else {}, backend.calls
@@ -141,7 +144,7 @@ async def test_a_websocket_without_the_token_is_closed() -> None:
 
 async def test_requests_are_counted_from_beginning_to_end_but_health_checks_are_not() -> None:
     changes: list[int] = []
-    guarded = Guard(Backend(), token=TOKEN, on_request=changes.append)
+    guarded = Guard(Backend(), token=TOKEN, hook_token=HOOK_TOKEN, on_request=changes.append)
 
     async def receive() -> Message:
         return {"type": "http.request", "body": b"", "more_body": False}
@@ -153,3 +156,21 @@ async def test_requests_are_counted_from_beginning_to_end_but_health_checks_are_
     for path in ("/healthz", "/v1/status"):
         await guarded({"type": "http", "path": path, "headers": headers}, receive, send)
     assert changes == [1, -1]
+
+
+async def test_the_hook_token_opens_the_hooks_and_nothing_else() -> None:
+    hook = RIGHT | {"authorization": f"Bearer {HOOK_TOKEN}"}
+    for headers in (RIGHT, hook):
+        assert (await ask(headers, "/v1/hook/claude-code"))[0] == 200
+    for path in ("/v1/status", "/v1/query", "/v1/hook", "/v1/hooks/x", "/x/v1/hook/codex"):
+        status, answer, calls = await ask(hook, path)
+        assert (status, answer["error"]["code"], calls) == (401, "unauthorized", 0)
+
+
+async def test_a_hook_may_bring_the_output_of_a_tool(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "BODY_BYTES_MAX", 4)
+    monkeypatch.setattr(guard, "HOOK_BYTES_MAX", 8)
+    assert (await ask(RIGHT, "/v1/record", [b"12345"]))[0] == 413
+    assert (await ask(RIGHT, "/v1/hook/codex", [b"1234", b"5678"]))[0] == 200
+    assert (await ask(RIGHT, "/v1/hook/codex", [b"1234", b"5678", b"9"]))[0] == 413
+    assert (await ask(RIGHT | {"content-length": "9"}, "/v1/hook/codex"))[0] == 413

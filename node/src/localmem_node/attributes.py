@@ -29,6 +29,8 @@ FILES_KEPT: Final = 16
 LABELS: Final = ("project", "tool", "session", "file_path")
 """The named attributes, in the order of their columns."""
 
+_SESSION: Final = LABELS.index("session")
+
 Mask = npt.NDArray[np.bool_]
 
 
@@ -207,6 +209,10 @@ class Attributes:
             chosen &= self._timestamps[:width] >= selection.since
         if selection.before is not None:
             chosen &= self._timestamps[:width] < selection.before
+        if selection.unless is not None:
+            session, since = selection.unless
+            own = _among(self._labels[_SESSION, :width], self._names[_SESSION].numbers([session]))
+            chosen &= ~(own & (self._timestamps[:width] >= since))
         return chosen
 
     def _widen(self, width: int) -> None:

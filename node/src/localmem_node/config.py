@@ -35,7 +35,7 @@ _KNOWN: Final[Mapping[str, frozenset[str]]] = {
     "store": frozenset({"size", "key_file", "eviction"}),
     "encoder": frozenset({"kind", "model", "revision", "device", "provider", "download"}),
     "daemon": frozenset({"port", "idle_exit_s"}),
-    "capture": frozenset({"deny_paths", "deny_projects", "deny_tools", "skip_ignored"}),
+    "capture": frozenset({"deny_paths", "deny_projects", "deny_tools", "skip_ignored", "answers"}),
     "hub": frozenset({"url", "token", "token_file", "pool", "key_file"}),
 }
 _UNITS: Final = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
@@ -92,6 +92,8 @@ class Settings:
     deny_projects: tuple[str, ...] = ()
     deny_tools: tuple[str, ...] = ()
     skip_ignored: bool = True
+    answers: bool = True
+    """Whether what a model said is kept as text, and not as its hash alone."""
     encoder: EncoderSettings = EncoderSettings()
     hub: HubSettings | None = None
     store_path: Path = Path()
@@ -143,6 +145,7 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
         deny_projects=file.globs("capture", "deny_projects"),
         deny_tools=file.globs("capture", "deny_tools"),
         skip_ignored=file.boolean("capture", "skip_ignored", None, default=True),
+        answers=file.boolean("capture", "answers", None, default=True),
         encoder=_encoder(file, environment),
         hub=_hub(file, environment),
     )

@@ -69,6 +69,16 @@ class Delivered:
             self._bound()
             self._save()
 
+    def take_back(self, session: str, events: Iterable[Event]) -> None:
+        """The session was not given these after all."""
+        with self._lock:
+            given = self._sessions.get(self._session(session), {})
+            found = [digest for digest in map(self._event, events) if digest in given]
+            for digest in found:
+                del given[digest]
+            if found:
+                self._save()
+
     def reset(self, session: str) -> None:
         """The session was given nothing, from now on."""
         with self._lock:

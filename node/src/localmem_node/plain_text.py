@@ -109,6 +109,12 @@ def clean_label(text: str, most: int) -> str:
     return label if len(label) <= most else "…" + label[1 - most :]
 
 
+def clean_start(text: str, most: int) -> str:
+    """The beginning of a text on one line, without backticks, and cut where it is long."""
+    label = clean_label(" ".join(text.lstrip()[: 2 * most].split()), 8 * most)
+    return label if len(label) <= most else f"{label[: most - 1].rstrip()}…"
+
+
 def fence_for(texts: Iterable[str]) -> str:
     """Backticks that none of these texts can end."""
     longest = max((len(run) for text in texts for run in _TICKS.findall(text)), default=0)

@@ -1,8 +1,13 @@
 """Which project a file belongs to: an id that clones share and namesakes do not.
 
-It is a hash of the git remote, written in one normal form whatever the transport and without
-credentials; a repository without a remote, or a folder that is none, is known by its path, and so
-only on this device.
+It is a hash of the git remote `origin`, written in one normal form whatever the transport and without
+credentials. A fork is known by its own, a submodule too; a worktree by that of its repository. A
+repository without a remote of a network is known by its first commit, and so stays what it is when its
+folder is moved or copied; one without a commit by its path, on this device alone. Outside of any
+repository there is no project.
+
+So a repository that gets a commit, and later a remote, changes its id: `Project.ids` has the earlier
+ones as well.
 """
 
 from __future__ import annotations
@@ -11,9 +16,13 @@ import hashlib
 import os
 import re
 import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
+
+from localmem_node.git_process import git_environment
 
 ID_BYTES: Final = 8
 CONFIG_BYTES_MAX: Final = 1 << 20
@@ -29,13 +38,52 @@ _CASELESS_HOSTS: Final = frozenset({"github.com", "gitlab.com", "bitbucket.org"}
 _INDIRECT: Final = frozenset({"include", "includeif", "url"})
 
 
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A project on this device: its work tree, its id, and those under which it was known before."""
+
+    root: str
+    ids: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        """16 hex digits."""
+        return self.ids[0]
+
+    def relative(self, path: str) -> str:
+        """A path of this project as it is stored: from its root, with slashes; others as they are."""
+        if not os.path.isabs(path):
+            return path
+        for inside in (path, os.path.join(os.path.realpath(os.path.dirname(path)), _name(path))):
+            if inside.startswith(f"{self.root.rstrip('/')}/"):
+                below = os.path.normpath(inside[len(self.root.rstrip("/")) + 1 :])
+                if not below.startswith(("..", "/")) and below != ".":
+                    return below
+        return path
+
+
 def project_id(path: Path) -> str | None:
     """The id of the project that a file or folder is in, 16 hex digits; None outside of any."""
     root = find_root(path)
-    if root is None:
-        return None
+    return next(_ids(root)) if root is not None else None
+
+
+def project_at(root: Path) -> Project:
+    """The project whose work tree has this root, which has its links resolved."""
+    return Project(str(root), tuple(_ids(root)))
+
+
+def _ids(root: Path) -> Iterator[str]:
+    """The id of now, and then those from before it had a remote, and before it had a commit."""
     remote = remote_url(root)
-    return (project_of_remote(remote) if remote else None) or _hash("path", str(root))
+    if remote and (identity := project_of_remote(remote)):
+        yield identity
+    commit = first_commit(root)
+    if commit:
+        yield _hash("commit", commit)
+    shared = git_directory(root)
+    main = Path(os.path.realpath(shared)).parent if shared.name == ".git" else root
+    yield _hash("path", str(main))
 
 
 def project_of_remote(url: str) -> str | None:
@@ -97,7 +145,7 @@ def remote_url(root: Path) -> str | None:
 
     git itself is asked only when the file refers to others (`include`, `insteadOf`).
     """
-    directory = _git_directory(root)
+    directory = git_directory(root)
     try:
         with (directory / "config").open("rb") as file:
             text = file.read(CONFIG_BYTES_MAX).decode(errors="replace")
@@ -105,11 +153,17 @@ def remote_url(root: Path) -> str | None:
         return None
     remotes, indirect = _parse_remotes(text)
     if indirect:
-        return _ask_git(root) or remotes.get("origin")
+        return _ask_git(root, "remote", "get-url", "origin") or remotes.get("origin")
     return remotes.get("origin") or next(iter(remotes.values()), None)
 
 
-def _git_directory(root: Path) -> Path:
+def first_commit(root: Path) -> str | None:
+    """The commit that a repository began with, in hex: where the first parents of HEAD lead to."""
+    said = _ask_git(root, "rev-list", "--max-parents=0", "--first-parent", "HEAD")
+    return said.split()[0] if said else None
+
+
+def git_directory(root: Path) -> Path:
     """`.git`, or what it points to in a worktree or submodule, down to the shared folder."""
     directory = root / ".git"
     if directory.is_file():
@@ -140,18 +194,23 @@ def _parse_remotes(text: str) -> tuple[dict[str, str], bool]:
     return remotes, indirect
 
 
-def _ask_git(root: Path) -> str | None:
+def _ask_git(root: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(
-            ["git", "-C", str(root), "remote", "get-url", "origin"],
+            ["git", "-C", str(root), *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
+            env=git_environment(),
             timeout=GIT_TIMEOUT_S,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.decode(errors="replace").strip() or None if done.returncode == 0 else None
+
+
+def _name(path: str) -> str:
+    return os.path.basename(path)
 
 
 def _hash(kind: str, identity: str) -> str:

@@ -37,6 +37,8 @@ class Selection(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     session: str | None = None
     since: int | None = None
     before: int | None = None
+    unless: tuple[str, int] | None = None
+    """A session, and a time: not what it did from then on. Not a field of a call."""
 
     def takes(self, event: Event) -> bool:
         """Whether an event is among them."""
@@ -53,12 +55,17 @@ class Selection(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
             and self.session in (None, event.session)
             and (self.since is None or event.timestamp >= self.since)
             and (self.before is None or event.timestamp < self.before)
+            and not (
+                self.unless is not None
+                and event.session == self.unless[0]
+                and event.timestamp >= self.unless[1]
+            )
         )
 
 
 EVERYTHING: Final = Selection()
 
-SELECTION_FIELDS: Final = Selection.__struct_fields__
+SELECTION_FIELDS: Final = tuple(name for name in Selection.__struct_fields__ if name != "unless")
 
 FILTERS: Final = SELECTION_FIELDS[1:]
 """What narrows a question: all but the ids."""

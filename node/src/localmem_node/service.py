@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from localmem_node.context import HITS, render
+from localmem_node.context import HITS, SCORE_MIN, render
 from localmem_node.delivered import Delivered
 from localmem_node.engine import Engine
 from localmem_node.errors import QueryError
@@ -52,10 +52,6 @@ EXPORT_FIELDS: Final = ("cursor", *SELECTION_FIELDS)
 """What a call may have."""
 
 
-CONTEXT_SCORE_MIN: Final = 0.01
-"""What a hit is worth at least, to be given to a model: a hundredth of a sure one costs more than it tells."""
-
-
 class Cursor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How far an export has come, and where it ends: with what was the newest when it began."""
 
@@ -83,7 +79,7 @@ def record(engine: Engine, events: object, folder: object = None) -> dict[str, A
         except EventError as error:
             failed.append(failure(index, error))
     admitted: list[tuple[int, Draft]] = []
-    for index, draft in zip(indexes, engine.admit(drafts, _folder(folder)), strict=True):
+    for index, draft in zip(indexes, engine.admit(drafts, check_folder(folder)), strict=True):
         if isinstance(draft, EventError):
             failed.append(failure(index, draft))
         else:
@@ -134,7 +130,7 @@ def context(
             return _context_json(Context())
     text = check_query(fields.get("query", ""), PROMPT_CHARACTERS_MAX)
     found = engine.query_recent(HITS, shortened(text), selection=selection, counted=False)
-    found = [one for one in found if one.score >= CONTEXT_SCORE_MIN]
+    found = [one for one in found if one.score >= SCORE_MIN]
     events = [one.event for one in found]
     known = set() if session is None else delivered.known(session, events)
     block = render(
@@ -206,7 +202,8 @@ def failure(index: int, error: EventError) -> dict[str, Any]:
     return {"index": index, "field": error.field, "message": error.problem}
 
 
-def _folder(value: object) -> str | None:
+def check_folder(value: object) -> str | None:
+    """A folder that a call names, or None. Raises EventError."""
     if value is None:
         return None
     if not isinstance(value, str) or "\0" in value or not os.path.isabs(value):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import click
 
 from localmem_node.cli.output import json_option, print_fields, print_json
+from localmem_node.cli.pause import describe
 from localmem_node.client import DaemonClient
 
 
@@ -78,9 +80,25 @@ def _lines(fields: dict[str, Any]) -> dict[str, object]:
         lines["waiting"] = _waiting(encoder, fields["events"])
     if encoder["problem"]:
         lines["problem"] = encoder["problem"]
-    for name, service in fields["services"].items():
+    services = dict(fields["services"])
+    paused = describe(services.pop("pause"))
+    if paused:
+        lines["paused"] = f"{paused}; go on with: localmem resume"
+    lines["hooks"] = _hooks(services.pop("hooks"))
+    for name, service in services.items():
         lines[name] = ", ".join(f"{key} {value}" for key, value in service.items())
     return lines
+
+
+def _hooks(hooks: dict[str, Any]) -> str:
+    counts = [f"{name} {hooks[name]}" for name in ("captured", "known", "refused", "injected")]
+    if hooks["unreadable"]:
+        counts.append(f"unreadable {hooks['unreadable']}")
+    counts += [
+        f"{editor} at {time.strftime('%Y-%m-%d %H:%M', time.localtime(last / 1000))}"
+        for editor, last in hooks["last"].items()
+    ]
+    return ", ".join([*counts, *filter(None, [hooks["problem"]])])
 
 
 def _waiting(encoder: dict[str, Any], events: int) -> str:

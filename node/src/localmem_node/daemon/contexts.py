@@ -20,8 +20,9 @@ from starlette.routing import BaseRoute, Route
 from localmem_node import service
 from localmem_node.config import Settings
 from localmem_node.daemon.app import Service, read_body
+from localmem_node.daemon.common import common_of
 from localmem_node.daemon.worker import Worker
-from localmem_node.delivered import PURPOSE, Delivered, delivered_path
+from localmem_node.delivered import Delivered
 from localmem_node.engine import Engine
 from localmem_protocol.seams import Clock, Random
 
@@ -65,6 +66,5 @@ def extend(
     settings: Settings, engine: Engine, clock: Clock, random: Random
 ) -> tuple[Sequence[BaseRoute], Sequence[Service]]:
     """An `Extension`."""
-    path = delivered_path(settings.store_path)
-    contexts = Contexts(engine, Delivered(path, engine.derive_key(PURPOSE)), clock)
+    contexts = Contexts(engine, common_of(settings, engine, clock).delivered, clock)
     return [Route("/v1/context", contexts.context, methods=["POST"])], [contexts]

@@ -20,20 +20,32 @@ from localmem_node.problems import problem_json
 BODY_BYTES_MAX: Final = 32 * 1024 * 1024
 """256 events of the largest size fit, written as plain JSON."""
 
+HOOK_BYTES_MAX: Final = 128 * 1024 * 1024
+"""Of a hook, which has the whole output of a tool; most of it is thrown away."""
+
+HOOK_PREFIX: Final = "/v1/hook/"
+
 OPEN_PATHS: Final = frozenset({"/healthz"})
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 class BodyTooLargeError(Exception):
-    """More bytes than BODY_BYTES_MAX came."""
+    """More bytes came than a body may have."""
 
 
 class Guard:
-    """ASGI middleware; `on_request` is told when a request begins (1) and ends (-1)."""
+    """ASGI middleware; `on_request` is told when a request begins (1) and ends (-1).
 
-    def __init__(self, app: ASGIApp, *, token: str, on_request: Callable[[int], None]) -> None:
+    `hook_token` stands in the settings of editors: it opens the hooks, and nothing that answers with
+    what is remembered at will.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, token: str, hook_token: str, on_request: Callable[[int], None]
+    ) -> None:
         self._app = app
         self._authorization = f"Bearer {token}".encode()
+        self._hook_authorization = f"Bearer {hook_token}".encode()
         self._on_request = on_request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,15 +57,13 @@ class Guard:
         if refusal is not None:
             await _refuse(scope, send, *refusal)
             return
-        counts = scope["path"] not in OPEN_PATHS
+        counts, most = scope["path"] not in OPEN_PATHS, _bytes_max(scope)
         if counts:
             self._on_request(1)
         try:
-            await self._app(scope, _limited(receive), send)
+            await self._app(scope, _limited(receive, most), send)
         except BodyTooLargeError:
-            await _refuse(
-                scope, send, 413, "too_large", f"a body has at most {BODY_BYTES_MAX} bytes"
-            )
+            await _refuse(scope, send, 413, "too_large", f"a body has at most {most} bytes")
         finally:
             if counts:
                 self._on_request(-1)
@@ -72,11 +82,15 @@ class Guard:
         if scope["path"] in OPEN_PATHS:
             return None
         given = headers.get(b"authorization", b"")
-        if not hmac.compare_digest(given, self._authorization):
+        allowed = hmac.compare_digest(given, self._authorization)
+        if not allowed and scope["path"].startswith(HOOK_PREFIX):
+            allowed = hmac.compare_digest(given, self._hook_authorization)
+        if not allowed:
             return 401, "unauthorized", "the token of daemon.json is missing or wrong"
         try:
-            if int(headers.get(b"content-length", b"0")) > BODY_BYTES_MAX:
-                return 413, "too_large", f"a body has at most {BODY_BYTES_MAX} bytes"
+            most = _bytes_max(scope)
+            if int(headers.get(b"content-length", b"0")) > most:
+                return 413, "too_large", f"a body has at most {most} bytes"
         except ValueError:
             return 400, "bad_request", "Content-Length is no number"
         return None
@@ -98,8 +112,12 @@ def _is_loopback_origin(origin: str) -> bool:
     return parts.scheme in ("http", "https") and is_loopback(parts.netloc)
 
 
-def _limited(receive: Receive) -> Receive:
-    left = BODY_BYTES_MAX
+def _bytes_max(scope: Scope) -> int:
+    return HOOK_BYTES_MAX if scope["path"].startswith(HOOK_PREFIX) else BODY_BYTES_MAX
+
+
+def _limited(receive: Receive, most: int) -> Receive:
+    left = most
 
     async def counted() -> Message:
         nonlocal left

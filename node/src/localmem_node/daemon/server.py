@@ -1,7 +1,7 @@
 """The daemon's life: lock, store, sockets, requests, and out.
 
-    lock ─▶ engine ─▶ sockets ─▶ daemon.json ─▶ ready ─▶ requests ─▶ stop | SIGTERM | idle
-         ◀─ engine.close ◀─ requests finished, services stopped ◀─ daemon.json removed ◀─┘
+    lock ─▶ engine ─▶ sockets ─▶ daemon.json, hook ─▶ ready ─▶ requests ─▶ stop | SIGTERM | idle
+         ◀─ engine.close ◀─ requests finished, services stopped ◀─ both removed ◀────────────┘
 
 After kill -9 only the files are left: the lock is the kernel's, and the next daemon replaces the
 rest.
@@ -27,6 +27,7 @@ from starlette.routing import BaseRoute
 from localmem_node import __version__
 from localmem_node.config import Settings
 from localmem_node.daemon.app import Service, create_app
+from localmem_node.daemon.endpoint import HookEndpoint, read_endpoint, remove_hook, write_hook
 from localmem_node.daemon.guard import Guard
 from localmem_node.daemon.state import (
     DaemonState,
@@ -36,6 +37,7 @@ from localmem_node.daemon.state import (
     state_path,
     write_state,
 )
+from localmem_node.daemon.watchdog import Watchdog
 from localmem_node.engine import Engine
 from localmem_node.errors import ConfigError, DaemonError
 from localmem_node.files import lock_owner, note_owner, private_directory, try_lock, umask
@@ -151,8 +153,12 @@ def run_daemon(
     gc.freeze()  # what lives as long as the process need not be looked through again and again
     try:
         path = socket_path(settings, environment_runtime)
-        with _listening(path, settings.port) as sockets:
-            serve = _serve(settings, engine, sockets, path, ready, extensions, clock, random)
+        endpoint = _endpoint(settings)
+        with _listening(path, settings.port, endpoint) as sockets:
+            hook_token = endpoint.token if endpoint else random.token_bytes(TOKEN_BYTES).hex()
+            serve = _serve(
+                settings, engine, sockets, path, hook_token, ready, extensions, clock, random
+            )
             asyncio.run(serve)
     finally:
         engine.close()
@@ -163,6 +169,7 @@ async def _serve(
     engine: Engine,
     sockets: list[socket.socket],
     path: Path,
+    hook_token: str,
     ready: Callable[[], None],
     extensions: Sequence[Extension],
     clock: Clock,
@@ -185,7 +192,7 @@ async def _serve(
         services=[service for _, services in added for service in services],
     )
     config = uvicorn.Config(
-        Guard(app, token=state.token, on_request=idleness.on_request),
+        Guard(app, token=state.token, hook_token=hook_token, on_request=idleness.on_request),
         http="httptools",
         loop="asyncio",
         ws="none",
@@ -201,17 +208,22 @@ async def _serve(
 
     def started() -> None:
         write_state(settings, state)
+        write_hook(settings, path, hook_token)
         logger.info("ready: pid %d, port %d", state.pid, state.port)
         ready()
 
     def stopping() -> None:
+        remove_hook(settings)
         state_path(settings).unlink(missing_ok=True)
 
     server = DaemonServer(config, started, stopping)
     watch = asyncio.create_task(_watch(server, engine, idleness, settings.idle_exit_s))
+    watchdog = Watchdog(asyncio.get_running_loop())
+    watchdog.start()
     try:
         await server.serve(sockets)
     finally:
+        watchdog.stop()
         watch.cancel()
         stopping()  # it may have failed before that
     logger.info("stopped")
@@ -244,19 +256,26 @@ def _lock(settings: Settings, clock: Clock) -> None:
     note_owner(lock)
 
 
+def _endpoint(settings: Settings) -> HookEndpoint | None:
+    """What the editors were told; a file that is not to be used is no reason not to start."""
+    try:
+        return read_endpoint(settings)
+    except ConfigError as error:
+        logger.error("%s; HTTP hooks do not reach this daemon", error)
+        return None
+
+
 @contextlib.contextmanager
-def _listening(path: Path, port: int) -> Iterator[list[socket.socket]]:
+def _listening(
+    path: Path, port: int, endpoint: HookEndpoint | None
+) -> Iterator[list[socket.socket]]:
     """The Unix socket and the loopback socket, in this order; the path is removed at the end."""
     unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    loopback = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # Named TCP, so that asyncio sends small answers at once: else each waits 40 ms for the other side.
+    loopback = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     with unix, loopback:
         loopback.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            loopback.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise ConfigError(
-                f"daemon.port: {port} cannot be used ({error.strerror}); choose another, or 0"
-            ) from None
+        _bind_loopback(loopback, port, endpoint)
         with contextlib.suppress(FileNotFoundError):
             path.unlink()  # of a daemon that was killed: the lock says that none is alive
         try:
@@ -269,3 +288,20 @@ def _listening(path: Path, port: int) -> Iterator[list[socket.socket]]:
         finally:
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
+
+
+def _bind_loopback(loopback: socket.socket, port: int, endpoint: HookEndpoint | None) -> None:
+    """To the port that is set, or the editors', or any. Raises ConfigError for the first alone."""
+    if not port and endpoint is not None:
+        try:
+            loopback.bind(("127.0.0.1", endpoint.port))
+            return
+        except OSError as error:
+            # Whoever has it is not us. The status tells, and everything else works.
+            logger.error("port %d of hooks.json: %s", endpoint.port, error.strerror)
+    try:
+        loopback.bind(("127.0.0.1", port))
+    except OSError as error:
+        raise ConfigError(
+            f"daemon.port: {port} cannot be used ({error.strerror}); choose another, or 0"
+        ) from None
