@@ -18,28 +18,43 @@ CLIENT = Path(localmem_node.hook.client.__file__)
 TOOL = b'{"session_id":"s","hook_event_name":"PostToolUse","tool_name":"Bash"}'
 START = b'{"session_id":"s","hook_event_name": "SessionStart","source":"startup"}'
 TIMEOUT_S = 60
+COMMAND = (sys.executable, "-I", "-S", str(CLIENT))
+
+
+def patient() -> tuple[str, ...]:
+    """The same command, but on a busy machine it waits for its daemon as long as that takes."""
+    source, wait = CLIENT.read_text(), f"WAIT_S = {localmem_node.hook.client.WAIT_S}\n"
+    assert source.count(wait) == 1
+    code = source.replace(wait, f"WAIT_S = {TIMEOUT_S}\n")
+    return (sys.executable, "-I", "-S", "-c", code)
 
 
 def hook(
-    home: Path, body: bytes = TOOL, editor: str = "claude-code", **more: str
+    home: Path,
+    body: bytes = TOOL,
+    editor: str = "claude-code",
+    *,
+    command: tuple[str, ...] | None = None,
+    **more: str,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run it to its end; it ends with 0 and complains of nothing, whatever happened."""
-    return run([editor], {"LOCALMEM_HOME": str(home), **more}, body)
+    """Run it to its end, a patient one unless another is given; it ends with 0 and complains of
+    nothing, whatever happened.
+    """
+    given = {"LOCALMEM_HOME": str(home), **more}
+    return run([editor], given, body, command=command or patient())
 
 
 def run(
     arguments: list[str],
     environment: dict[str, str],
     body: bytes = TOOL,
-    command: tuple[str, ...] = (sys.executable, "-I", "-S", str(CLIENT)),
-    cwd: Path | None = None,
+    command: tuple[str, ...] = COMMAND,
 ) -> subprocess.CompletedProcess[bytes]:
     """The same with all of its surroundings given."""
     done = subprocess.run(
         [*command, *arguments],
         input=body,
         env=environment,
-        cwd=cwd,
         capture_output=True,
         timeout=TIMEOUT_S,
         check=False,

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from localmem_node.hook import client
 from localmem_node.hook.client import EDITORS, SPOOL_BYTES_MAX, is_in_memory, keep
+from localmem_node.spool import parse
 from support.hook_command import CLIENT, TOOL, filesystem, hook, in_memory, missing, records
 
 MIB = 2**20
@@ -192,7 +193,7 @@ def test_half_a_record_is_taken_back(home: Path) -> None:
         max_size=6,
     )
 )
-def test_what_is_read_is_what_was_written(events: list[tuple[bytes, bytes]]) -> None:
+def test_what_a_daemon_reads_is_what_was_written(events: list[tuple[bytes, bytes]]) -> None:
     with in_memory() as home:
         folder = os.open(home, os.O_RDONLY)
         try:
@@ -200,5 +201,7 @@ def test_what_is_read_is_what_was_written(events: list[tuple[bytes, bytes]]) -> 
                 keep(folder, editor, body)
         finally:
             os.close(folder)
-        found = records(home / "spool") if events else []
-        assert [(editor.encode(), body) for editor, _, body in found] == events
+        data = (home / "spool").read_bytes() if events else b""
+        found = list(parse(data))
+        assert [(one.editor.encode(), one.body) for one in found] == events
+        assert found == (records(home / "spool") if events else [])
