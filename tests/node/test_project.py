@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from localmem_node.project import normalise_remote, project_id, project_of_remote, remote_url
+from localmem_node.project import (
+    Project,
+    find_root,
+    normalise_remote,
+    project_at,
+    project_id,
+    project_of_remote,
+    remote_url,
+)
+from support.git_repository import Repository
 
 SAME = [
     "https://github.com/psf/requests.git",
@@ -95,6 +104,95 @@ def test_a_worktree_belongs_to_the_project_of_its_repository(tmp_path: Path) -> 
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
     subprocess.run([*git, "worktree", "add", "-q", str(tmp_path / "side")], check=True)
     assert project_id(tmp_path / "side") == project_of_remote(SAME[0])
+
+
+def made(path: Path, subject: str) -> Repository:
+    path.mkdir(parents=True)
+    repository = Repository(path)
+    repository.commit(subject, {"a.txt": subject})
+    return repository
+
+
+def test_a_repository_without_a_remote_stays_what_it_is_when_its_folder_is_moved(
+    tmp_path: Path,
+) -> None:
+    repository = made(tmp_path / "before", "begin")
+    known = project_at(tmp_path / "before")
+    for _ in range(2):
+        repository.commit("more")
+    (tmp_path / "before").rename(tmp_path / "after")
+    moved = project_at(tmp_path / "after")
+    assert moved.id == known.id == project_id(tmp_path / "after" / "a.txt")
+    assert moved.ids[1:] != known.ids[1:]
+    assert made(tmp_path / "other" / "before", "another").path.exists()
+    assert project_id(tmp_path / "other" / "before") not in (None, known.id)
+
+
+def test_a_project_is_known_by_what_it_was_before_too(tmp_path: Path) -> None:
+    path = tmp_path / "app"
+    path.mkdir()
+    repository = Repository(path)
+    place = project_at(path)
+    assert len(place.ids) == 1
+    repository.commit("begin")
+    commit = project_at(path)
+    assert commit.ids[1:] == place.ids
+    repository.git("remote", "add", "origin", SAME[0])
+    remote = project_at(path)
+    assert remote.ids == (project_of_remote(SAME[0]), *commit.ids)
+
+
+def test_a_clone_of_a_local_folder_is_the_same_project(tmp_path: Path) -> None:
+    made(tmp_path / "one", "begin")
+    subprocess.run(["git", "clone", "-q", str(tmp_path / "one"), str(tmp_path / "two")], check=True)
+    assert project_id(tmp_path / "two") == project_id(tmp_path / "one")
+
+
+def test_a_fork_is_known_by_its_own_origin(tmp_path: Path) -> None:
+    repository = made(tmp_path / "fork", "begin")
+    repository.git("remote", "add", "upstream", "https://github.com/psf/requests")
+    repository.git("remote", "add", "origin", "https://github.com/someone/requests")
+    assert project_id(tmp_path / "fork") == project_of_remote("git@github.com:someone/requests")
+
+
+def test_a_worktree_without_a_remote_belongs_to_its_repository(tmp_path: Path) -> None:
+    repository = made(tmp_path / "main", "begin")
+    repository.git("worktree", "add", "-q", "-b", "side", str(tmp_path / "side"))
+    main, side = project_at(tmp_path / "main"), project_at(tmp_path / "side")
+    assert side.ids == main.ids
+    assert side.relative(str(tmp_path / "side" / "src" / "a.py")) == "src/a.py"
+
+
+def test_a_submodule_is_a_project_of_its_own(tmp_path: Path) -> None:
+    made(tmp_path / "library", "library")
+    outer = made(tmp_path / "outer", "outer")
+    outer.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add",
+              str(tmp_path / "library"), "lib")  # fmt: skip
+    inner = tmp_path / "outer" / "lib"
+    assert find_root(inner) == inner
+    assert project_id(inner) == project_id(tmp_path / "library")
+    assert project_id(inner) != project_id(tmp_path / "outer")
+
+
+def test_paths_of_a_project_begin_at_its_root(tmp_path: Path) -> None:
+    root = tmp_path / "app"
+    (root / "src").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(root)
+    project = Project(str(root), ("0123456789abcdef",))
+    for path, stored in (
+        (f"{root}/src/a.py", "src/a.py"),
+        (f"{root}/./src//a.py", "src/a.py"),
+        (f"{root}/src/../b.py", "b.py"),
+        (f"{tmp_path}/link/src/a.py", "src/a.py"),
+        (f"{root}/gone/deep/a.py", "gone/deep/a.py"),
+        ("src/a.py", "src/a.py"),
+        (f"{root}", f"{root}"),
+        (f"{root}/../other/a.py", f"{root}/../other/a.py"),
+        (f"{root}er/a.py", f"{root}er/a.py"),
+        ("/etc/hosts", "/etc/hosts"),
+        ("C:/work/a.py", "C:/work/a.py"),
+    ):
+        assert project.relative(path) == stored
 
 
 def test_rewritten_urls_are_asked_of_git(tmp_path: Path) -> None:

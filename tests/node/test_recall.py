@@ -42,7 +42,7 @@ class Desk:
 
     def record(self, snippet: str, session: str = "old", **more: Any) -> None:
         self.clock.ms += 1000
-        fields = {"filePath": None, "selectionRange": None, "kind": "prompt"}
+        fields: dict[str, Any] = {"filePath": None, "selectionRange": None, "kind": "prompt"}
         fields |= {"project": PROJECT.id, "tool": "codex", "timestamp": self.clock.ms}
         self.engine.record([draft(**{**fields, "snippet": snippet, "session": session, **more})])
 

@@ -21,6 +21,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from localmem_node.config import Settings, load_settings
+from localmem_node.daemon.endpoint import hook_path
 from localmem_node.daemon.launch import launch
 from localmem_node.daemon.state import DaemonState, daemon_lock_path, read_state, state_path
 from localmem_node.errors import DaemonError, NodeError, QueryError
@@ -173,7 +174,7 @@ class DaemonClient:
             return False
         descriptor = try_lock(lock)
         if descriptor is not None:
-            for path in (state_path(self.settings), Path(state.socket)):
+            for path in (state_path(self.settings), hook_path(self.settings), Path(state.socket)):
                 path.unlink(missing_ok=True)
             os.close(descriptor)
             return False

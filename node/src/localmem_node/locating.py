@@ -15,7 +15,7 @@ def locate(path: str, text: str) -> tuple[int, int] | None:
 
     None if it stands nowhere, or the file is no regular one, or larger than FILE_BYTES_MAX.
     """
-    wanted = text.strip("\n").encode(errors="surrogateescape")
+    wanted = text.strip("\n").encode(errors="surrogatepass")
     if not wanted or not os.path.isabs(path) or "\0" in path:
         return None
     try:
@@ -26,7 +26,7 @@ def locate(path: str, text: str) -> tuple[int, int] | None:
             if not stat.S_ISREG(found.st_mode) or found.st_size > FILE_BYTES_MAX:
                 return None
             data = file.read(FILE_BYTES_MAX)
-    except OSError:
+    except (OSError, ValueError):  # a path that no file can have
         return None
     if b"\r\n" in data:
         data = data.replace(b"\r\n", b"\n")

@@ -81,8 +81,8 @@ def _ids(root: Path) -> Iterator[str]:
     commit = first_commit(root)
     if commit:
         yield _hash("commit", commit)
-    shared = git_directory(root)
-    main = Path(os.path.realpath(shared)).parent if shared.name == ".git" else root
+    shared = Path(os.path.realpath(git_directory(root)))
+    main = shared.parent if shared.name == ".git" else root
     yield _hash("path", str(main))
 
 
