@@ -16,6 +16,8 @@ EDITORS: Final = ("claude-code", "codex", "cursor")
 EVENTS: Final = ("session start", "prompt", "edit", "command", "answer", "session end")
 OUTPUT_LINES: Final = 20
 ANSWER_WORDS: Final = 60
+FILE_EDITS: Final = 4
+"""Turns that edit the same file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Turn:
     @property
     def file(self) -> Path:
         """The file that is edited, which has the new text by then."""
-        return self.folder / "src" / f"module_{self.number}.py"
+        return self.folder / "src" / f"module_{self.number // FILE_EDITS}.py"
 
     @property
     def command(self) -> str:

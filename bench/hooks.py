@@ -7,8 +7,9 @@ names. Claude Code makes requests for prompt, edit, command and answer; the rest
 Cursor, are commands. Between two events is a pause, in which the daemon encodes what it was told.
 
 Beside them, in the same rounds: `python3 -I -S -c pass`; the command against a server that answers
-`{}` at once (`client`); `GET /healthz` of the daemon over the same connection; and the same request
-against that other server (`bare post`). `told` is the share of prompts and starts that got an answer.
+`{}` at once (`client`); `GET /healthz` of the daemon over the same connection; the same request
+against that other server (`bare post`); and `fdatasync` of 4 KiB on the store's disk, since an event
+is answered when it is durable. `told` is the share of prompts and starts that got an answer.
 
 Then the daemon is stopped, hung (SIGSTOP) or killed with a request under way: what the first and the
 following tool events take, above the interpreter's own start for a command.
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import tempfile
 import time
@@ -89,7 +91,8 @@ def measure(stored: int, rounds: int, pause_s: float) -> dict[str, Any]:
         with daemon(home) as client, bare_server(bare_home) as bare:
             fill(client, checkout, edits[:stored])
             state = client.ensure_running()
-            calls = Calls(Caller(state.port, state.token), bare, command, bare_command, pause_s)
+            caller, disk = Caller(state.port, state.token), root / "disk"
+            calls = Calls(caller, bare, command, bare_command, disk, pause_s)
             turns = turns_of(checkout, edits[:stored], edits[stored:])
             for number in range(rounds + WARM_UP):
                 calls.round(turns)
@@ -111,9 +114,10 @@ class Calls:
         bare: Caller,
         command: tuple[str, ...],
         bare_command: tuple[str, ...],
+        disk: Path,
         pause_s: float,
     ) -> None:
-        self._caller, self._bare, self._pause_s = caller, bare, pause_s
+        self._caller, self._bare, self._disk, self._pause_s = caller, bare, disk, pause_s
         self._command, self._bare_command = command, bare_command
         self._environment = environment(Path("/nowhere"))
         del self._environment["LOCALMEM_HOME"]
@@ -157,6 +161,7 @@ class Calls:
             "client": lambda: run((*self._bare_command, "codex"), body, self._environment),
             "healthz": lambda: self._caller.call("/healthz", method="GET"),
             "bare post": lambda: self._bare.call("/v1/hook/codex", body),
+            "fdatasync": lambda: (synced(self._disk), b""),
         }
         for name, call in calls.items():
             self.times[name].append(call()[0])
@@ -175,6 +180,16 @@ def fill(client: DaemonClient, checkout: Path, edits: Sequence[Mapping[str, Any]
         time.sleep(0.2)
 
 
+def synced(path: Path) -> float:
+    """Milliseconds of making 4 KiB durable, at the end of a file."""
+    with path.open("ab") as file:
+        file.write(bytes(4096))
+        file.flush()
+        began = time.perf_counter()
+        os.fdatasync(file.fileno())
+        return 1000 * (time.perf_counter() - began)
+
+
 def turns_of(
     checkout: Path, stored: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]
 ) -> Iterator[Turn]:
@@ -189,7 +204,7 @@ def turns_of(
 
 def summary(calls: Calls) -> dict[str, Any]:
     """Percentiles of everything, by way, editor and event."""
-    names = ("interpreter", "client", "healthz", "bare post")
+    names = ("interpreter", "client", "healthz", "bare post", "fdatasync")
     baselines = {name: percentiles(calls.times[name]) for name in names}
     events: dict[str, Any] = {}
     for editor in EDITORS:
