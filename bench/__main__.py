@@ -18,6 +18,10 @@ BENCHMARKS: Final = {
     "floor": ("bench.floor", "questions about nothing, and what it costs not to answer them"),
     "footprint": ("bench.footprint", "processor, memory and start of a daemon that mostly rests"),
     "git": ("bench.git_hunks", "commit subjects against the hunks of their commits"),
+    "hooks": (
+        "bench.hooks",
+        "what an editor waits for at each of its hooks, the daemon well or not",
+    ),
     "hub": ("bench.hub", "updates that a hub merges, stores and passes on"),
     "ignored": ("bench.ignored_files", "asking git whether it ignores the file of an event"),
     "latency": ("bench.latency", "a warm query through the socket, against its encoding alone"),

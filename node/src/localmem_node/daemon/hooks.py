@@ -37,6 +37,7 @@ from localmem_node.editors.captured import EDITORS, Captured, Editor, Told
 from localmem_node.editors.reading import read_hook, reply_to
 from localmem_node.engine import Engine
 from localmem_node.errors import ConfigError, NodeError, QueryError
+from localmem_node.hook.launcher import refresh_launcher
 from localmem_node.locating import locate
 from localmem_node.pausing import Pauses
 from localmem_node.project import Project, is_project_id
@@ -101,6 +102,7 @@ class Hooks:
         """Begin; what hooks left behind is recorded beside the first requests."""
         self._saving = asyncio.create_task(self._save_now_and_then())
         self._draining = asyncio.create_task(asyncio.to_thread(self._drain))
+        await asyncio.to_thread(self._renew_commands)
 
     async def stop(self) -> None:
         """End, after what is under way, and leave nothing behind."""
@@ -289,6 +291,14 @@ class Hooks:
         else:
             self._common.pauses.resume(projects, session, now_ms)
         return self._common.pauses.status()
+
+    def _renew_commands(self) -> None:
+        """Let the commands that editors run start this interpreter, if they were installed."""
+        try:
+            for path in refresh_launcher(self._settings):
+                logger.info("%s was renewed", path)
+        except ConfigError as error:
+            logger.error("the command of the hooks is an old one: %s", error)
 
     def _drain(self) -> None:
         """Record what hooks left while no daemon was there."""

@@ -1,0 +1,130 @@
+"""What an editor waits for when the daemon is stopped, hangs, or is killed with a request under way.
+
+Tool events through the hook's command and as HTTP requests, which Claude Code gives 0.3 s each. A
+command's time is that above the interpreter's own start; what is left of it is reading, spooling or
+waiting.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from bench.daemons import environment, is_alive
+from bench.hook_calls import Caller, run
+from bench.hook_payloads import Turn, payload
+from localmem_node.client import DaemonClient
+from localmem_node.config import load_settings
+from localmem_node.hook.launcher import write_launcher
+
+NEXT: Final = 20
+STARTS: Final = 5
+KILLED_AFTER_S: Final = 0.1
+MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
+"""Where a spool may be, if Linux has this in memory."""
+
+ROUTE: Final = "/v1/hook/claude-code"
+
+Delays = dict[str, float]
+Broken = Callable[[int], AbstractContextManager[None]]
+
+
+def failures(
+    client: DaemonClient, command: tuple[str, ...], turn: Turn, interpreter_ms: float
+) -> dict[str, dict[str, Delays]]:
+    """{state: {way: {"first_ms", "next_p50_ms", "next_max_ms"}}}, of a daemon that is stopped then.
+
+    "started" are starts of sessions without a daemon, which start one and do not wait for it;
+    "spooled" is "stopped" where the runtime folder is in memory.
+    """
+    body = json.dumps(payload("claude-code", "command", turn)).encode()
+    begin = json.dumps(payload("claude-code", "session start", turn)).encode()
+    given = {name: value for name, value in client.environment.items() if name != "LOCALMEM_HOME"}
+
+    def told(what: bytes = body, by: tuple[str, ...] = command) -> float:
+        return run((*by, "claude-code"), what, given)[0] - interpreter_ms
+
+    found: dict[str, dict[str, Delays]] = {}
+    for state, broken in STATES.items():
+        found[state] = {
+            "command": _commands(client, broken, told),
+            "request": _requests(client, broken, body),
+        }
+    with tempfile.TemporaryDirectory(prefix="lm-", dir=MEMORY if MEMORY.is_dir() else None) as at:
+        homed = environment(Path(at))
+        by = (str(write_launcher(load_settings(homed), homed)),)
+        found["spooled"] = {"command": _delays([told(body, by) for _ in range(1 + NEXT)])}
+    starts = []
+    for _ in range(STARTS):
+        client.stop()
+        starts.append(told(begin))
+        client.ensure_running()
+    client.stop()
+    return found | {"started": {"command": _delays(starts)}}
+
+
+def _commands(client: DaemonClient, broken: Broken, told: Callable[[], float]) -> Delays:
+    client.stop()
+    with broken(client.ensure_running().pid):
+        return _delays([told() for _ in range(1 + NEXT)])
+
+
+def _requests(client: DaemonClient, broken: Broken, body: bytes) -> Delays:
+    client.stop()
+    state = client.ensure_running()
+    caller = Caller(state.port, state.token)
+    try:
+        caller.call(ROUTE, body)
+        with broken(state.pid):
+            return _delays([caller.call(ROUTE, body)[0] for _ in range(1 + NEXT)])
+    finally:
+        caller.close()
+
+
+@contextmanager
+def _hung(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def _killed(pid: int) -> Iterator[None]:
+    """It is stopped before it could answer, and then killed."""
+    os.kill(pid, signal.SIGSTOP)
+    timer = threading.Timer(KILLED_AFTER_S, os.kill, (pid, signal.SIGKILL))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()
+
+
+@contextmanager
+def _stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGTERM)
+    while is_alive(pid):
+        threading.Event().wait(0.01)
+    yield
+
+
+STATES: Final[dict[str, Broken]] = {"stopped": _stopped, "hung": _hung, "killed": _killed}
+
+
+def _delays(times: list[float]) -> Delays:
+    return {
+        "first_ms": round(times[0], 3),
+        "next_p50_ms": round(float(np.median(times[1:])), 3),
+        "next_max_ms": round(max(times[1:]), 3),
+    }
