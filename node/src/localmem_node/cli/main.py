@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "forget": ("localmem_node.cli.upkeep:forget", "Forget events for good."),
     "resize": ("localmem_node.cli.upkeep:resize", "Make the store larger or smaller."),
     "key": ("localmem_node.cli.key:key", "Where the key is; a new one; a recovery code."),
+    "mcp": ("localmem_node.cli.mcp:mcp", "Serve an MCP client on stdin and stdout."),
     "sync": ("localmem_node.cli.sync:sync", "Synchronise with the hub."),
 }
 

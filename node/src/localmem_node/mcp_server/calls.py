@@ -163,13 +163,14 @@ class Calls:
 
     def _around(self, given: dict[str, Any], k: int, caller: Caller) -> Answer:
         event = self._events([given["id"]], "id")[0]
-        asked = {name: given[name] for name in ("session", "since", "before") if name in given}
+        names = ("session", "since", "before")
+        asked: dict[str, Any] = {name: given[name] for name in names if name in given}
         project = event.project
         if "project" in given:
             project = resolve_project(given["project"], caller)
         elif event.session is not None:
             asked.setdefault("session", event.session)
-        selection = self._selection(asked, project, ("session", "since", "before"))
+        selection = self._selection(asked, project, names)
         older = (k - 1) // 2
         events = self._engine.around(event.id, older, k - 1 - older, selection=selection)
         found = [Found(one, 0.0) for one in events]

@@ -26,7 +26,6 @@ from localmem_node.mcp_server.tools import (
     NAME,
     RESOURCES,
     TEMPLATES,
-    TOOL_NAMES,
     TOOLS,
     ToolName,
 )
@@ -86,6 +85,8 @@ def make_server(calls: Calls, threads: Threads) -> Server[Any]:
 
 _SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {tool.name: tool.input_schema for tool in TOOLS}
 
+_NAMES: Final[Mapping[str, ToolName]] = {tool.name: tool.name for tool in TOOLS}
+
 _TOOLS: Final = types.ListToolsResult(
     tools=[
         types.Tool(
@@ -133,9 +134,9 @@ class _Handlers:
     async def call_tool(
         self, context: _Context, params: types.CallToolRequestParams
     ) -> types.CallToolResult:
-        name = next((one for one in TOOL_NAMES if one == params.name), None)
+        name = _NAMES.get(params.name)
         if name is None:
-            known = ", ".join(TOOL_NAMES)
+            known = ", ".join(_NAMES)
             raise MCPError(types.INVALID_PARAMS, f"no tool {params.name[:40]!r}; there are {known}")
         caller = _caller(context)
         try:
