@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "key": ("localmem_node.cli.key:key", "Where the key is; a new one; a recovery code."),
     "install": ("localmem_node.cli.install:install", "Let an editor remember."),
     "uninstall": ("localmem_node.cli.install:uninstall", "Take it out of an editor again."),
+    "mcp": ("localmem_node.cli.mcp:mcp", "Serve an MCP client on stdin and stdout."),
     "sync": ("localmem_node.cli.sync:sync", "Synchronise with the hub."),
 }
 

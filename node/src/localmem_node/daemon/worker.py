@@ -10,8 +10,10 @@ import asyncio
 from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Thread
+from typing import Any, TypeVar
 
-_Job = tuple[Callable[[], bytes], asyncio.Future[bytes], asyncio.AbstractEventLoop]
+_Result = TypeVar("_Result")
+_Job = tuple[Callable[[], Any], asyncio.Future[Any], asyncio.AbstractEventLoop]
 
 
 class Worker:
@@ -22,10 +24,10 @@ class Worker:
         self._thread = Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    async def run(self, work: Callable[[], bytes]) -> bytes:
+    async def run(self, work: Callable[[], _Result]) -> _Result:
         """What `work` returns. Raises what it raises."""
         loop = asyncio.get_running_loop()
-        result: asyncio.Future[bytes] = loop.create_future()
+        result: asyncio.Future[_Result] = loop.create_future()
         self._jobs.put((work, result, loop))
         return await result
 
@@ -45,11 +47,11 @@ class Worker:
                 loop.call_soon_threadsafe(_settle, result, done)
 
 
-def _settle(result: asyncio.Future[bytes], value: bytes) -> None:
+def _settle(result: asyncio.Future[Any], value: Any) -> None:
     if not result.done():  # whoever asked may have gone away
         result.set_result(value)
 
 
-def _fail(result: asyncio.Future[bytes], error: BaseException) -> None:
+def _fail(result: asyncio.Future[Any], error: BaseException) -> None:
     if not result.done():
         result.set_exception(error)
