@@ -42,30 +42,31 @@ CLAUDE_COLD: Final = ("SessionStart", "SessionEnd", "PreCompact", "PostCompact")
 CLAUDE_BACKGROUND: Final = frozenset({"PostToolUse", "PostToolUseFailure", "SubagentStop"})
 """With command hooks: nobody waits for these. Stop is waited for, or `claude -p` would end first."""
 
-CODEX_EVENTS: Final = (
-    "SessionStart",
-    "UserPromptSubmit",
-    "PostToolUse",
-    "PreCompact",
-    "PostCompact",
-    "SubagentStop",
-    "Stop",
-    "SessionEnd",
-)
+CODEX_EVENTS: Final[Mapping[str, str | None]] = {
+    "SessionStart": None,
+    "UserPromptSubmit": None,
+    "PreToolUse": "Bash",  # a patch inside of a command is told nowhere else
+    "PostToolUse": None,
+    "PreCompact": None,
+    "PostCompact": None,
+    "SubagentStop": None,
+    "Stop": None,
+    "SessionEnd": None,
+}
 CODEX_BACKGROUND: Final = frozenset({"PostToolUse", "SubagentStop"})
 
-CURSOR_STEPS: Final = (
-    "sessionStart",
-    "beforeSubmitPrompt",
-    "afterFileEdit",
-    "afterShellExecution",
-    "afterMCPExecution",
-    "postToolUseFailure",
-    "afterAgentResponse",
-    "subagentStop",
-    "preCompact",
-    "sessionEnd",
-)
+CURSOR_STEPS: Final[Mapping[str, str | None]] = {
+    "sessionStart": None,
+    "beforeSubmitPrompt": None,
+    "afterFileEdit": None,
+    "afterTabFileEdit": None,
+    "postToolUse": "Shell|Bash|run_terminal_cmd",  # edits come by a step of their own
+    "postToolUseFailure": None,
+    "afterAgentResponse": None,
+    "subagentStop": None,
+    "preCompact": None,
+    "sessionEnd": None,
+}
 CURSOR_VERSION: Final = 1
 
 _PROGRAM: Final = re.compile(rf"(?:^|[/\s'\"]){LAUNCHER}(?=$|[\s'\"])")
@@ -91,15 +92,21 @@ def codex_hooks(launcher: Path) -> Hooks:
     """For Codex. Its trust is in the text of these: a change of one asks the user again."""
     command = _command(launcher, "codex")
     return {
-        event: [_group(_run(command, background=event in CODEX_BACKGROUND))]
-        for event in CODEX_EVENTS
+        event: [_group(_run(command, background=event in CODEX_BACKGROUND), matcher)]
+        for event, matcher in CODEX_EVENTS.items()
     }
 
 
 def cursor_hooks(launcher: Path) -> Hooks:
     """For Cursor, whose handlers stand in no groups."""
-    handler = {"command": _command(launcher, "cursor"), "timeout": COMMAND_TIMEOUT_S}
-    return {step: [dict(handler)] for step in CURSOR_STEPS}
+    handler: dict[str, Any] = {
+        "command": _command(launcher, "cursor"),
+        "timeout": COMMAND_TIMEOUT_S,
+    }
+    return {
+        step: [handler | ({"matcher": matcher} if matcher else {})]
+        for step, matcher in CURSOR_STEPS.items()
+    }
 
 
 def is_ours(handler: object) -> bool:
