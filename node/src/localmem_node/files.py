@@ -47,15 +47,15 @@ def private_directory(path: Path) -> Path:
     return path
 
 
-def write_private(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Replace a file of mode 0600 whole: a reader sees the old bytes or the new ones.
+def write_private(path: Path, data: bytes, *, durable: bool = True, mode: int = 0o600) -> None:
+    """Replace a file that others cannot read whole: a reader sees the old bytes or the new ones.
 
     Not `durable`, it outlives the process and not a power cut, after which it may be damaged.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with contextlib.suppress(FileNotFoundError):
         temporary.unlink()
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     with open(descriptor, "wb") as file:
         file.write(data)
         if durable:
