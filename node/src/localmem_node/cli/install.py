@@ -87,7 +87,16 @@ def install(
         outcome = wiring.preview_install(settings, editors, scope, places, way)
         restarted = False
     else:
-        outcome = wiring.install(settings, environment, SystemRandom(), editors, scope, places, way)
+        outcome = wiring.install(
+            settings,
+            environment,
+            SystemRandom(),
+            editors,
+            scope,
+            places,
+            way,
+            _listening(environment),
+        )
         restarted = _restart_elsewhere(environment, outcome.port)
     notes = [change.note for change in outcome.changes if change.note]
     notes += _notes(editors, scope, places, way, transport, outcome.changes)
@@ -135,6 +144,16 @@ def _places(environment: dict[str, str], scope: Scope) -> Places:
     if scope == "project" and project == Path(os.path.realpath(home)):
         raise ConfigError(f"{project} is your home folder, not a project; leave --scope away")
     return Places.of(environment, home, project)
+
+
+def _listening(environment: dict[str, str]) -> int | None:
+    """The port of the daemon that runs, if one does."""
+    with DaemonClient(environment, start=False) as client:
+        try:
+            state = client.running()
+        except NodeError:
+            return None
+        return state.port if state is not None else None
 
 
 def _restart_elsewhere(environment: dict[str, str], port: int | None) -> bool:

@@ -49,6 +49,7 @@ SCOPES: Final[tuple[Scope, ...]] = ("user", "project")
 class _Hooked:
     """A file with hooks of ours: what is in it as JSON, and our handlers."""
 
+    editor: Editor
     scope: Scope
     path: Path
     document: Mapping[str, Any]
@@ -63,7 +64,7 @@ def editor_checks(
 ) -> Iterator[Check]:
     """What is to be said of each editor, and of what they call. Changes nothing."""
     try:
-        home, here = Path.home(), Path.cwd()
+        home, here = Path(environment.get("HOME") or Path.home()), Path.cwd()
     except (RuntimeError, FileNotFoundError):
         return
     places = Places.of(environment, home, find_root(here) or here)
@@ -74,7 +75,7 @@ def editor_checks(
         yield from _editor(editor, found, settings, environment, places, status)
     if any(port_of(one) is not None for each in hooked for one in each.handlers):
         yield _port(settings, state, status)
-    yield from _replayed(places, hooked)
+    yield from _replayed(hooked)
 
 
 def _editor(
@@ -128,13 +129,13 @@ def _hooked(editor: Editor, places: Places) -> list[_Hooked]:
         document = _json(path)
         ours = tuple(handler for _, handler in handlers(document))
         if ours:
-            found.append(_Hooked(scope, path, document, ours))
+            found.append(_Hooked(editor, scope, path, document, ours))
     return found
 
 
 def _hooks(editor: Editor, one: _Hooked, settings: Settings, places: Places) -> Check:
     """Whether a file has the hooks of this version, and whether what they run is there."""
-    name = f"{editor} hooks"
+    name = _named(editor, one.scope, "hooks")
     again = f"run: localmem install {editor} --scope {one.scope}"
     for program in {program_of(handler) for handler in one.handlers} - {None}:
         assert program is not None
@@ -159,6 +160,10 @@ def _hooks(editor: Editor, one: _Hooked, settings: Settings, places: Places) -> 
     except (NodeError, Refused, OSError, UnicodeDecodeError) as error:
         return Check(name, False, f"{one.path}: {error}", again)
     return Check(name, True, f"{one.path}: {len(one.handlers)}, as this version writes them")
+
+
+def _named(editor: Editor, scope: Scope, what: str) -> str:
+    return f"{editor} {what}" if scope == "user" else f"{editor} project {what}"
 
 
 def _wanted(
@@ -218,16 +223,16 @@ def _codex_trust(hooked: list[_Hooked], places: Places, plugin: str) -> Iterator
             found[told] = found.get(told, 0) + 1
         told_all = ", ".join(f"{number} {name}" for name, number in sorted(found.items()))
         if set(found) == {"trusted"}:
-            yield Check("codex trust", True, f"{one.path}: {told_all}")
+            yield Check(_named("codex", one.scope, "trust"), True, f"{one.path}: {told_all}")
         else:
             yield Check(
-                "codex trust",
+                _named("codex", one.scope, "trust"),
                 False,
                 f"{one.path}: {told_all}; Codex skips the others without a word",
                 HOW,
             )
     if plugin and not any(str(name).startswith(f"{plugin}:") for name in states):
-        yield Check("codex trust", False, f"the hooks of {plugin} are not trusted", HOW)
+        yield Check("codex plugin trust", False, f"the hooks of {plugin} are not trusted", HOW)
 
 
 def _port(settings: Settings, state: DaemonState | None, status: Mapping[str, Any] | None) -> Check:
@@ -249,8 +254,7 @@ def _port(settings: Settings, state: DaemonState | None, status: Mapping[str, An
             name,
             False,
             f"{endpoint.port} is held by another program, which gets what Claude Code sends there",
-            "end that program, or set daemon.port in config.toml to a free one and run: "
-            "localmem down, then localmem install claude-code",
+            "run: localmem install claude-code, which takes another port and another token",
         )
     if state is None:
         return Check(name, True, f"{endpoint.port}: free; the daemon listens there once it runs")
@@ -260,14 +264,10 @@ def _port(settings: Settings, state: DaemonState | None, status: Mapping[str, An
     return Check(name, False, detail, "run: localmem down, then localmem up")
 
 
-def _replayed(places: Places, hooked: list[_Hooked]) -> Iterator[Check]:
+def _replayed(hooked: list[_Hooked]) -> Iterator[Check]:
     """Cursor runs the hooks of Claude Code as well as its own."""
-    editors = {
-        "claude": any(one.path.parent.name == ".claude" or one.path == places.claude / "settings.json"
-                      for one in hooked),
-        "cursor": any(one.path.parent.name == ".cursor" for one in hooked),
-    }  # fmt: skip
-    if all(editors.values()):
+    editors = {one.editor for one in hooked}
+    if {"claude-code", "cursor"} <= editors:
         yield Check(
             "cursor and claude-code",
             True,

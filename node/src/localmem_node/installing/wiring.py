@@ -10,15 +10,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from localmem_node.config import Settings
 from localmem_node.daemon.endpoint import (
     HookEndpoint,
     endpoint_path,
+    is_held,
     make_endpoint,
     read_endpoint,
 )
 from localmem_node.editors.captured import Editor
 from localmem_node.errors import InstallError
+from localmem_node.files import write_private
 from localmem_node.hook.launcher import hook_path, mcp_path, remove_launcher, write_launcher
 from localmem_node.installing.applying import apply, check, write_record
 from localmem_node.installing.hooks import Transport
@@ -89,22 +93,25 @@ def install(
     scope: Scope,
     places: Places,
     transport: Transport,
+    listening: int | None = None,
 ) -> Outcome:
-    """Wire the editors. Raises InstallError, ConfigError; then nothing has changed."""
+    """Wire the editors. `listening` is the port of the daemon that answers now.
+
+    Raises InstallError, ConfigError; then nothing has changed.
+    """
     preview_install(settings, editors, scope, places, transport)
     before = read_endpoint(settings)
     had_launcher = hook_path(settings).exists() or mcp_path(settings).exists()
     needs_endpoint = transport == "http" and "claude-code" in editors
     try:
-        endpoint = make_endpoint(settings, random) if needs_endpoint else None
+        endpoint = _endpoint(settings, random, listening) if needs_endpoint else None
         write_launcher(settings, environment)
         changes = _plan_install(settings, editors, scope, places, endpoint)
         apply(changes, read_record(settings), record_path(settings))
     except BaseException as error:
         if not had_launcher:
             remove_launcher(settings)
-        if before is None:
-            endpoint_path(settings).unlink(missing_ok=True)
+        _keep_endpoint(settings, before)
         if isinstance(error, OSError):
             raise InstallError(f"{error.filename}: {error.strerror}; nothing was changed") from None
         raise
@@ -140,6 +147,29 @@ def uninstall(
         remove_launcher(settings)
         endpoint_path(settings).unlink(missing_ok=True)
     return outcome
+
+
+def _endpoint(settings: Settings, random: Random, listening: int | None) -> HookEndpoint:
+    """The endpoint, with a port that no stranger holds. Raises InstallError, ConfigError, OSError."""
+    found = read_endpoint(settings)
+    port = settings.port or (found.port if found is not None else 0)
+    if port and port != listening and is_held(port):
+        if settings.port:
+            raise InstallError(
+                f"port {port}, which daemon.port names, is held by another program; "
+                "end it or set another port; nothing was changed"
+            )
+        # It may have been sent the token already, so there is a new one as well.
+        endpoint_path(settings).unlink()
+    return make_endpoint(settings, random)
+
+
+def _keep_endpoint(settings: Settings, before: HookEndpoint | None) -> None:
+    """Have the endpoint that there was."""
+    if before is None:
+        endpoint_path(settings).unlink(missing_ok=True)
+    elif read_endpoint(settings) != before:
+        write_private(endpoint_path(settings), msgspec.json.encode(before))
 
 
 def _plan_install(
