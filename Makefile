@@ -7,12 +7,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := pyproject.toml */pyproject.toml models/*/pyproject.toml
 # Packages of Debian: git for the demo's history and the tests.
-SYSTEM_PACKAGES := git make g++ python3-venv strace
+SYSTEM_PACKAGES := git make g++ nodejs npm python3-venv strace
 
 # The tests of the node's extra `torch` skip without it, but not in the gate.
 TORCH := $(if $(filter true,$(CI)),$(VENV)/.torch)
+# Likewise the tests with the real claude and codex, from npm.
+CLIENTS := $(if $(filter true,$(CI)),.clients/.installed)
 
-.PHONY: demo install test test-full check lint types contracts system clean
+.PHONY: demo install clients test test-full check lint types contracts system clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -20,10 +22,12 @@ demo: $(VENV)/.demo
 
 install: $(VENV)/.install
 
-test: $(VENV)/.install $(TORCH)
+clients: .clients/.installed
+
+test: $(VENV)/.install $(TORCH) $(CLIENTS)
 	$(BIN)/python -m pytest
 
-test-full: $(VENV)/.install $(VENV)/.torch
+test-full: $(VENV)/.install $(VENV)/.torch .clients/.installed
 	@$(PIP) install --group fuzz
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -m "full or not full" --timeout 3600
 
@@ -49,7 +53,7 @@ system:
 	fi
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .clients .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "localmem needs Python 3.11 or later")'
@@ -71,4 +75,12 @@ $(VENV)/.install: $(VENV)/.demo
 $(VENV)/.torch: $(VENV)/.install
 	@echo "installing torch"
 	@$(PIP) install --group torch
+	@touch $@
+
+# No lock file: it would name the registry that this machine happens to use.
+.clients/.installed: tests/clients/package.json
+	@echo "installing claude and codex"
+	@mkdir -p .clients
+	@cp $< .clients/package.json
+	@npm install --prefix .clients --no-package-lock --no-audit --no-fund --loglevel=error
 	@touch $@

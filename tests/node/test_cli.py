@@ -449,19 +449,23 @@ def test_a_wrong_setting_is_one_line(quiet_home: Path) -> None:
 
 
 def test_the_doctor_finds_a_healthy_installation_and_names_what_is_not(
-    home: Path, quiet_home: Path
+    home: Path, quiet_home: Path, tmp_path: Path
 ) -> None:
-    done = localmem(home, "doctor", "--json")
+    done = localmem(home, "doctor", "--json", HOME=str(tmp_path), PATH="")
     assert (done.returncode, answer(done)["ok"]) == (0, True), done.stdout
     names = [check["name"] for check in answer(done)["checks"]]
-    assert names == ["settings", "versions", "daemon", "socket", "store", "key", "encoder", "hub"]
-    fresh = localmem(quiet_home, "doctor")
+    assert names == [
+        "settings", "versions", "daemon", "socket", "store", "key", "encoder",
+        "claude-code", "codex", "cursor", "hub",
+    ]  # fmt: skip
+    fresh = localmem(quiet_home, "doctor", HOME=str(tmp_path))
     assert fresh.returncode == 0
     assert b"none yet" in fresh.stdout
     assert not quiet_home.exists()
     localmem(quiet_home, "record", "--snippet", "x")
     localmem(quiet_home, "down")
-    ill = localmem(quiet_home, "doctor", "--json", LOCALMEM_PASSPHRASE="wrong")
+    wrong = {"LOCALMEM_PASSPHRASE": "wrong", "HOME": str(tmp_path)}
+    ill = localmem(quiet_home, "doctor", "--json", **wrong)
     problems = [check for check in answer(ill)["checks"] if not check["ok"]]
     assert (ill.returncode, [check["name"] for check in problems]) == (1, ["store"])
     assert problems[0]["advice"]
@@ -472,6 +476,7 @@ def test_the_doctor_finds_that_no_key_can_be_kept_before_there_is_a_store(
 ) -> None:
     without = environment(quiet_home, PYTHON_KEYRING_BACKEND="keyring.backends.fail.Keyring")
     del without["LOCALMEM_PASSPHRASE"]
+    without["HOME"] = str(tmp_path)
     loose = tmp_path / "open.key"
     loose.write_text("ab" * 32)
     loose.chmod(0o644)

@@ -177,6 +177,14 @@ class Attributes:
             names.give(int(self._labels[row, slot]))
             self._labels[row, slot] = NONE
 
+    def timestamp(self, slot: int) -> int:
+        """When the event in a slot happened."""
+        return int(self._timestamps[slot])
+
+    def timestamps(self, slots: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """When the events in these slots happened."""
+        return self._timestamps[slots]
+
     def columns(self, slots: npt.NDArray[np.int64]) -> Columns:
         """The rows of these slots, all of which hold an event."""
         compacted = [

@@ -205,6 +205,27 @@ class Catalogue:
         chosen = self._ordered[first : first + limit]
         return [(self._public(slot), self._ordinals[slot]) for slot in chosen]
 
+    def around(
+        self, event_id: str, older: int, newer: int, selection: Selection = EVERYTHING
+    ) -> list[int]:
+        """Ordinals of an event and of its neighbours in time among those meant, oldest first.
+
+        At most `older` before it and `newer` after it. Empty if the event is not here.
+        """
+        slot = self._by_id.get(event_id)
+        if slot is None:
+            return []
+        mask = self.mask(selection)
+        meant = np.array(self._ordered, np.int64) if mask is None else np.flatnonzero(mask)
+        times, moment = self._about.timestamps(meant), self._about.timestamp(slot)
+        same = sorted(meant[times == moment].tolist(), key=self._order)
+        before = self._by_time(meant[times < moment], -older)
+        before += [one for one in same if self._order(one) < self._order(slot)]
+        after = [one for one in same if self._order(one) > self._order(slot)]
+        after += self._by_time(meant[times > moment], newer)
+        near = [*before[max(0, len(before) - older) :], slot, *after[:newer]]
+        return [self._ordinals[one] for one in near]
+
     def next_to_leave(self, stays: Callable[[int], bool] = lambda ordinal: False) -> Order | None:
         """The place in the order of the event with the lowest ordinal, but for those that stay."""
         # Ordinals enter ascending, also those of what is copied forward.
@@ -246,6 +267,17 @@ class Catalogue:
             np.array(self._devices, np.uint64)[slots],
             np.array(self._sequences, np.uint64)[slots],
             self._about.columns(slots),
+        )
+
+    def _by_time(self, slots: npt.NDArray[np.int64], count: int) -> list[int]:
+        """Slots by time: at least the first `count` of them, or the last if it is negative."""
+        times = self._about.timestamps(slots)
+        if 0 <= count < len(slots):
+            slots = slots[times <= np.partition(times, count)[count]]
+        elif 0 < -count < len(slots):
+            slots = slots[times >= np.partition(times, count)[count]]
+        return sorted(
+            slots.tolist(), key=lambda slot: (self._about.timestamp(slot), self._order(slot))
         )
 
     def _new_slot(self) -> int:

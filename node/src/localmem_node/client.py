@@ -25,7 +25,7 @@ from localmem_node.daemon.endpoint import hook_path
 from localmem_node.daemon.launch import launch
 from localmem_node.daemon.state import DaemonState, daemon_lock_path, read_state, state_path
 from localmem_node.errors import DaemonError, NodeError, QueryError
-from localmem_node.exchange import exchange
+from localmem_node.exchange import NO_HEADERS, exchange
 from localmem_node.files import lock_owner, try_lock
 from localmem_node.problems import raise_problem
 from localmem_node.system import SystemClock
@@ -135,6 +135,18 @@ class DaemonClient:
         """Any other route; not repeated when the connection breaks."""
         return self._call(method, path, body, repeatable=False)
 
+    def send(
+        self,
+        method: str,
+        path: str,
+        data: bytes,
+        headers: Mapping[str, str] = NO_HEADERS,
+        *,
+        repeatable: bool = False,
+    ) -> tuple[int, bytes]:
+        """(status, body) of any route, whatever the status; `headers` are further ones, in ASCII."""
+        return self._send(method, path, data, headers, repeatable=repeatable)
+
     def running(self) -> DaemonState | None:
         """The daemon that answers now; none is started."""
         with self._lock:
@@ -210,11 +222,37 @@ class DaemonClient:
         repeatable: bool = True,
         start: bool | None = None,
     ) -> dict[str, Any]:
+        data = b"" if body is None else _encoded(body)
+        status, payload = self._send(
+            method, path, data, NO_HEADERS, repeatable=repeatable, start=start
+        )
+        try:
+            answer = msgspec.json.decode(payload, type=dict[str, Any])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise DaemonError(
+                f"the daemon answered {status} and no JSON; run: localmem down"
+            ) from None
+        if status != 200:
+            raise_problem(answer)
+        return answer
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        data: bytes,
+        headers: Mapping[str, str],
+        *,
+        repeatable: bool,
+        start: bool | None = None,
+    ) -> tuple[int, bytes]:
         with self._lock:
             for attempt in range(1, ATTEMPTS + 1):
                 connection, state = self._connected(start)
                 try:
-                    return self._exchange(connection, state, method, path, body)
+                    status, payload, closing = exchange(
+                        connection, method, path, state.token, data, headers
+                    )
                 except TimeoutError:
                     self._disconnect()
                     raise DaemonError(
@@ -228,26 +266,13 @@ class DaemonClient:
                         raise DaemonError(
                             f"the daemon went away before it answered: {_reason(error)}{doubt}"
                         ) from None
+                else:
+                    if closing:
+                        self._disconnect()
+                    return status, payload
                 # A daemon that is being killed still takes connections for a few milliseconds.
                 time.sleep(0.05 * attempt)
             raise AssertionError("unreachable")
-
-    def _exchange(
-        self, connection: socket.socket, state: DaemonState, method: str, path: str, body: object
-    ) -> dict[str, Any]:
-        data = b"" if body is None else _encoded(body)
-        status, payload, closing = exchange(connection, method, path, state.token, data)
-        if closing:
-            self._disconnect()
-        try:
-            answer = msgspec.json.decode(payload, type=dict[str, Any])
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            raise DaemonError(
-                f"the daemon answered {status} and no JSON; run: localmem down"
-            ) from None
-        if status != 200:
-            raise_problem(answer)
-        return answer
 
     def _connected(self, start: bool | None = None) -> tuple[socket.socket, DaemonState]:
         """The connection, made anew if it is closed, with a daemon started if need be."""

@@ -216,6 +216,15 @@ class Engine:
         """The k newest events that are meant, by `Event.order`, newest first. Raises QueryError."""
         return self._reader.recent(k, selection)
 
+    def around(
+        self, event_id: str, older: int, newer: int, *, selection: Selection = EVERYTHING
+    ) -> list[Event]:
+        """An event and its neighbours in time among those meant, oldest first; empty without it.
+
+        At most `older` come before it and `newer` after it.
+        """
+        return self._reader.around(event_id, older, newer, selection)
+
     def page(self, after: Order | None, limit: int) -> tuple[list[Event], Order | None]:
         """The live events that follow `after` in the order, at most `limit`, and where to go on.
 

@@ -20,6 +20,8 @@ NodeError
 │   ├── WrongExportVersion  an export of another version of the format
 │   ├── WrongPassphrase     the passphrase does not open a sealed export
 │   └── DamagedExport       an export that was cut off or altered (names the line)
+├── InstallError            an editor's settings cannot be changed; none were
+│   └── SettingsRefused     a file that is not understood (names line and column)
 ├── SyncError               the hub refused, or is not set up
 └── HistoryError            the history of a git repository cannot be read
     ├── GitMissing          git is not installed
@@ -115,6 +117,14 @@ class WrongPassphrase(TransferError):
 
 class DamagedExport(TransferError):
     """An export that was cut off or altered; the message names the line or the chunk."""
+
+
+class InstallError(NodeError):
+    """An editor's settings cannot be changed; what was changed before that is undone."""
+
+
+class SettingsRefused(InstallError):
+    """A file of settings that is not to be touched; the message says where, and what to do."""
 
 
 class SyncError(NodeError):

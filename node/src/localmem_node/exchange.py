@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Mapping
 from typing import Final
 
 HEAD_BYTES_MAX: Final = 16 * 1024
 BODY_BYTES_MAX: Final = 256 * 1024 * 1024
 _CHUNK: Final = 64 * 1024
+
+NO_HEADERS: Final[Mapping[str, str]] = {}
 
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2}) ")
 _LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,12})[ \t]*\r\n", re.IGNORECASE)
@@ -24,16 +27,22 @@ class BadAnswerError(ConnectionError):
 
 
 def exchange(
-    connection: socket.socket, method: str, path: str, token: str, body: bytes
+    connection: socket.socket,
+    method: str,
+    path: str,
+    token: str,
+    body: bytes,
+    headers: Mapping[str, str] = NO_HEADERS,
 ) -> tuple[int, bytes, bool]:
-    """(status, body, whether the connection ends here).
+    """(status, body, whether the connection ends here). `headers` are further ones, in ASCII.
 
     The request goes out in one write: a second one would cost the daemon a second turn of its loop.
     Raises OSError, TimeoutError among them, and BadAnswerError.
     """
+    further = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     head = (
         f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n{further}\r\n"
     )
     connection.sendall(head.encode("ascii") + body)
     data = b""

@@ -11,10 +11,12 @@ LINE_BYTES_MAX: Final = 1024 * 1024
 CHUNK_BYTES: Final = 256 * 1024
 
 
-def read_lines(read: Callable[[int], bytes]) -> Iterator[list[tuple[int, bytes | None]]]:
+def read_lines(
+    read: Callable[[int], bytes], most: int = LINE_BYTES_MAX
+) -> Iterator[list[tuple[int, bytes | None]]]:
     """Groups of (number from 1, line without its end), one group for each read that has any.
 
-    None stands for a line above LINE_BYTES_MAX, whose text is dropped as it comes. Blank lines are
+    None stands for a line above `most` bytes, whose text is dropped as it comes. Blank lines are
     counted and left out. `read` is like `os.read`: at most that many bytes, b"" at the end.
     """
     rest = b""
@@ -25,12 +27,12 @@ def read_lines(read: Callable[[int], bytes]) -> Iterator[list[tuple[int, bytes |
         group: list[tuple[int, bytes | None]] = []
         for line in lines:
             number += 1
-            if dropping or len(line) > LINE_BYTES_MAX:
+            if dropping or len(line) > most:
                 group.append((number, None))
                 dropping = False
             elif line.strip():
                 group.append((number, line))
-        if len(rest) > LINE_BYTES_MAX or dropping:
+        if len(rest) > most or dropping:
             rest, dropping = b"", True
         if group:
             yield group

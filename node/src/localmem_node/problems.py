@@ -29,6 +29,8 @@ _CODES: Final[tuple[tuple[type[errors.NodeError], str, int], ...]] = (
     (errors.WrongPassphrase, "wrong_passphrase", 400),
     (errors.DamagedExport, "damaged_export", 400),
     (errors.TransferError, "transfer", 500),
+    (errors.SettingsRefused, "settings_refused", 400),
+    (errors.InstallError, "install", 500),
     (errors.SyncError, "sync", 502),
     (errors.NodeError, "node", 500),
 )

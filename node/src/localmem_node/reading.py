@@ -123,6 +123,16 @@ class Reader:
 
         return self._found(newest)[1]
 
+    def around(self, event_id: str, older: int, newer: int, selection: Selection) -> list[Event]:
+        """An event and its neighbours in time among those meant, oldest first; empty without it."""
+
+        def neighbours() -> Places:
+            with self._state:
+                near = self._catalogue.around(event_id, older, newer, selection)
+                return [Place(ordinal) for ordinal in near]
+
+        return [one.event for one in self._found(neighbours)[1]]
+
     def page(self, after: Order | None, limit: int) -> tuple[list[Event], Order | None]:
         """The live events that follow `after` in the order, at most `limit`, and where to go on.
 

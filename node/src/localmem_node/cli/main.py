@@ -33,6 +33,9 @@ COMMANDS: Final = {
     "forget": ("localmem_node.cli.upkeep:forget", "Forget events for good."),
     "resize": ("localmem_node.cli.upkeep:resize", "Make the store larger or smaller."),
     "key": ("localmem_node.cli.key:key", "Where the key is; a new one; a recovery code."),
+    "install": ("localmem_node.cli.install:install", "Let an editor remember."),
+    "uninstall": ("localmem_node.cli.install:uninstall", "Take it out of an editor again."),
+    "mcp": ("localmem_node.cli.mcp:mcp", "Serve an MCP client on stdin and stdout."),
     "sync": ("localmem_node.cli.sync:sync", "Synchronise with the hub."),
 }
 

@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from datetime import datetime
-from typing import Final
-
 import click
 
-from localmem_protocol.limits import TIMESTAMP_MS_MAX
-
-_MILLISECONDS: Final = re.compile(r"[0-9]{9,15}")
-_AGO: Final = re.compile(r"([0-9]{1,6})([mhdw])")
-_UNIT_MS: Final = {"m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+from localmem_node.moments import FORMS, parse_moment
 
 
 def parse_time(option: str, text: str | None, now_ms: int) -> int | None:
-    """Milliseconds since 1970 from an ISO 8601 date or time (local, unless it has an offset), from
-    a span such as 7d that ended just now (m, h, d, w), or from milliseconds. Raises UsageError.
-    """
+    """The moment that an option means, in milliseconds since 1970. Raises UsageError."""
     if text is None:
         return None
-    if ago := _AGO.fullmatch(text):
-        return max(0, now_ms - int(ago[1]) * _UNIT_MS[ago[2]])
-    try:
-        if _MILLISECONDS.fullmatch(text):
-            moment = int(text)
-        else:
-            moment = round(datetime.fromisoformat(text).astimezone().timestamp() * 1000)
-    except (ValueError, OverflowError, OSError):
-        moment = -1
-    if not 0 <= moment <= TIMESTAMP_MS_MAX:
-        raise click.UsageError(
-            f"{option}: {text!r} is no date or time such as 2026-11-25 or 2026-11-25T12:00, "
-            "and no span such as 7d or 12h"
-        )
+    moment = parse_moment(text, now_ms)
+    if moment is None:
+        raise click.UsageError(f"{option}: {text!r} is {FORMS}")
     return moment

@@ -11,6 +11,7 @@ from localmem_node.daemon.server import Extension
 EXTENSIONS: Final[Sequence[str]] = (
     "localmem_node.daemon.contexts:extend",
     "localmem_node.daemon.hooks:extend",
+    "localmem_node.daemon.mcp:extend",
     "localmem_node.daemon.upkeep:extend",
     "localmem_node.sync.extension:extend",
 )

@@ -12,9 +12,8 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
 
-T = TypeVar("T")
-
-_Job = tuple[Callable[[], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop]
+_Result = TypeVar("_Result")
+_Job = tuple[Callable[[], Any], asyncio.Future[Any], asyncio.AbstractEventLoop]
 
 
 class Worker:
@@ -25,10 +24,10 @@ class Worker:
         self._thread = Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    async def run(self, work: Callable[[], T]) -> T:
+    async def run(self, work: Callable[[], _Result]) -> _Result:
         """What `work` returns. Raises what it raises."""
         loop = asyncio.get_running_loop()
-        result: asyncio.Future[T] = loop.create_future()
+        result: asyncio.Future[_Result] = loop.create_future()
         self._jobs.put((work, result, loop))
         return await result
 
@@ -48,7 +47,7 @@ class Worker:
                 loop.call_soon_threadsafe(_settle, result, done)
 
 
-def _settle(result: asyncio.Future[T], value: T) -> None:
+def _settle(result: asyncio.Future[Any], value: Any) -> None:
     if not result.done():  # whoever asked may have gone away
         result.set_result(value)
 

@@ -1,4 +1,4 @@
-"""Checks of an installation: each says what it found, and what to do if that is a problem."""
+"""The checks of a node, in order: settings, daemon, store, encoder, editors, hub."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 from localmem_node import __version__
 from localmem_node.client import DaemonClient
 from localmem_node.config import EncoderSettings, HubSettings, Settings, load_settings
+from localmem_node.daemon.state import DaemonState
+from localmem_node.doctor.check import Check
+from localmem_node.doctor.editors import editor_checks
 from localmem_node.errors import NodeError
 from localmem_node.system import SystemClock
 from localmem_protocol.errors import ProtocolError
@@ -28,15 +29,6 @@ DAMAGE_SHOWN_MAX: Final = 5
 """Places of damage that are told one by one."""
 
 
-class Check(msgspec.Struct, frozen=True):
-    """One finding. `advice` is empty when all is well."""
-
-    name: str
-    ok: bool
-    detail: str
-    advice: str = ""
-
-
 def checks(environment: Mapping[str, str]) -> Iterator[Check]:
     """Every check, as it is made. Changes nothing; starts no daemon, makes no store."""
     try:
@@ -48,12 +40,13 @@ def checks(environment: Mapping[str, str]) -> Iterator[Check]:
     yield Check("settings", True, f"{settings.config_path}: {found}")
     with DaemonClient(environment, start=False) as client:
         yield from _daemon(client, settings)
-        status = _status(client)
+        state, status = _running(client)
     shipped = settings.encoder.model is None
     advice = (
         "reinstall: pip install --force-reinstall localmem-minilm" if shipped else "see the message"
     )
     yield _guarded("encoder", lambda: _encoder(settings.encoder), advice)
+    yield from editor_checks(settings, environment, state, status)
     yield from _hub(settings.hub, status)
 
 
@@ -170,12 +163,13 @@ def _encoder(settings: EncoderSettings) -> str:
     return f"{encoder.fingerprint}: loaded in {1000 * (_CLOCK.monotonic_s() - began):.0f} ms"
 
 
-def _status(client: DaemonClient) -> dict[str, Any] | None:
-    """What the daemon says of itself, if it runs."""
+def _running(client: DaemonClient) -> tuple[DaemonState | None, dict[str, Any] | None]:
+    """The daemon that runs, if one does, and what it says of itself."""
     try:
-        return client.status() if client.running() else None
+        state = client.running()
+        return state, client.status() if state else None
     except NodeError:
-        return None
+        return None, None
 
 
 def _hub(hub: HubSettings | None, status: Mapping[str, Any] | None) -> Iterator[Check]:

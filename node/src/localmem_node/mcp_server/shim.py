@@ -1,0 +1,222 @@
+"""The stdio server: `python -P -m localmem_node.mcp_server.shim [--folder PATH]`.
+
+    client ──lines──▶ stdin ─▶ a thread for each request ─▶ Unix socket ─▶ daemon, /mcp
+           ◀──lines── stdout ◀─────────────────────────────────────────────┘
+
+It knows nothing of tools: the daemon does, which it starts if there is none, and finds again if there
+is another one. So it is small (the SDK is the daemon's), and there may be one for each window of each
+editor. Nothing but JSON-RPC goes to stdout. It ends with its stdin.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from threading import BoundedSemaphore, Condition, Thread
+from typing import Final, Protocol
+
+from localmem_node.client import DaemonClient
+from localmem_node.errors import NodeError
+from localmem_node.lines import read_lines
+from localmem_node.mcp_server.messages import (
+    INVALID_REQUEST,
+    SERVER_ERROR,
+    BadMessage,
+    Id,
+    Message,
+    agreed_version,
+    answer_line,
+    error_line,
+    headers_of,
+    parse_message,
+)
+from localmem_node.project import current_folder
+
+PATH: Final = "/mcp"
+
+LINE_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Bytes of a line: what the server takes as one message."""
+
+REQUESTS_MAX: Final = 32
+"""Requests under way at once; the next waits in the pipe."""
+
+IDLE_MAX: Final = 4
+"""Connections that are kept for the next requests."""
+
+FINISH_S: Final = 1.5
+"""How long what is under way may take once stdin has ended; clients kill after two seconds."""
+
+FOLDER_VARIABLES: Final = ("CLAUDE_PROJECT_DIR",)
+"""Where a client says which folder it is about, for one that starts its servers elsewhere."""
+
+
+class Daemon(Protocol):
+    """What the shim needs of a `DaemonClient`."""
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        data: bytes,
+        headers: Mapping[str, str],
+        *,
+        repeatable: bool,
+    ) -> tuple[int, bytes]:
+        """(status, body)."""
+        ...
+
+    def close(self) -> None:
+        """Give the connection back."""
+        ...
+
+
+class Shim:
+    """Thread-safe. `connect` makes clients of the daemon, `write` takes whole lines."""
+
+    def __init__(
+        self, connect: Callable[[], Daemon], write: Callable[[bytes], None], folder: str | None
+    ) -> None:
+        self._connect, self._write, self._folder = connect, write, folder
+        self._changed = Condition()
+        self._running: dict[Id, Message] = {}
+        self._under_way = 0
+        self._idle: list[Daemon] = []
+        self._places = BoundedSemaphore(REQUESTS_MAX)
+        self._version: str | None = None
+        self._client: str | None = None
+
+    def take(self, line: bytes | None) -> None:
+        """A line of the client's; None for one above LINE_BYTES_MAX. Returns at once, as a rule."""
+        if line is None:
+            text = f"a message has at most {LINE_BYTES_MAX} bytes"
+            self._write(error_line(None, INVALID_REQUEST, text))
+            return
+        try:
+            message = parse_message(line)
+        except BadMessage as error:
+            self._write(error_line(error.id, error.code, str(error)))
+            return
+        if message.method is None:
+            return  # an answer, and the daemon asks nothing
+        self._client = message.client or self._client
+        cancelled = message.cancels
+        with self._changed:
+            if cancelled is not None:
+                self._running.pop(cancelled, None)  # its answer is not written any more
+            if message.id is not None:
+                self._running[message.id] = message
+            self._under_way += 1
+        self._places.acquire()
+        Thread(target=self._handle, args=(message, line), daemon=True).start()
+
+    def finish(self, seconds: float) -> None:
+        """Wait for what is under way, for so long at most."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._under_way, seconds)
+
+    def _handle(self, message: Message, line: bytes) -> None:
+        try:
+            answer = self._ask(message, line)
+            if message.id is None:
+                return
+            with self._changed:
+                wanted = self._running.get(message.id) is message
+                if wanted:
+                    del self._running[message.id]
+            if wanted:
+                self._write(answer)
+        finally:
+            self._places.release()
+            with self._changed:
+                self._under_way -= 1
+                self._changed.notify_all()
+
+    def _ask(self, message: Message, line: bytes) -> bytes:
+        """The line that answers; of no use for a notification."""
+        id = message.id if message.id is not None else ""
+        daemon: Daemon | None = None
+        try:
+            daemon = self._idle_one() or self._connect()
+            headers = headers_of(message, self._version, self._folder, self._client)
+            status, body = daemon.send("POST", PATH, line, headers, repeatable=message.repeatable)
+        except NodeError as error:
+            return error_line(id, SERVER_ERROR, f"localmem: {error}")
+        except Exception as error:  # whatever it is, the client must not wait for ever
+            text = f"localmem: {type(error).__name__}: {error}; run: localmem doctor"
+            return error_line(id, SERVER_ERROR, text)
+        finally:
+            if daemon is not None:
+                self._give_back(daemon)
+        if message.method == "initialize":
+            self._version = agreed_version(body) or self._version
+        return answer_line(id, status, body)
+
+    def _idle_one(self) -> Daemon | None:
+        with self._changed:
+            return self._idle.pop() if self._idle else None
+
+    def _give_back(self, daemon: Daemon) -> None:
+        with self._changed:
+            if len(self._idle) < IDLE_MAX:
+                self._idle.append(daemon)
+                return
+        daemon.close()
+
+
+def main() -> int:
+    """Pump until stdin ends."""
+    parser = argparse.ArgumentParser(prog="python -m localmem_node.mcp_server.shim")
+    parser.add_argument("--folder", help="the folder that the client works in")
+    return run(parser.parse_args().folder)
+
+
+def run(folder: str | None) -> int:
+    """Pump until stdin ends; `folder` is what the command line says, if it does."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Whatever prints, prints elsewhere: stdout is the client's.
+    output = os.dup(1)
+    os.dup2(2, 1)
+    with contextlib.suppress(ValueError):
+        sys.path[:] = [os.path.abspath(entry) for entry in sys.path]
+    shim = Shim(DaemonClient, _Output(output).write, working_folder(folder, os.environ))
+    for group in read_lines(lambda size: os.read(0, size), LINE_BYTES_MAX):
+        for _, line in group:
+            shim.take(line)
+    shim.finish(FINISH_S)
+    return 0
+
+
+def working_folder(told: str | None, environment: Mapping[str, str]) -> str | None:
+    """The absolute path of the folder that the client works in, as far as that is known.
+
+    A variable that the client was to fill in and did not is no path, and counts as not told.
+    """
+    for path in (told, *(environment.get(name) for name in FOLDER_VARIABLES)):
+        if path and os.path.isabs(path):
+            return path
+    return current_folder()
+
+
+class _Output:
+    """Whole lines to a descriptor, from any thread."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._place = BoundedSemaphore()
+
+    def write(self, line: bytes) -> None:
+        with self._place:
+            left = memoryview(line)
+            try:
+                while left:
+                    left = left[os.write(self._descriptor, left) :]
+            except BrokenPipeError:
+                os._exit(0)  # nobody reads any more
+
+
+if __name__ == "__main__":
+    sys.exit(main())
