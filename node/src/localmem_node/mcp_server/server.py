@@ -17,8 +17,8 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.shared.exceptions import MCPError
 
 from localmem_node import __version__
-from localmem_node.errors import NodeError
-from localmem_node.mcp_server.calls import Answer, Calls, UnknownResource
+from localmem_node.errors import NodeError, QueryError
+from localmem_node.mcp_server.calls import Answer, Calls
 from localmem_node.mcp_server.scope import Caller, parse_caller
 from localmem_node.mcp_server.tools import (
     INSTRUCTIONS,
@@ -156,7 +156,7 @@ class _Handlers:
         uri, caller = str(params.uri), _caller(context)
         try:
             text = await self._threads.run(None, lambda: self._calls.read(uri, caller))
-        except UnknownResource as error:
+        except QueryError as error:
             raise MCPError(types.INVALID_PARAMS, one_line(str(error)), {"uri": uri}) from None
         except (NodeError, ProtocolError) as error:
             raise MCPError(types.INTERNAL_ERROR, one_line(str(error))) from None
