@@ -29,14 +29,14 @@ class ScriptedModel:
     def anthropic(self, body: dict[str, Any]) -> dict[str, Any]:
         """The next content block."""
         self.tools |= {tool["name"]: tool for tool in body.get("tools", []) if "name" in tool}
-        self.results = [
+        results = [
             _text(block.get("content"))
             for message in body.get("messages", [])
             if isinstance(message["content"], list)
             for block in message["content"]
             if block.get("type") == "tool_result"
         ]
-        turn = len(self.results)
+        turn = self._turn(results)
         if turn < len(self.calls) and self.calls[turn][0] in self.tools:
             name, arguments = self.calls[turn]
             return {"type": "tool_use", "id": f"toolu_{turn}", "name": name, "input": arguments}
@@ -49,12 +49,12 @@ class ScriptedModel:
             for inner in tool.get("tools", []):
                 self.tools[f"{tool['name']}__{inner['name']}"] = inner
                 spaces[f"{tool['name']}__{inner['name']}"] = tool["name"]
-        self.results = [
+        results = [
             _text(item.get("output"))
             for item in body.get("input", [])
             if str(item.get("type", "")).endswith("_output")
         ]
-        turn = len(self.results)
+        turn = self._turn(results)
         if turn < len(self.calls) and self.calls[turn][0] in spaces:
             name, arguments = self.calls[turn]
             space = spaces[name]
@@ -68,6 +68,11 @@ class ScriptedModel:
             }
         content = [{"type": "output_text", "text": "Done."}]
         return {"type": "message", "id": f"m_{turn}", "role": "assistant", "content": content}
+
+    def _turn(self, results: list[str]) -> int:
+        """How many calls were made; clients also ask beside the conversation, for a title."""
+        self.results = max(self.results, results, key=len)
+        return len(results)
 
 
 @contextmanager
@@ -118,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _messages(self, body: dict[str, Any]) -> None:
         block = self.scripted.anthropic(body)
         stop = "tool_use" if block["type"] == "tool_use" else "end_turn"
-        message = {
+        message: dict[str, Any] = {
             "id": f"msg_{len(self.scripted.results)}",
             "type": "message",
             "role": "assistant",
@@ -128,6 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not body.get("stream"):
             self._json({**message, "content": [block], "stop_reason": stop, "stop_sequence": None})
             return
+        empty: dict[str, Any]
         if block["type"] == "text":
             empty = {"type": "text", "text": ""}
             delta = {"type": "text_delta", "text": block["text"]}

@@ -131,7 +131,9 @@ def test_questions_are_narrowed_by_file_kind_tool_and_time(node: Node) -> None:
     assert node.found(since=NOW_MS - 2 * DAY_MS) == [new]
 
 
-def test_answers_and_details_keep_events_longer(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_and_details_keep_events_longer(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = node.record("gateway retries")
     counted: list[list[str]] = []
     monkeypatch.setattr(node.engine._reader, "answers", counted)

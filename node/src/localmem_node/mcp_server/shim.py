@@ -47,8 +47,8 @@ REQUESTS_MAX: Final = 32
 IDLE_MAX: Final = 4
 """Connections that are kept for the next requests."""
 
-FINISH_S: Final = 1.5
-"""How long what is under way may take once stdin has ended; clients kill after two seconds."""
+FINISH_S: Final = 10.0
+"""How long what is under way may take once stdin has ended; a daemon may have to start for it."""
 
 FOLDER_VARIABLES: Final = ("CLAUDE_PROJECT_DIR",)
 """Where a client says which folder it is about, for one that starts its servers elsewhere."""
