@@ -6,11 +6,12 @@ import json
 import os
 import select
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from queue import Queue
 from threading import Event as Flag
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
@@ -20,6 +21,7 @@ from localmem_node.mcp_server.tools import TOOL_NAMES
 from support.daemon import children, daemons_of, environment, localmem
 from support.git_repository import Repository
 from support.mcp_pump import Pump, pump
+from support.node import StandingClock
 
 
 @pytest.fixture
@@ -191,7 +193,7 @@ def test_without_a_daemon_every_request_gets_an_error_that_says_what_to_do(
     assert localmem(home, "down").returncode == 0
     one = start(LOCALMEM_PASSPHRASE="wrong")
     for _ in range(2):
-        error = one.ask("initialize")["error"]
+        error = one.ask("tools/call", {"name": "query_recent"})["error"]
         assert error["code"] == -32000
         assert error["message"].startswith("localmem: ")
         assert "key" in error["message"]
@@ -216,7 +218,9 @@ def test_a_daemon_that_hangs_is_given_up(home: Path) -> None:
         lines.append(line)
         written.set()
 
-    shim = Shim(lambda: DaemonClient(env, answer_s=0.2), write, None)
+    shim = Shim(
+        lambda: DaemonClient(env, answer_s=0.2), write, None, clock=StandingClock(), greeting_s=60
+    )
     os.kill(daemon, signal.SIGSTOP)
     try:
         shim.take(b'{"jsonrpc":"2.0","id":1,"method":"ping"}')
@@ -237,24 +241,84 @@ class HeldDaemon:
     def send(
         self, method: str, path: str, data: bytes, headers: Mapping[str, str], *, repeatable: bool
     ) -> tuple[int, bytes]:
-        if b"held" in data:
-            self.asked.set()
-            assert self.gate.wait(60)
+        self.asked.set()
+        assert self.gate.wait(60)
         return 200, b'{"jsonrpc":"2.0","id":%d,"result":{}}' % json.loads(data).get("id", 0)
 
     def close(self) -> None:
         pass
 
 
+GREETED: list[tuple[str, dict[str, Any]]] = [
+    ("initialize", {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {}}),
+    ("initialize", {"protocolVersion": "1999-01-01", "capabilities": {}, "clientInfo": {}}),
+    ("ping", {}),
+    ("tools/list", {}),
+    ("resources/list", {}),
+    ("resources/templates/list", {}),
+]
+
+
+def lines_about(requests: Sequence[tuple[str, dict[str, Any]]]) -> Iterator[bytes]:
+    for number, (method, params) in enumerate(requests):
+        fields = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
+        yield json.dumps(fields).encode()
+
+
+def test_a_daemon_that_is_slow_to_come_is_spoken_for_in_its_own_words(at_shared: Pump) -> None:
+    daemon = HeldDaemon()
+    answers: Queue[bytes] = Queue()
+    shim = Shim(lambda: daemon, answers.put, None, clock=StandingClock(), greeting_s=0)
+    for (method, params), line in zip(GREETED, lines_about(GREETED), strict=True):
+        params = params | ({"clientInfo": {"name": "x", "version": "1"}} if params else {})
+        expected = at_shared.ask(method, params)["result"]
+        shim.take(line)
+        assert json.loads(answers.get(timeout=60))["result"] == expected
+    daemon.gate.set()
+    shim.finish(60)
+    assert answers.empty()  # and its own answers come too late
+
+
+def test_what_only_the_daemon_can_say_waits_for_it() -> None:
+    daemon = HeldDaemon()
+    lines: list[bytes] = []
+    shim = Shim(lambda: daemon, lines.append, None, clock=StandingClock(), greeting_s=0)
+    meta = {"_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}}
+    asked: list[tuple[str, dict[str, Any]]] = [
+        ("tools/call", {"name": "pin"}),
+        ("tools/list", meta),
+        ("initialize", {}),
+    ]
+    for line in lines_about(asked):
+        shim.take(line)
+    shim.finish(0.05)
+    assert lines == []
+    daemon.gate.set()
+    shim.finish(60)
+    assert sorted(json.loads(line)["id"] for line in lines) == [0, 1, 2]
+
+
+def test_once_the_daemon_has_answered_nobody_speaks_for_it() -> None:
+    daemon = HeldDaemon()
+    daemon.gate.set()
+    lines: list[bytes] = []
+    shim = Shim(lambda: daemon, lines.append, None, clock=StandingClock(), greeting_s=0)
+    shim.take(b'{"jsonrpc":"2.0","id":1,"method":"tools/call"}')
+    shim.finish(60)
+    shim.take(b'{"jsonrpc":"2.0","id":2,"method":"tools/list"}')
+    shim.finish(60)
+    assert [json.loads(line)["result"] for line in lines] == [{}, {}]
+
+
 def test_what_was_cancelled_is_not_answered_any_more() -> None:
     daemon = HeldDaemon()
     lines: list[bytes] = []
-    shim = Shim(lambda: daemon, lines.append, None)
+    shim = Shim(lambda: daemon, lines.append, None, clock=StandingClock(), greeting_s=60)
     shim.take(b'{"jsonrpc":"2.0","id":1,"method":"held"}')
     assert daemon.asked.wait(60)
     shim.take(b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}')
+    shim.take(b'{"jsonrpc":"2.0","id":2,"method":"held"}')
     daemon.gate.set()
-    shim.take(b'{"jsonrpc":"2.0","id":2,"method":"ping"}')
     shim.finish(60)
     assert [json.loads(line)["id"] for line in lines] == [2]
 
@@ -262,7 +326,7 @@ def test_what_was_cancelled_is_not_answered_any_more() -> None:
 def test_the_end_does_not_wait_for_ever() -> None:
     daemon = HeldDaemon()
     lines: list[bytes] = []
-    shim = Shim(lambda: daemon, lines.append, None)
+    shim = Shim(lambda: daemon, lines.append, None, clock=StandingClock(), greeting_s=60)
     shim.take(b'{"jsonrpc":"2.0","id":1,"method":"held"}')
     assert daemon.asked.wait(60)
     shim.finish(0.01)
