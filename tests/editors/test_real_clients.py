@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -14,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.clients import needed
-from support.daemon import answer, environment, localmem
 
 from bench.clients import BINARIES, Client, Name
-from bench.scripted_model import Action, Request, Say, ScriptedModel, Script, Shell, Tool, Write
+from bench.scripted_model import Action, Request, Say, Script, ScriptedModel, Shell, Tool, Write
 from localmem_node.client import DaemonClient
 from localmem_node.context import OPENING
+from support.clients import Clients
+from support.clients import clients as clients
+from support.daemon import answer, command, environment
 
 NAMES: Sequence[Name] = tuple(BINARIES)
 FACT = "RETRY_LIMIT = 4711"
@@ -47,25 +47,28 @@ class User:
 
     def run(self, *arguments: str) -> dict[str, Any]:
         """A command of localmem as this user; its JSON."""
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "localmem_node.cli.main", *arguments, "--json"],
+        done = self.finished(*arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return answer(done)
+
+    def finished(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        """The same, however it ends."""
+        return subprocess.run(
+            command(*arguments, "--json"),
             cwd=self.client.folder,
             env=self.client.environment,
             capture_output=True,
             timeout=100,
             check=False,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return answer(done)
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., User]]:
+def start(tmp_path: Path, clients: Clients) -> Iterator[Callable[..., User]]:
     """Makes a user: `start(name, script)`; `also` is a user in whose home and folder this one works."""
     with ExitStack() as stack:
 
         def make(name: Name, script: Script, also: User | None = None) -> User:
-            needed(name)
             folder = tmp_path / "home" / "work" / "shop"
             variables = environment(tmp_path / "memory")
             if also is None:
@@ -161,7 +164,9 @@ def test_a_new_session_begins_with_a_digest(start: Callable[..., User], name: Na
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_model_can_ask_by_itself(start: Callable[..., User], name: Name) -> None:
-    look = steps(Tool("mcp__localmem__query_recent", {"query": "retry limit of payments"}), Say("ok"))
+    look = steps(
+        Tool("mcp__localmem__query_recent", {"query": "retry limit of payments"}), Say("ok")
+    )
     user = start(name, by_prompt(write=WORK, look=look))
     user.ask("Write the payments module")
     last = user.ask("Look it up")[-1]
@@ -200,7 +205,9 @@ def test_an_import_after_the_hooks_adds_nothing(start: Callable[..., User], name
 def test_an_import_recovers_what_no_hook_told(start: Callable[..., User], name: Name) -> None:
     user = start(name, WORK)
     told = {"LOCALMEM_HOOKS": "off"}
-    mute = Client(name, user.client.home, user.client.folder, user.client.url, {**user.client.more, **told})
+    mute = Client(
+        name, user.client.home, user.client.folder, user.client.url, {**user.client.more, **told}
+    )
     mute.ask("Write the payments module")
     imported = user.run("import", name)
     texts = [event["snippet"] for event in user.events()]
@@ -289,12 +296,6 @@ def test_pausing_is_heard(start: Callable[..., User]) -> None:
 
 def test_doctor_tells_untrusted_hooks(start: Callable[..., User]) -> None:
     user = start("codex", WORK)
-    done = localmem(
-        user.client.home,
-        "doctor",
-        "--json",
-        **{**user.client.environment},
-    )
-    checks = answer(done)["checks"]
+    checks = answer(user.finished("doctor"))["checks"]
     codex = [one for one in checks if "codex" in one["name"].lower() and not one["ok"]]
     assert any("trust" in one["detail"].lower() + one["advice"].lower() for one in codex)

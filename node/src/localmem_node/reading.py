@@ -127,8 +127,8 @@ class Reader:
         """An event and its neighbours in time among those meant, oldest first; empty without it."""
 
         def neighbours() -> Places:
-            with self._state:
-                near = self._catalogue.around(event_id, older, newer, selection)
+            with self._live.lock:
+                near = self._live.catalogue.around(event_id, older, newer, selection)
                 return [Place(ordinal) for ordinal in near]
 
         return [one.event for one in self._found(neighbours)[1]]

@@ -97,7 +97,7 @@ def install(
             way,
             _listening(environment),
         )
-        restarted = _restart_elsewhere(environment, outcome.port)
+        restarted = _started(environment, outcome.port)
     notes = [change.note for change in outcome.changes if change.note]
     notes += _notes(editors, scope, places, way, transport, outcome.changes)
     narrowed = [path for path, one in read_record(settings).files.items() if one.mode is not None]
@@ -156,22 +156,22 @@ def _listening(environment: dict[str, str]) -> int | None:
         return state.port if state is not None else None
 
 
-def _restart_elsewhere(environment: dict[str, str], port: int | None) -> bool:
-    """Have a daemon that runs listen where the hooks ask. A new one finds the port by itself."""
-    if port is None:
-        return False
-    with DaemonClient(environment, start=False) as client:
-        try:
+def _started(environment: dict[str, str], port: int | None) -> bool:
+    """Have a daemon listen where the hooks ask: nobody starts it for one that calls by HTTP.
+
+    Whether it had to be restarted for that.
+    """
+    try:
+        with DaemonClient(environment) as client:
             state = client.running()
-            if state is None or state.port == port:
-                return False
-            client.stop()
-        except NodeError as error:
-            click.echo(f"localmem: {escape(str(error))}; run: localmem down", err=True)
-            return False
-    with DaemonClient(environment) as client:
-        client.ensure_running()
-    return True
+            moves = state is not None and port is not None and state.port != port
+            if moves:
+                client.stop()
+            client.ensure_running()
+            return moves
+    except NodeError as error:
+        click.echo(f"localmem: {escape(str(error))}; run: localmem doctor", err=True)
+        return False
 
 
 def _notes(
