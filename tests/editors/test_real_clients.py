@@ -172,7 +172,7 @@ def test_the_model_can_ask_by_itself(start: Callable[..., User], name: Name) -> 
     last = user.ask("Look it up")[-1]
     assert "mcp__localmem__query_recent" in last.tools
     assert len(last.results) == 1
-    assert "RETRY_LIMIT" in last.results[0]
+    assert "payments.py" in last.results[0]
 
 
 def test_claude_code_connects_to_the_server(start: Callable[..., User]) -> None:
@@ -204,11 +204,9 @@ def test_an_import_after_the_hooks_adds_nothing(start: Callable[..., User], name
 @pytest.mark.parametrize("name", NAMES)
 def test_an_import_recovers_what_no_hook_told(start: Callable[..., User], name: Name) -> None:
     user = start(name, WORK)
-    told = {"LOCALMEM_HOOKS": "off"}
-    mute = Client(
-        name, user.client.home, user.client.folder, user.client.url, {**user.client.more, **told}
-    )
-    mute.ask("Write the payments module")
+    user.run("uninstall", name)
+    user.ask("Write the payments module")
+    assert not user.events()
     imported = user.run("import", name)
     texts = [event["snippet"] for event in user.events()]
     assert imported["recorded"] == len(texts)
@@ -255,9 +253,9 @@ def test_an_editor_works_on_without_the_daemon(start: Callable[..., User], name:
                 os.kill(state.pid, signal.SIGCONT)
     user.run("import", name)
     prompts = [event["snippet"] for event in user.events() if event["kind"] == "prompt"]
-    assert prompts == [
-        "Write the payments module while it is stopped",
+    assert sorted(prompts) == [
         "Write the payments module while it is hung",
+        "Write the payments module while it is stopped",
     ]
 
 
