@@ -32,7 +32,7 @@ from typing import Any, Final
 import numpy as np
 
 from bench.clients import BINARIES, Client, Name
-from bench.daemons import daemon, environment
+from bench.daemons import PASSPHRASE, daemon, environment
 from bench.report import print_json, print_progress, print_table
 from bench.scripted_model import Action, Request, Say, ScriptedModel, Shell, Write
 from localmem_node.git_process import git_environment
@@ -167,7 +167,7 @@ def measure(name: Name, modules: Sequence[Module], *, remember: bool) -> dict[st
         folder = home / "work" / "shop-of-lessons"
         _checkout(folder, modules[TAUGHT:])
         model = stack.enter_context(ScriptedModel(script))
-        memory = environment(home / "memory") if remember else {}
+        memory = environment(home / "memory", **PASSPHRASE) if remember else {}
         client = Client(name, home, folder, model.url, _localmem_only(memory))
         client.prepare()
         if remember:
