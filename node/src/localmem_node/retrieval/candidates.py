@@ -43,14 +43,13 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """`slots` and the numbers of their `sessions`, their `rows` of traits, their `newness`, (3,
-    candidates), and their `features`, (len(FEATURES), candidates).
+    """`slots`, the numbers of their `sessions`, their `rows` of traits, and their `features`,
+    (len(FEATURES), candidates).
     """
 
     slots: Slots
     sessions: Slots
     rows: npt.NDArray[np.void]
-    newness: npt.NDArray[np.uint64]
     features: Floats
 
 
@@ -105,10 +104,10 @@ def gathered(
         words = np.concatenate((words, of_added), axis=1)
         near = near.and_these(added)
     slots = near.slots
-    rows, newness = contents.traits.rows.take(slots), contents.newness.take(slots, axis=1)
+    rows = contents.traits.rows.take(slots)
     features = np.ones((len(FEATURES), len(slots)), np.float32)  # the bias stays 1
     if not len(slots):
-        return Candidates(slots, near.sessions, rows, newness, features)
+        return Candidates(slots, near.sessions, rows, features)
     features[: len(WORDS)] = words
     words = features[: len(WORDS)]
     words[:4] /= np.maximum(words[:4].max(axis=1, keepdims=True), np.float32(1e-9))
@@ -119,14 +118,14 @@ def gathered(
         question,
         rows,
         first=first,
-        best_first=order(first, newness),
+        best_first=order(first, contents.newness, slots),
         words=words,
         meaning=meaning,
         lengths=contents.lexical.lengths(slots),
         sessions=near.sessions,
         asked_before=(near.before >= 0) & contents.traits.rows["asks"][np.maximum(near.before, 0)],
     )
-    return Candidates(slots, near.sessions, rows, newness, features)
+    return Candidates(slots, near.sessions, rows, features)
 
 
 _FIRST_WORDS: Final = np.array([0.3, 0.25], np.float32)

@@ -99,7 +99,7 @@ def other_features(
     times, files = rows["timestamp"].copy(), rows["file"].view(np.int64)
     groups = np.stack((sessions, files, burst_numbers(times, sessions)))
     runs = _Runs.of(groups, best_first)
-    found[[0, 5]] = _shares(_top_means(first, runs)[:2], groups[:2] != _NO_GROUP)
+    found[_SESSION_FILE] = _shares(_top_means(first, runs), groups[:2] != _NO_GROUP)
     found[1:5] = _bursts(first, runs)
     if question.spans:
         found[6] = nearness(question.spans, times)
@@ -119,6 +119,9 @@ def other_features(
         found[15] = np.isin(rows["tool"], [tool_code(tool) for tool in question.tools])
     return found
 
+
+_SESSION_FILE: Final = slice(0, 6, 5)
+"""The rows "session" and "file" of OTHER."""
 
 _NO_GROUP: Final = np.array([[-1], [0]])
 """The number of a session, and of a file, that stands for none."""
@@ -157,7 +160,7 @@ class _Runs(NamedTuple):
         begins_here = np.ones(keys.shape, np.bool_)
         np.not_equal(keys[:, 1:], keys[:, :-1], out=begins_here[:, 1:])
         begins = np.flatnonzero(begins_here)
-        lengths = np.diff(begins, append=ways * count)
+        lengths = np.append(begins[1:], ways * count) - begins
         starts = np.repeat(begins, lengths)
         sizes, ranks = np.repeat(lengths, lengths), np.arange(ways * count) - starts
         shape = groups.shape
@@ -172,11 +175,14 @@ class _Runs(NamedTuple):
 
 
 def _top_means(scores: Floats, runs: _Runs) -> Floats:
-    """(ways, candidates): a third of the sum of the three best scores of each one's group."""
-    values = np.where(runs.ranks < 3, scores.take(runs.order), np.float32(0))
+    """(2, candidates): a third of the sum of the three best scores of each one's session, and file."""
+    values = scores.take(runs.order)
+    values *= runs.ranks < 3
     top = np.add.reduceat(values.ravel(), runs.begins) / 3
-    found = np.empty_like(values)
-    np.put_along_axis(found, runs.order, np.repeat(top, runs.lengths).reshape(values.shape), 1)
+    found = np.empty((2, len(scores)), np.float32)
+    means = np.repeat(top, runs.lengths).reshape(values.shape)
+    for way in (SESSION, FILE):
+        found[way, runs.order[way]] = means[way]
     return found
 
 

@@ -194,9 +194,9 @@ class SearchIndex:
         found = self._gathered(prepared, vector, k)
         if not len(found.slots):
             return []
-        said = found.rows["said"]
+        newness, said = self._contents.newness, found.rows["said"]
         scores, relevance = self._model.judged(found.features, said)
-        ranked = order(scores, found.newness)[: DEPTH + DEPTH_PER_HIT * k]
+        ranked = order(scores, newness, found.slots)[: DEPTH + DEPTH_PER_HIT * k]
         short = prepared.question.characters <= FLOOR_CHARACTERS_MAX
         if floor and short and vector is not None and relevance.max() < FLOOR:
             # Words decide about what has no vector yet.
@@ -211,7 +211,8 @@ class SearchIndex:
             burst_numbers(rows["timestamp"], found.sessions[ranked]),
             np.where(rows["said"], np.float32(0), np.float32(self._model.burst_penalty)),
         )
-        groups = collapsed([at for at, _ in chosen], rows, found.newness[:, ranked], k)
+        newness = newness.take(found.slots[ranked], axis=1)
+        groups = collapsed([at for at, _ in chosen], rows, newness, k)
         # The odds beside the best, which is as sure as its relevance.
         odds, best = dict(chosen), chosen[0][1]
         sure = float(relevance.max())

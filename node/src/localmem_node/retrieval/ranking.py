@@ -33,12 +33,12 @@ def best_slots(scores: Scores, count: int) -> Slots:
     return slots
 
 
-def order(scores: Scores, newness: npt.NDArray[np.uint64]) -> npt.NDArray[np.intp]:
-    """Positions best first; among equals the newer. `newness`: (keys, candidates), first decides."""
+def order(scores: Scores, newness: npt.NDArray[np.uint64], slots: Slots) -> npt.NDArray[np.intp]:
+    """Positions best first; among equals the newer. `newness`: (keys, slots in use), first decides."""
     ranked = np.argsort(-scores, kind="stable")
     ordered = scores[ranked]
     if (ordered[1:] == ordered[:-1]).any():
-        return np.lexsort((*newness[::-1], scores))[::-1]
+        return np.lexsort((*newness[::-1].take(slots, axis=1), scores))[::-1]
     return ranked
 
 

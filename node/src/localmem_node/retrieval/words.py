@@ -104,18 +104,19 @@ def lexical_features(
     if near.alone:
         found[3], found[6], found[7] = found[1], found[5], found[5]
     else:
-        found[2:4] = _in_context(held, question.starts, gain, rarity)
+        found[2], found[3] = _in_context(held, question.starts, gain, rarity)
         nearby = here.take(held.rows[:5], axis=1)
         found[6] = nearby[:, :3].max(axis=1).sum(axis=0)
         found[7] = nearby.max(axis=1).sum(axis=0)
         found[8:11] = own[4].take(held.rows[_BEFORE_AFTER_PROMPT])
+    whole = max(float(rarity.sum()), 1e-6)
+    found[4:12] /= whole
     found[12] = found[11] > 0
-    found[_SHARES] /= max(float(rarity.sum()), 1e-6)
+    found[13] /= whole
     return found
 
 
 _BEFORE_AFTER_PROMPT: Final = [1, 2, 5]
-_SHARES: Final = [*range(4, 12), 13]
 
 
 def _own_words(held: _Held, matches: Matches, question: Question, alone: bool) -> Floats:
@@ -137,17 +138,19 @@ def _own_words(held: _Held, matches: Matches, question: Question, alone: bool) -
     return own
 
 
-def _in_context(held: _Held, starts: Places, gain: Floats, rarity: Floats) -> Floats:
-    """(2, candidates): BM25 over an event and its neighbours, without and with related terms."""
+def _in_context(held: _Held, starts: Places, gain: Floats, rarity: Floats) -> tuple[Floats, Floats]:
+    """Of each candidate BM25 over an event and its neighbours, without and with related terms."""
     own, before, after, before2, after2 = held.table().take(held.rows[:5], axis=0)
-    context = saturated((3 * own + before + np.float32(0.5) * after)[:, starts], K1) * rarity
+    context = (
+        saturated((3 * own + before + np.float32(0.5) * after).take(starts, axis=1), K1) * rarity
+    )
     wide = own + NEAR_SHARE * (before + after)
     wide += FAR_SHARE * (before2 + after2)
     wide = np.ascontiguousarray(saturated(wide, K1).T) * gain[:, None]
     around = np.zeros(wide.shape[1], np.float32)
     for first, end in zip(starts, (*starts[1:], len(gain)), strict=True):
         around += wide[first:end].max(axis=0)
-    return np.stack((context.sum(axis=1), around))
+    return context.sum(axis=1), around
 
 
 @dataclass(frozen=True, slots=True)
