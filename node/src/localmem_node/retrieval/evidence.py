@@ -190,8 +190,9 @@ def _shares(values: Floats, counted: npt.NDArray[np.bool_]) -> Floats:
     """Of what counts the share of the best in each row; 0 for the rest, and if the best is not above 0."""
     values = values * counted
     best = values.max(axis=1, keepdims=True)
-    shares: Floats = values / np.where(best > 0, best, np.float32(np.inf))
-    return shares
+    best[best <= 0] = np.inf
+    values /= best
+    return values
 
 
 def burst_numbers(

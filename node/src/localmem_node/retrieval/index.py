@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from localmem_node.heap import trim_heap
 from localmem_node.retrieval import model as ranking_model
 from localmem_node.retrieval import related
 from localmem_node.retrieval.adaptive import AdaptiveIndex
@@ -274,7 +275,9 @@ class SearchIndex:
 
     def dump(self) -> bytes:
         """All but the vectors as bytes for `load`; those are kept by the store."""
-        return dumped(self._contents)
+        data = dumped(self._contents)
+        trim_heap()  # it comes after many events, which leave the heap full of holes
+        return data
 
     @classmethod
     def load(
