@@ -9,13 +9,14 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from localmem_node.retrieval.evidence import BURST_MS, K1, OTHER, WORDS, Floats, Surroundings
+from localmem_node.retrieval.evidence import BURST_MS, OTHER, Floats
 from localmem_node.retrieval.lexical import Matches
 from localmem_node.retrieval.question import Question
+from localmem_node.retrieval.words import K1, WORDS, Surroundings
 
 
 def lexical(question: Question, matches: Matches, near: Surroundings) -> Floats:
-    """What `evidence.lexical_features` gives."""
+    """What `words.lexical_features` gives, a row per candidate."""
     held: dict[tuple[int, int], int] = {
         (slot, term): place
         for place, (slot, term) in enumerate(

@@ -7,19 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localmem_node.retrieval.evidence import (
-    MEANING,
-    WORDS,
-    Surroundings,
-    dense_features,
-    lexical_features,
-    other_features,
-)
+from localmem_node.retrieval.evidence import MEANING, dense_features, other_features
 from localmem_node.retrieval.lexical import Matches
 from localmem_node.retrieval.question import Question
 from localmem_node.retrieval.sessions import Sessions
 from localmem_node.retrieval.slots import Numbering
 from localmem_node.retrieval.traits import Traits, path_hash
+from localmem_node.retrieval.words import WORDS, Surroundings, lexical_features
 from support import plain_evidence
 
 WIDTH = 60
@@ -82,7 +76,7 @@ def test_words_and_surroundings_count_as_computed_one_by_one(
     expected = plain_evidence.lexical(question, matches, near)
     for column, name in enumerate(WORDS):
         np.testing.assert_allclose(
-            found[:, column], expected[:, column], rtol=1e-5, atol=1e-6, err_msg=name
+            found[column], expected[:, column], rtol=1e-5, atol=1e-6, err_msg=name
         )
     # Nothing of one call is left for the next, and parts give what the whole gives.
     half = len(slots) // 2
@@ -90,7 +84,7 @@ def test_words_and_surroundings_count_as_computed_one_by_one(
         lexical_features(question, matches, Surroundings.of(some, sessions), WIDTH, numbering)
         for some in (slots[:half], slots[half:])
     ]
-    np.testing.assert_allclose(np.concatenate(parts), found, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), found, rtol=1e-6, atol=1e-7)
 
 
 @given(st.integers(0, 2**32), st.integers(1, 60))
@@ -107,8 +101,8 @@ def test_sessions_bursts_and_files_count_as_computed_one_by_one(seed: int, count
         rows,
         first=first,
         best_first=np.argsort(-first, kind="stable"),
-        words=np.zeros((count, len(WORDS)), np.float32),
-        meaning=np.zeros((count, len(MEANING)), np.float32),
+        words=np.zeros((len(WORDS), count), np.float32),
+        meaning=np.zeros((len(MEANING), count), np.float32),
         lengths=np.zeros(count, np.int64),
         sessions=sessions,
         asked_before=np.zeros(count, np.bool_),
@@ -116,7 +110,7 @@ def test_sessions_bursts_and_files_count_as_computed_one_by_one(seed: int, count
     expected = plain_evidence.others(
         first.tolist(), sessions.tolist(), rows["file"].tolist(), rows["timestamp"].tolist()
     )
-    np.testing.assert_allclose(found[:, :6], expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found[:6].T, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_candidate_without_a_vector_is_as_good_as_its_words_and_nobody_counts_nothing() -> None:
@@ -126,9 +120,9 @@ def test_a_candidate_without_a_vector_is_as_good_as_its_words_and_nobody_counts_
     encoded = np.array([True, True, False])
     by_words = np.array([0, 0, 0.5], np.float32)
     found = dense_features(cosines, cosines, neighbours, there, encoded, by_words)
-    assert found[:, 0].tolist() == pytest.approx([0, 1, 0.5])
-    assert found[:, 1].tolist() == pytest.approx([0.2, 0.6, 0.4])
-    assert found[:, 4].tolist() == pytest.approx([1, 0, 0.5])
+    assert found[0].tolist() == pytest.approx([0, 1, 0.5])
+    assert found[1].tolist() == pytest.approx([0.2, 0.6, 0.4])
+    assert found[4].tolist() == pytest.approx([1, 0, 0.5])
     assert not dense_features(cosines, cosines, neighbours, there, ~encoded & False, by_words).any()
 
 

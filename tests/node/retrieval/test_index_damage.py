@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from localmem_node.errors import DamagedIndex
 from localmem_node.retrieval import lexical
-from localmem_node.retrieval.index import Dump, SearchIndex
+from localmem_node.retrieval.index import SearchIndex
+from localmem_node.retrieval.saved import Dump
 from localmem_node.retrieval.traits import Traits
 from support.events import event
 

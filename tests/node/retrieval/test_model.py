@@ -109,23 +109,23 @@ def test_a_vector_of_nothing_is_no_error() -> None:
 @given(st.integers(0, 2**32), st.integers(1, 30))
 def test_a_score_is_the_plain_sum_of_its_parts(seed: int, count: int) -> None:
     chance = np.random.default_rng(seed)
-    features = chance.random((count, len(FEATURES)), dtype=np.float32)
+    features = chance.random((len(FEATURES), count), dtype=np.float32)
     said = chance.random(count) < 0.5
     model = _small()
     scores, relevance = model.judged(features, said)
     parts = model.parts(features, said)
     for row in range(count):
         weights = model.weights[1 if said[row] else 0]
-        expected = _products(features[row], weights)
-        assert parts[row].tolist() == pytest.approx(expected, rel=1e-5)
+        expected = _products(features[:, row], weights)
+        assert parts[:, row].tolist() == pytest.approx(expected, rel=1e-5)
         assert scores[row] == pytest.approx(sum(expected), abs=1e-4)
-        logit = sum(_products(features[row], model.floor))
+        logit = sum(_products(features[:, row], model.floor))
         assert relevance[row] == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-4)
 
 
 def test_relevance_is_from_0_to_1() -> None:
-    features = np.zeros((3, len(FEATURES)), np.float32)
-    features[:, 0] = (-30, 0, 30)
+    features = np.zeros((len(FEATURES), 3), np.float32)
+    features[0] = (-30, 0, 30)
     floor = np.eye(len(FEATURES), dtype=np.float32)[0]
     model = Model(np.zeros((2, len(FEATURES)), np.float32), floor, None)
     relevance = model.judged(features, np.array([True, False, True]))[1]

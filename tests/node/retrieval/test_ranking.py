@@ -28,12 +28,12 @@ def _scores(*numbers: float) -> npt.NDArray[np.float32]:
 def test_among_equals_the_newer_comes_first() -> None:
     # Columns are candidates; the clock decides, then the device, then the sequence.
     newness = np.array([[5, 5, 5, 9], [1, 2, 2, 0], [8, 3, 4, 0]], dtype=np.uint64)
-    assert order(_scores(1, 1, 1, 0), newness).tolist() == [2, 1, 0, 3]
+    assert order(_scores(1, 1, 1, 0), newness, np.arange(4)).tolist() == [2, 1, 0, 3]
 
 
 def test_newness_beyond_signed_integers_still_orders() -> None:
     newness = np.array([[2**64 - 1, 2**63], [0, 0], [0, 0]], dtype=np.uint64)
-    assert order(_scores(1, 1), newness).tolist() == [0, 1]
+    assert order(_scores(1, 1), newness, np.arange(2)).tolist() == [0, 1]
 
 
 @given(_SCORES, st.integers(1, 10))
@@ -81,7 +81,7 @@ _SPREAD = st.lists(
 def _spread(rows: list[tuple[int, int, int]]) -> list[tuple[int, float]]:
     scores = _scores(*(float(score) for score, _, _ in rows))
     return spread_out(
-        order(scores, np.zeros((3, len(rows)), np.uint64)),
+        order(scores, np.zeros((3, len(rows)), np.uint64), np.arange(len(rows))),
         scores,
         np.array([burst for _, burst, _ in rows], np.int64),
         _scores(*(float(penalty) for _, _, penalty in rows)),
@@ -105,7 +105,7 @@ def test_of_one_burst_not_all_at_once_is_the_plain_greedy_choice(
     rows: list[tuple[int, int, int]],
 ) -> None:
     scores = _scores(*(float(score) for score, _, _ in rows))
-    ranked = order(scores, np.zeros((3, len(rows)), np.uint64)).tolist()
+    ranked = order(scores, np.zeros((3, len(rows)), np.uint64), np.arange(len(rows))).tolist()
     assert _spread(rows) == _greedy(rows, ranked)
 
 
@@ -119,7 +119,7 @@ def test_hits_that_are_spread_out_come_best_first(rows: list[tuple[int, int, int
 def test_without_a_penalty_the_order_stays(rows: list[tuple[int, int, int]]) -> None:
     free = [(score, burst, 0) for score, burst, _ in rows]
     scores = _scores(*(float(score) for score, _, _ in free))
-    ranked = order(scores, np.zeros((3, len(rows)), np.uint64)).tolist()
+    ranked = order(scores, np.zeros((3, len(rows)), np.uint64), np.arange(len(rows))).tolist()
     assert _spread(free) == [(at, float(scores[at])) for at in ranked]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -21,10 +21,10 @@ import localmem_minilm
 from localmem_node.errors import EncoderUnavailable
 from localmem_node.heap import trim_heap
 from localmem_node.retrieval.runtime import quiet_onnxruntime
+from localmem_node.retrieval.wordpiece import WordPiece
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession  # type: ignore[import-untyped]
-    from tokenizers import Tokenizer
+    from onnxruntime import InferenceSession, RunOptions  # type: ignore[import-untyped]
 
 INPUT: Final = "ids"
 OUTPUT: Final = "vector"
@@ -79,8 +79,8 @@ class OnnxEncoder:
         loaded = self._load()
         vectors = np.empty((len(texts), loaded.dimensions), np.float32)
         for row, text in zip(vectors, texts, strict=True):
-            ids = np.array(loaded.tokenizer.encode(well_formed(text)).ids, np.int64)
-            vector: Any = loaded.session.run([OUTPUT], {INPUT: ids})[0]
+            ids = np.array(loaded.ids_of(well_formed(text)), np.int64)
+            vector: Any = loaded.session.run([OUTPUT], {INPUT: ids}, loaded.options)[0]
             row[:] = vector
         if not self._shipped and not _are_unit(vectors):
             raise EncoderUnavailable(f"{self._model_path}: {OUTPUT} is not of length 1")
@@ -96,15 +96,14 @@ class OnnxEncoder:
 
 class _Loaded(NamedTuple):
     session: InferenceSession
-    tokenizer: Tokenizer
+    options: RunOptions
+    ids_of: Callable[[str], list[int]]
     dimensions: int
 
 
 def _load(model: Path, tokenizer: Path, provider: str) -> _Loaded:
-    # Imported here: together they take longer than a command that needs no vector.
+    # Imported here: it takes longer than a command that needs no vector.
     onnxruntime = quiet_onnxruntime()
-    from tokenizers import Tokenizer
-
     if provider not in onnxruntime.get_available_providers():
         raise EncoderUnavailable(
             f"encoder.provider: this onnxruntime has no {provider}; install onnxruntime-gpu in its "
@@ -118,7 +117,7 @@ def _load(model: Path, tokenizer: Path, provider: str) -> _Loaded:
     options.enable_mem_pattern = False
     # The graph is written with fused operators; more passes only make loading slower.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    settings = _read(tokenizer)
+    ids_of = _tokenizer(tokenizer)
     if not model.is_file():
         raise EncoderUnavailable(f"{model}: no such file; {ADVICE}")
     try:
@@ -131,15 +130,28 @@ def _load(model: Path, tokenizer: Path, provider: str) -> _Loaded:
         raise EncoderUnavailable(
             f"encoder.provider: {provider} does not start; check the driver and the CUDA libraries"
         )
-    try:
-        words = Tokenizer.from_buffer(settings)
-    except Exception as error:  # tokenizers raises Exception itself
-        raise _unusable(tokenizer, error) from None
-    words.no_padding()
-    words.enable_truncation(localmem_minilm.TOKENS_MAX)
     trim_heap()  # loading leaves up to 14 MiB that nothing uses
     logger.debug("loaded %s", model)
-    return _Loaded(session, words, _dimensions(session, model))
+    run = onnxruntime.RunOptions()
+    # What a long text took is given back after it, which takes no time that could be measured.
+    run.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return _Loaded(session, run, ids_of, _dimensions(session, model))
+
+
+def _tokenizer(path: Path) -> Callable[[str], list[int]]:
+    """Texts to numbers of pieces, at most TOKENS_MAX. Raises EncoderUnavailable."""
+    settings = _read(path)
+    try:
+        if path == localmem_minilm.TOKENIZER_PATH:
+            return WordPiece.read(settings, localmem_minilm.TOKENS_MAX).encode
+        from tokenizers import Tokenizer
+
+        other = Tokenizer.from_buffer(settings)
+    except Exception as error:  # tokenizers raises Exception itself
+        raise _unusable(path, error) from None
+    other.no_padding()
+    other.enable_truncation(localmem_minilm.TOKENS_MAX)
+    return lambda text: list(other.encode(text).ids)
 
 
 def _dimensions(session: InferenceSession, model: Path) -> int:

@@ -17,10 +17,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from localmem_node.retrieval.evidence import MEANING, OTHER, WORDS
+from localmem_node.retrieval.evidence import MEANING, OTHER
+from localmem_node.retrieval.words import WORDS
 
 FEATURES: Final = (*WORDS, *MEANING, *OTHER, "bias")
-"""Columns of a matrix of features."""
+"""Rows of a matrix of features."""
 
 ENCODER: Final = "all-minilm-l6-v2"
 """What the fingerprints of the encoders that the maps were fitted with have in them."""
@@ -52,15 +53,15 @@ class Model:
     """What a hit of what was done costs for each better one of the same burst."""
 
     def judged(self, features: Floats, said: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
-        """Scores, relevance: per candidate a number comparable within one question, the higher the
+        """Scores, relevance of (features, candidates): per candidate a number comparable within one question, the higher the
         better; and from 0 to 1 how sure it is that it has to do with the question at all.
         """
-        done, of_said, logit = np.concatenate((self.weights, self.floor[None])) @ features.T
+        done, of_said, logit = np.concatenate((self.weights, self.floor[None])) @ features
         return np.where(said, of_said, done), 1 / (1 + np.exp(-logit))
 
     def parts(self, features: Floats, said: npt.NDArray[np.bool_]) -> Floats:
-        """(candidates, features): what each feature adds to the score."""
-        return features * self.weights[said.astype(np.intp)]
+        """(features, candidates): what each feature adds to the score."""
+        return features * self.weights[said.astype(np.intp)].T
 
     def learned(self, vector: Floats) -> Floats:
         """What the learned maps make of a query's vector: (2, dimensions), rows of length 1."""

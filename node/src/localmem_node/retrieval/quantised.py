@@ -216,11 +216,12 @@ class QuantisedIndex:
         """Every slot that can be among the k best of more than k that may be found."""
         import numkong  # here, since a small store never needs it
 
-        codes, scales = quantised(query[None])
-        sums = np.asarray(numkong.cdist(codes, self._codes[: len(may)], "dot", threads=1))[0]
-        rough = sums.astype(np.float32) * (self._scales[: len(may)] * scales[0])
+        unit = max(float(np.abs(query).max()), _TINY) / CODE_MAX
+        codes = np.rint(query / unit).astype(np.int8)
+        sums = np.asarray(numkong.cdist(codes[None], self._codes[: len(may)], "dot", threads=1))[0]
+        rough = sums.astype(np.float32) * (self._scales[: len(may)] * np.float32(unit))
         rough[~may] = -np.inf
-        cut_off = float(np.linalg.norm(query - codes[0] * scales[0]))
+        cut_off = float(np.linalg.norm(query - codes * np.float32(unit)))
         error = (cut_off + SLACK * float(np.linalg.norm(query))) * self._longest
         bound = np.partition(rough, len(rough) - k)[len(rough) - k]
         return np.flatnonzero(rough >= bound - 2 * error).astype(np.int64)

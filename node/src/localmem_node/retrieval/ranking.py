@@ -33,12 +33,12 @@ def best_slots(scores: Scores, count: int) -> Slots:
     return slots
 
 
-def order(scores: Scores, newness: npt.NDArray[np.uint64]) -> npt.NDArray[np.intp]:
-    """Positions best first; among equals the newer. `newness`: (keys, candidates), first decides."""
+def order(scores: Scores, newness: npt.NDArray[np.uint64], slots: Slots) -> npt.NDArray[np.intp]:
+    """Positions best first; among equals the newer. `newness`: (keys, slots in use), first decides."""
     ranked = np.argsort(-scores, kind="stable")
     ordered = scores[ranked]
     if (ordered[1:] == ordered[:-1]).any():
-        return np.lexsort((*newness[::-1], scores))[::-1]
+        return np.lexsort((*newness[::-1].take(slots, axis=1), scores))[::-1]
     return ranked
 
 
@@ -115,29 +115,26 @@ def collapsed(
     """
     groups: list[Group] = []
     shapes: dict[tuple[int, int], list[int]] = {}
-    files, kinds, sketches, times = (rows[name] for name in ("file", "kind", "sketch", "timestamp"))
+    files, kinds, sketches, times = (
+        rows[name].tolist() for name in ("file", "kind", "sketch", "timestamp")
+    )
     for at in ranked:
-        alike = shapes.setdefault((int(files[at]), int(kinds[at])), [])
-        place = next(
-            (
-                one
-                for one in alike
-                if _copies(sketches[at], sketches[groups[one].best])
-                and times[at] != times[groups[one].best]
-                and (not files[at] or abs(int(times[at]) - int(times[groups[one].best])) <= COPY_MS)
-            ),
-            None,
-        )
-        if place is not None:
+        file, sketch, time = files[at], sketches[at], times[at]
+        alike = shapes.setdefault((file, kinds[at]), [])
+        for place in alike:
             newest, best, copies = groups[place]
-            if tuple(newness[:, at]) > tuple(newness[:, newest]):
-                newest = at
-            groups[place] = Group(newest, best, copies + 1)
-        elif len(groups) < k:
-            alike.append(len(groups))
-            groups.append(Group(at, at, 0))
+            apart = abs(time - times[best])
+            if (
+                (sketch ^ sketches[best]).bit_count() <= COPY_BITS
+                and apart
+                and (not file or apart <= COPY_MS)
+            ):
+                if tuple(newness[:, at]) > tuple(newness[:, newest]):
+                    newest = at
+                groups[place] = Group(newest, best, copies + 1)
+                break
+        else:
+            if len(groups) < k:
+                alike.append(len(groups))
+                groups.append(Group(at, at, 0))
     return groups
-
-
-def _copies(one: np.uint64, other: np.uint64) -> bool:
-    return int(one ^ other).bit_count() <= COPY_BITS

@@ -78,13 +78,16 @@ class Numbering:
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp], npt.NDArray[np.intp]]:
         """The distinct ones of some slots below `width`; which of them each is, from 1; and the same for
         every slot below `width`, 0 for the others: for as long as it takes to call `done`.
+
+        -1 is nobody: not among the distinct ones, and 0.
         """
-        self._numbers = grown(self._numbers, width)
-        numbers = self._numbers
-        ids = np.arange(1, len(slots) + 1)
-        numbers[slots] = ids  # of equals the last one stays
-        distinct = slots[numbers[slots] == ids]
-        numbers[distinct] = np.arange(1, len(distinct) + 1)
+        self._numbers = grown(self._numbers, width + 1)  # the last place is nobody's
+        numbers, every = self._numbers, slots.ravel()
+        ids = np.arange(1, len(every) + 1)
+        numbers[every] = ids  # of equals the last one stays
+        numbers[-1] = 0
+        distinct = every[numbers.take(every) == ids]
+        numbers[distinct] = ids[: len(distinct)]
         return distinct, numbers[slots], numbers
 
     def done(self, distinct: npt.NDArray[np.int64]) -> None:
