@@ -232,7 +232,7 @@ def test_an_import_of_what_hooks_captured_adds_nothing(
         kind="command", snippet="$ make all\nok", filePath=None, selectionRange=None,
         session=editor.session,
     )  # fmt: skip
-    body = {"events": [{"event": event, "key": key}], "folder": str(editor.folder)}
+    body: dict[str, Any] = {"events": [{"event": event, "key": key}], "folder": str(editor.folder)}
     assert shared.call("POST", "/v1/capture", body) == {
         "recorded": 0, "known": 1, "too_old": 0, "paused": 0, "failed": [],
     }  # fmt: skip
@@ -262,7 +262,10 @@ def test_a_capture_says_what_is_wrong_with_each_event(shared: DaemonClient) -> N
     assert [one["field"] for one in answered["failed"]] == [
         "snippet", "key", "event", "", "also", "also", "", "filePath",
     ]  # fmt: skip
-    for body in ({"events": []}, {"events": [good] * 257}, {"events": [good], "folder": "x"}):
+    bodies: list[dict[str, Any]] = [
+        {"events": []}, {"events": [good] * 257}, {"events": [good], "folder": "x"},
+    ]  # fmt: skip
+    for body in bodies:
         with pytest.raises(EventError):
             shared.call("POST", "/v1/capture", body)
     with pytest.raises(QueryError):

@@ -14,7 +14,7 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from localmem_node.config import Settings
 from localmem_node.editors.captured import EDITORS, Editor
@@ -76,8 +76,7 @@ def parse(data: bytes) -> Iterator[Spooled]:
         at_ms = int(head[2])
         starts_line = head.start() == 0 or data[head.start() - 1 : head.start()] == b"\n"
         if starts_line and data[end : end + 1] == b"\n" and at_ms <= TIMESTAMP_MS_MAX:
-            editor = next(editor for editor in EDITORS if editor.encode() == head[1])
-            yield Spooled(editor, at_ms, data[head.end() : end])
+            yield Spooled(cast(Editor, head[1].decode()), at_ms, data[head.end() : end])
             at = end + 1
         else:
             at = head.end()

@@ -19,7 +19,7 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from starlette.requests import Request
@@ -129,9 +129,10 @@ class Hooks:
     async def hook(self, request: Request) -> Response:
         """POST /v1/hook/{editor}."""
         now_ms = self._clock.now_ms()
-        editor = next((one for one in EDITORS if one == request.path_params["editor"]), None)
-        if editor is None:
+        name = request.path_params["editor"]
+        if name not in EDITORS:
             return json_response({}, 404)
+        editor = cast(Editor, name)
         body = await request.body()
         try:
             answer = await self._answered(request, editor, body, now_ms)
