@@ -448,6 +448,18 @@ def test_a_port_that_is_not_the_editors_is_a_problem_that_is_told(home: Path) ->
         assert client.stop()
 
 
+def test_what_an_editor_did_not_wait_for_is_told_with_the_next_prompt(
+    editor: Editor, project: Path, shared: DaemonClient
+) -> None:
+    editor.edit("src/money.py", "TARIFFS = fetch_tariffs('export')")
+    impatient = Editor(shared, f"{editor.session} gone", project)
+    impatient.start()
+    impatient.leave("where does fetch_tariffs get the export from?")
+    # Its answer may still be under way when the first of these asks.
+    tries = (impatient.prompt("where does fetch_tariffs get the export from?") for _ in range(50))
+    assert "TARIFFS" in next((text for text in tries if text), "")
+
+
 def test_two_sessions_at_once_do_not_mix(shared: DaemonClient, project: Path) -> None:
     sessions = [Editor(shared, f"both {next(_NUMBERS)}", project) for _ in range(4)]
 

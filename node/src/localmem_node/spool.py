@@ -8,10 +8,12 @@ start, and nothing is recorded twice.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple, cast
@@ -22,6 +24,9 @@ from localmem_protocol.limits import TIMESTAMP_MS_MAX
 
 SPOOL_BYTES_MAX: Final = 8 * 1024 * 1024
 """Twice what clients leave; more is not one of ours."""
+
+LOCK_ATTEMPTS: Final = 50
+LOCK_PAUSE_S: Final = 0.01
 
 _HEAD: Final = re.compile(rb"(%s) ([0-9]{1,15}) ([0-9]{1,9})\n" % b"|".join(
     editor.encode() for editor in EDITORS
@@ -82,6 +87,15 @@ def parse(data: bytes) -> Iterator[Spooled]:
             at = head.end()
 
 
+def _wait_for_writer(descriptor: int) -> None:
+    """A client holds the lock while it writes; one that was stopped meanwhile is not waited for."""
+    for _ in range(LOCK_ATTEMPTS):
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(LOCK_PAUSE_S)
+
+
 def _read(path: Path) -> bytes | None:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -91,6 +105,7 @@ def _read(path: Path) -> bytes | None:
             if not stat.S_ISREG(found.st_mode) or not ours:
                 logger.error("%s is not a private file of ours; left alone", path)
                 return None
+            _wait_for_writer(file.fileno())
             return file.read(SPOOL_BYTES_MAX)
     except OSError as error:
         logger.error("%s: %s", path, error.strerror)
