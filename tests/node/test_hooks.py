@@ -448,6 +448,21 @@ def test_a_port_that_is_not_the_editors_is_a_problem_that_is_told(home: Path) ->
         assert client.stop()
 
 
+def test_a_slash_command_is_one_prompt_and_is_answered(
+    shared: DaemonClient, editor: Editor, project: Path
+) -> None:
+    editor.edit("src/money.py", "DISCOUNTS = merge_discounts('wholesale')")
+    other = Editor(shared, f"{editor.session} slash", project)
+    other.start()
+    other.hook(
+        "UserPromptExpansion", prompt_id="slash", command_name="explain",
+        command_args="merge_discounts wholesale", prompt="/explain merge_discounts wholesale",
+    )  # fmt: skip
+    asked = "/explain merge_discounts wholesale"
+    assert "DISCOUNTS" in other.prompt(asked, prompt_id="slash")
+    assert len(recorded(shared, other.session)) == 1
+
+
 def test_what_an_editor_did_not_wait_for_is_told_with_the_next_prompt(
     editor: Editor, project: Path, shared: DaemonClient
 ) -> None:

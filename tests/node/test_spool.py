@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localmem_node import spool
 from localmem_node.config import Settings, load_settings
 from localmem_node.spool import Spooled, drain, parse, spool_path
 from support.daemon import environment
@@ -112,7 +111,7 @@ def test_a_client_in_the_middle_of_writing_is_waited_for_and_one_that_hangs_is_n
                     client.write(record("codex", 1, b"1")[-3:])
                     fcntl.flock(client, fcntl.LOCK_UN)
 
-            monkeypatch.setattr(spool.time, "sleep", pause)
+            monkeypatch.setattr("localmem_node.spool.time.sleep", pause)
             found = [one.at_ms for records in drain(settings) for one in records]
         assert (found, len(pauses) >= 3) == ([1] if ends else [], True)
         assert not path.with_name("spool.draining").exists()
