@@ -136,14 +136,15 @@ class Calls:
     def round(self, turns: Iterator[Turn]) -> None:
         """A session of each editor by each way, and the baselines once for each editor."""
         for editor in EDITORS:
+            turn = next(turns)
+            self._baselines(json.dumps(payload(editor, "command", turn)).encode())
             for way in ("request", "command"):
-                turn = next(turns)
+                turn = turn if way == "request" else next(turns)
                 turn.write()
                 for event in EVENTS:
                     body = json.dumps(payload(editor, event, turn)).encode()
                     self._event(way, editor, event, body)
                     time.sleep(self._pause_s)
-            self._baselines(body)
 
     def _event(self, way: str, editor: str, event: str, body: bytes) -> None:
         name = f"{way} {editor} {event}"

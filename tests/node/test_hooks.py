@@ -232,7 +232,7 @@ def test_an_import_of_what_hooks_captured_adds_nothing(
         kind="command", snippet="$ make all\nok", filePath=None, selectionRange=None,
         session=editor.session,
     )  # fmt: skip
-    body = {"events": [{"event": event, "key": key}], "folder": str(editor.folder)}
+    body: dict[str, Any] = {"events": [{"event": event, "key": key}], "folder": str(editor.folder)}
     assert shared.call("POST", "/v1/capture", body) == {
         "recorded": 0, "known": 1, "too_old": 0, "paused": 0, "failed": [],
     }  # fmt: skip
@@ -262,7 +262,10 @@ def test_a_capture_says_what_is_wrong_with_each_event(shared: DaemonClient) -> N
     assert [one["field"] for one in answered["failed"]] == [
         "snippet", "key", "event", "", "also", "also", "", "filePath",
     ]  # fmt: skip
-    for body in ({"events": []}, {"events": [good] * 257}, {"events": [good], "folder": "x"}):
+    bodies: list[dict[str, Any]] = [
+        {"events": []}, {"events": [good] * 257}, {"events": [good], "folder": "x"},
+    ]  # fmt: skip
+    for body in bodies:
         with pytest.raises(EventError):
             shared.call("POST", "/v1/capture", body)
     with pytest.raises(QueryError):
@@ -443,6 +446,33 @@ def test_a_port_that_is_not_the_editors_is_a_problem_that_is_told(home: Path) ->
         make_endpoint(settings, SystemRandom())
         assert "run: localmem down" in hooks_of(client)["problem"]
         assert client.stop()
+
+
+def test_a_slash_command_is_one_prompt_and_is_answered(
+    shared: DaemonClient, editor: Editor, project: Path
+) -> None:
+    editor.edit("src/money.py", "DISCOUNTS = merge_discounts('wholesale')")
+    other = Editor(shared, f"{editor.session} slash", project)
+    other.start()
+    other.hook(
+        "UserPromptExpansion", prompt_id="slash", command_name="explain",
+        command_args="merge_discounts wholesale", prompt="/explain merge_discounts wholesale",
+    )  # fmt: skip
+    asked = "/explain merge_discounts wholesale"
+    assert "DISCOUNTS" in other.prompt(asked, prompt_id="slash")
+    assert len(recorded(shared, other.session)) == 1
+
+
+def test_what_an_editor_did_not_wait_for_is_told_with_the_next_prompt(
+    editor: Editor, project: Path, shared: DaemonClient
+) -> None:
+    editor.edit("src/money.py", "TARIFFS = fetch_tariffs('export')")
+    impatient = Editor(shared, f"{editor.session} gone", project)
+    impatient.start()
+    impatient.leave("where does fetch_tariffs get the export from?")
+    # Its answer may still be under way when the first of these asks.
+    tries = (impatient.prompt("where does fetch_tariffs get the export from?") for _ in range(50))
+    assert "TARIFFS" in next((text for text in tries if text), "")
 
 
 def test_two_sessions_at_once_do_not_mix(shared: DaemonClient, project: Path) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from localmem_node import project as project_module
 from localmem_node import projects as module
 from localmem_node.project import project_of_remote
 from localmem_node.projects import Projects
@@ -35,7 +34,7 @@ def test_a_folder_is_looked_up_once(
         asked.append(arguments)
         return run(*arguments, **more)  # type: ignore[call-overload]
 
-    monkeypatch.setattr(project_module.subprocess, "run", counted)
+    monkeypatch.setattr(subprocess, "run", counted)
     projects = Projects(StandingClock())
     found = projects.of(str(repository.path))
     assert found is not None

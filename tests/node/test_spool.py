@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -86,3 +88,30 @@ def test_a_file_that_is_not_ours_is_left_alone(settings: Settings, tmp_path: Pat
     leave(tmp_path / "elsewhere", record("codex", 1, b"1"))
     path.symlink_to(tmp_path / "elsewhere")
     assert list(drain(settings)) == []
+
+
+def test_a_client_in_the_middle_of_writing_is_waited_for_and_one_that_hangs_is_not(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = spool_path(settings)
+    for ends in (True, False):
+        leave(path, record("codex", 1, b"1")[:-3])
+        with path.open("ab", buffering=0) as client:
+            fcntl.flock(client, fcntl.LOCK_EX)
+            pauses: list[float] = []
+
+            def pause(
+                seconds: float,
+                client: FileIO = client,
+                ends: bool = ends,
+                pauses: list[float] = pauses,
+            ) -> None:
+                pauses.append(seconds)
+                if ends and len(pauses) == 3:
+                    client.write(record("codex", 1, b"1")[-3:])
+                    fcntl.flock(client, fcntl.LOCK_UN)
+
+            monkeypatch.setattr("localmem_node.spool.time.sleep", pause)
+            found = [one.at_ms for records in drain(settings) for one in records]
+        assert (found, len(pauses) >= 3) == ([1] if ends else [], True)
+        assert not path.with_name("spool.draining").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,19 @@ class Editor:
         assert isinstance(text, str)
         assert text
         return text
+
+    def leave(self, prompt: str) -> None:
+        """UserPromptSubmit by an editor that does not wait for the answer."""
+        body = json.dumps(
+            {"session_id": self.session, "cwd": str(self.folder), "prompt": prompt,
+             "hook_event_name": "UserPromptSubmit", "prompt_id": "left"}
+        ).encode()  # fmt: skip
+        head = (
+            "POST /v1/hook/claude-code HTTP/1.1\r\nHost: localhost\r\n"
+            f"Authorization: Bearer {self._token}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        with socket.create_connection(("127.0.0.1", self._port)) as connection:
+            connection.sendall(head.encode() + body)
 
     def start(self, source: str = "startup") -> str:
         """SessionStart."""

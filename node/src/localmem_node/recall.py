@@ -27,7 +27,6 @@ from localmem_node.project import Project
 from localmem_node.results import (
     BUDGET_DEFAULT,
     PROMPT_CHARACTERS_MAX,
-    RECENT_MAX,
     Context,
     Found,
     shortened,
@@ -40,8 +39,12 @@ from localmem_protocol.limits import LABEL_BYTES_MAX
 FOREIGN_SHARE: Final = 0.5
 """What an event of another project counts, beside one of the session's own."""
 
-DIGEST_EVENTS: Final = 600
-"""Events that a digest looks at: some ten sessions, and 10 ms."""
+DIGEST_LOOKS: Final[tuple[tuple[tuple[str, ...], int], ...]] = (
+    (("prompt", "answer", "error"), 150),
+    (("edit", "command"), 250),
+)
+"""Kinds, and how many events of them a digest looks at: what was said of many sessions, and what was
+done in the newest. Each event is opened, and somebody waits."""
 
 DIGEST_DAYS: Final = 30
 """What is older has no place in a digest, unless there is nothing else."""
@@ -124,7 +127,8 @@ class Recall:
         self, session: str, state: SessionState, project: Project | None, now_ms: int
     ) -> tuple[Context, tuple[Event, ...]]:
         if state.owed == "session":
-            events = self._recent(Selection(session=session, unless=(session, state.lost_ms)))
+            among = Selection(session=session, unless=(session, state.lost_ms))
+            events = self._recent(among)
             digest = session_digest(events)
         elif state.owed == "project" and project is not None:
             events = self._of_project(project, (session, state.lost_ms), now_ms)
@@ -146,9 +150,14 @@ class Recall:
                 return found
         return []
 
-    def _recent(self, selection: Selection) -> list[Event]:
-        limit = min(DIGEST_EVENTS, RECENT_MAX)
-        return [found.event for found in self._engine.recent(limit, selection=selection)]
+    def _recent(self, among: Selection) -> list[Event]:
+        return [
+            found.event
+            for kinds, most in DIGEST_LOOKS
+            for found in self._engine.recent(
+                most, selection=msgspec.structs.replace(among, kind=kinds)
+            )
+        ]
 
     def _answer(
         self,

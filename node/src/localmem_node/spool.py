@@ -8,13 +8,15 @@ start, and nothing is recorded twice.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from localmem_node.config import Settings
 from localmem_node.editors.captured import EDITORS, Editor
@@ -22,6 +24,9 @@ from localmem_protocol.limits import TIMESTAMP_MS_MAX
 
 SPOOL_BYTES_MAX: Final = 8 * 1024 * 1024
 """Twice what clients leave; more is not one of ours."""
+
+LOCK_ATTEMPTS: Final = 50
+LOCK_PAUSE_S: Final = 0.01
 
 _HEAD: Final = re.compile(rb"(%s) ([0-9]{1,15}) ([0-9]{1,9})\n" % b"|".join(
     editor.encode() for editor in EDITORS
@@ -76,11 +81,19 @@ def parse(data: bytes) -> Iterator[Spooled]:
         at_ms = int(head[2])
         starts_line = head.start() == 0 or data[head.start() - 1 : head.start()] == b"\n"
         if starts_line and data[end : end + 1] == b"\n" and at_ms <= TIMESTAMP_MS_MAX:
-            editor = next(editor for editor in EDITORS if editor.encode() == head[1])
-            yield Spooled(editor, at_ms, data[head.end() : end])
+            yield Spooled(cast(Editor, head[1].decode()), at_ms, data[head.end() : end])
             at = end + 1
         else:
             at = head.end()
+
+
+def _wait_for_writer(descriptor: int) -> None:
+    """A client holds the lock while it writes; one that was stopped meanwhile is not waited for."""
+    for _ in range(LOCK_ATTEMPTS):
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(LOCK_PAUSE_S)
 
 
 def _read(path: Path) -> bytes | None:
@@ -92,6 +105,7 @@ def _read(path: Path) -> bytes | None:
             if not stat.S_ISREG(found.st_mode) or not ours:
                 logger.error("%s is not a private file of ours; left alone", path)
                 return None
+            _wait_for_writer(file.fileno())
             return file.read(SPOOL_BYTES_MAX)
     except OSError as error:
         logger.error("%s: %s", path, error.strerror)

@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from localmem_node import spool
+from localmem_node.config import load_settings
 from localmem_node.hook import client
 from localmem_node.hook.client import EDITORS, SPOOL_BYTES_MAX, is_in_memory, keep
 from localmem_node.spool import parse
@@ -160,6 +163,26 @@ def test_a_spool_that_is_taken_away_meanwhile_loses_nothing(
     assert taken == [b""]
     assert (run / "spool.draining").read_bytes() == b""
     assert [body for _, _, body in records(run / "spool")] == [TOOL]
+
+
+def test_a_client_that_is_writing_when_the_daemon_takes_the_spool_is_waited_for(
+    home: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load_settings({"LOCALMEM_HOME": str(home)})
+    hook(home)
+    with (run / "spool").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+        def write(_: float) -> None:
+            """The client goes on when the daemon first waits for it."""
+            file.write(b"codex 1 2\n{}\n")
+            file.flush()
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+        monkeypatch.setattr(time, "sleep", write)
+        found = [one.body for some in spool.drain(settings) for one in some]
+    assert found == [TOOL, b"{}"]
+    assert os.listdir(run) == []
 
 
 def test_half_a_record_is_taken_back(home: Path) -> None:

@@ -19,7 +19,8 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from threading import Lock
+from typing import Any, Final, cast
 
 import msgspec
 from starlette.requests import Request
@@ -59,6 +60,9 @@ THREADS: Final = 4
 INLINE_BYTES_MAX: Final = 64 * 1024
 """Body up to which JSON is read in no time worth a thread."""
 
+PROMPTS_MAX: Final = 256
+"""Prompts that are remembered, so that one that two hooks tell of gets one answer."""
+
 KEY_BYTES_MAX: Final = 4096
 KEYS_MAX: Final = 16
 """Of one event that a transcript brings."""
@@ -95,6 +99,8 @@ class Hooks:
         self._workers = [Worker(f"localmem-hook-{number}") for number in range(THREADS)]
         self._recall = Worker("localmem-recall")
         self._imports = Worker("localmem-import")
+        self._lock = Lock()
+        self._prompts: dict[str, None] = {}
         self._saving: asyncio.Task[None] | None = None
         self._draining: asyncio.Task[None] | None = None
 
@@ -131,9 +137,10 @@ class Hooks:
     async def hook(self, request: Request) -> Response:
         """POST /v1/hook/{editor}."""
         now_ms = self._clock.now_ms()
-        editor = next((one for one in EDITORS if one == request.path_params["editor"]), None)
-        if editor is None:
+        name = request.path_params["editor"]
+        if name not in EDITORS:
             return json_response({}, 404)
+        editor = cast(Editor, name)
         body = await request.body()
         try:
             answer = await self._answered(request, editor, body, now_ms)
@@ -224,10 +231,22 @@ class Hooks:
         told = step.told
         if told.step not in ("session start", "prompt") or not reply_to(told, "x"):
             return False
-        if told.step == "prompt" and step.taken.known and not step.claimed:
+        if told.prompt and not self._is_first(told):
             return False
         ids = step.project.ids if step.project is not None else ()
         return not self._common.pauses.covers(ids, told.session, now_ms)
+
+    def _is_first(self, told: Told) -> bool:
+        """Whether nobody has asked for this prompt's context: two hooks may tell of one prompt."""
+        keys = [one.key for one in told.captured[:1]]
+        with self._lock:
+            for key in keys:
+                if key in self._prompts:
+                    return False
+                self._prompts[key] = None
+            while len(self._prompts) > PROMPTS_MAX:
+                del self._prompts[next(iter(self._prompts))]
+        return True
 
     def _record(self, step: _Step, now_ms: int) -> None:
         told, taken = step.told, step.taken
