@@ -131,6 +131,21 @@ def test_a_mask_names_the_slots_of_what_a_selection_takes(
         assert members(mask) == {slots[ordinal] for ordinal in newest[::2] if ordinal in meant}
 
 
+@given(_steps, _selections, st.integers(0, 5), st.integers(0, 5))
+def test_the_neighbours_of_an_event_are_those_nearest_in_time(
+    steps: Steps, selection: Selection, older: int, newer: int
+) -> None:
+    catalogue, live, _ = run(steps)
+    in_time = sorted(live, key=lambda ordinal: (live[ordinal].timestamp, live[ordinal].order))
+    assert catalogue.around("gone", older, newer, selection) == []
+    for at, ordinal in enumerate(in_time):
+        before = [one for one in in_time[:at] if selection.takes(live[one])]
+        after = [one for one in in_time[at + 1 :] if selection.takes(live[one])]
+        expected = [*before[len(before) - older if older < len(before) else 0 :], ordinal]
+        expected += after[:newer]
+        assert catalogue.around(live[ordinal].id, older, newer, selection) == expected
+
+
 @given(_steps, _steps, st.lists(_selections, min_size=1, max_size=4))
 def test_a_restored_catalogue_goes_on_as_the_one_that_was_saved(
     steps: Steps, further: Steps, selections: list[Selection]

@@ -49,10 +49,6 @@ class Answer(NamedTuple):
     structured: dict[str, Any]
 
 
-class UnknownResource(QueryError):
-    """There is nothing at this address."""
-
-
 class Calls:
     """Thread-safe. `used` is told the ids whose details were asked for."""
 
@@ -88,18 +84,15 @@ class Calls:
         return self._tools[name](given, caller)
 
     def read(self, uri: str, caller: Caller) -> str:
-        """What a resource says. Raises UnknownResource."""
+        """What a resource says. Raises QueryError for an address that has nothing."""
         if uri == RECENT_URI:
             return self._newest(caller.project, "here" if caller.project else "anywhere")
         if uri.startswith(EVENT_URI):
-            try:
-                return self._details([uri.removeprefix(EVENT_URI)]).text
-            except QueryError as error:
-                raise UnknownResource(uri[:200], error.problem) from None
+            return self._details([uri.removeprefix(EVENT_URI)]).text
         project = uri.removeprefix(PROJECT_URI).removesuffix(PROJECT_END)
         if uri == f"{PROJECT_URI}{project}{PROJECT_END}" and project:
             return self._newest(parse_selection({"project": project}).project, "in the project")
-        raise UnknownResource(uri[:200], "is no resource of localmem")
+        raise QueryError("uri", f"{uri[:200]} is no resource of localmem")
 
     def _query_recent(self, given: dict[str, Any], caller: Caller) -> Answer:
         if "ids" in given:

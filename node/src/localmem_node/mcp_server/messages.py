@@ -101,8 +101,8 @@ def headers_of(
         headers[FOLDER_HEADER] = quote(folder, errors="surrogateescape")
     if client is not None:
         headers[CLIENT_HEADER] = quote(client, errors="replace")
-    stated = _meta(message).get(_VERSION_KEY)
-    if isinstance(stated, str) and _PLAIN.fullmatch(stated):
+    stated = stated_version(message)
+    if stated is not None and _PLAIN.fullmatch(stated):
         headers["MCP-Protocol-Version"] = stated
         headers["Mcp-Method"] = _header(message.method or "")
         name = message.params.get(_NAMED.get(message.method or "", ""))
@@ -111,6 +111,12 @@ def headers_of(
     elif version is not None and message.method != "initialize":
         headers["MCP-Protocol-Version"] = version
     return headers
+
+
+def stated_version(message: Message) -> str | None:
+    """The version that a message of the later ones names itself."""
+    stated = _meta(message).get(_VERSION_KEY)
+    return stated if isinstance(stated, str) else None
 
 
 def agreed_version(answer: bytes) -> str | None:
@@ -137,6 +143,11 @@ def answer_line(id: Id, status: int, body: bytes) -> bytes:
     error = fields.get("error")
     said = str(error.get("message")) if isinstance(error, dict) else "no JSON-RPC"
     return error_line(id, SERVER_ERROR, f"the daemon answered {status}: {said}")
+
+
+def result_line(id: Id, result: dict[str, Any]) -> bytes:
+    """The line of a result."""
+    return msgspec.json.encode({"jsonrpc": "2.0", "id": id, "result": result}) + b"\n"
 
 
 def error_line(id: Id | None, code: int, message: str) -> bytes:

@@ -17,15 +17,14 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.shared.exceptions import MCPError
 
 from localmem_node import __version__
-from localmem_node.errors import NodeError
-from localmem_node.mcp_server.calls import Answer, Calls, UnknownResource
+from localmem_node.errors import NodeError, QueryError
+from localmem_node.mcp_server.calls import Answer, Calls
+from localmem_node.mcp_server.greeting import RESOURCES_JSON, TEMPLATES_JSON, TOOLS_JSON
 from localmem_node.mcp_server.scope import Caller, parse_caller
 from localmem_node.mcp_server.tools import (
     INSTRUCTIONS,
     MIME,
     NAME,
-    RESOURCES,
-    TEMPLATES,
     TOOLS,
     ToolName,
 )
@@ -87,32 +86,10 @@ _SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {tool.name: tool.input_schema
 
 _NAMES: Final[Mapping[str, ToolName]] = {tool.name: tool.name for tool in TOOLS}
 
-_TOOLS: Final = types.ListToolsResult(
-    tools=[
-        types.Tool(
-            name=tool.name,
-            title=tool.title,
-            description=tool.description,
-            input_schema=tool.input_schema,
-            output_schema=tool.output_schema,
-            annotations=types.ToolAnnotations.model_validate(tool.hints),
-        )
-        for tool in TOOLS
-    ]
-)
-_RESOURCES: Final = types.ListResourcesResult(
-    resources=[
-        types.Resource(uri=one.uri, name=one.name, description=one.description, mime_type=MIME)
-        for one in RESOURCES
-    ]
-)
-_TEMPLATES: Final = types.ListResourceTemplatesResult(
-    resource_templates=[
-        types.ResourceTemplate(
-            uri_template=one.uri, name=one.name, description=one.description, mime_type=MIME
-        )
-        for one in TEMPLATES
-    ]
+_TOOLS: Final = types.ListToolsResult.model_validate({"tools": TOOLS_JSON})
+_RESOURCES: Final = types.ListResourcesResult.model_validate({"resources": RESOURCES_JSON})
+_TEMPLATES: Final = types.ListResourceTemplatesResult.model_validate(
+    {"resourceTemplates": TEMPLATES_JSON}
 )
 
 
@@ -156,7 +133,7 @@ class _Handlers:
         uri, caller = str(params.uri), _caller(context)
         try:
             text = await self._threads.run(None, lambda: self._calls.read(uri, caller))
-        except UnknownResource as error:
+        except QueryError as error:
             raise MCPError(types.INVALID_PARAMS, one_line(str(error)), {"uri": uri}) from None
         except (NodeError, ProtocolError) as error:
             raise MCPError(types.INTERNAL_ERROR, one_line(str(error))) from None

@@ -3,8 +3,8 @@
     client ──lines──▶ stdin ─▶ a thread for each request ─▶ Unix socket ─▶ daemon, /mcp
            ◀──lines── stdout ◀─────────────────────────────────────────────┘
 
-It knows nothing of tools: the daemon does, which it starts if there is none, and finds again if there
-is another one. So it is small (the SDK is the daemon's), and there may be one for each window of each
+What tools do is the daemon's affair, which it starts if there is none, and finds again if there is
+another one. So it is small (the SDK is the daemon's), and there may be one for each window of each
 editor. Nothing but JSON-RPC goes to stdout. It ends with its stdin.
 """
 
@@ -16,12 +16,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from threading import BoundedSemaphore, Condition, Thread
+from threading import BoundedSemaphore, Condition, Thread, Timer
 from typing import Final, Protocol
 
 from localmem_node.client import DaemonClient
 from localmem_node.errors import NodeError
 from localmem_node.lines import read_lines
+from localmem_node.mcp_server.greeting import greeting
 from localmem_node.mcp_server.messages import (
     INVALID_REQUEST,
     SERVER_ERROR,
@@ -33,8 +34,11 @@ from localmem_node.mcp_server.messages import (
     error_line,
     headers_of,
     parse_message,
+    result_line,
 )
 from localmem_node.project import current_folder
+from localmem_node.system import SystemClock
+from localmem_protocol.seams import Clock
 
 PATH: Final = "/mcp"
 
@@ -47,8 +51,11 @@ REQUESTS_MAX: Final = 32
 IDLE_MAX: Final = 4
 """Connections that are kept for the next requests."""
 
-FINISH_S: Final = 1.5
-"""How long what is under way may take once stdin has ended; clients kill after two seconds."""
+FINISH_S: Final = 10.0
+"""How long what is under way may take once stdin has ended; a daemon may have to start for it."""
+
+GREETING_S: Final = 0.5
+"""After this, counted from its start, it introduces the server itself if the daemon has not yet."""
 
 FOLDER_VARIABLES: Final = ("CLAUDE_PROJECT_DIR",)
 """Where a client says which folder it is about, for one that starts its servers elsewhere."""
@@ -75,10 +82,19 @@ class Daemon(Protocol):
 
 
 class Shim:
-    """Thread-safe. `connect` makes clients of the daemon, `write` takes whole lines."""
+    """Thread-safe. `connect` makes clients of the daemon, `write` takes whole lines.
+
+    A daemon that has not answered `greeting_s` seconds from now is spoken for, where that can be.
+    """
 
     def __init__(
-        self, connect: Callable[[], Daemon], write: Callable[[bytes], None], folder: str | None
+        self,
+        connect: Callable[[], Daemon],
+        write: Callable[[bytes], None],
+        folder: str | None,
+        *,
+        clock: Clock,
+        greeting_s: float = GREETING_S,
     ) -> None:
         self._connect, self._write, self._folder = connect, write, folder
         self._changed = Condition()
@@ -88,6 +104,9 @@ class Shim:
         self._places = BoundedSemaphore(REQUESTS_MAX)
         self._version: str | None = None
         self._client: str | None = None
+        self._clock = clock
+        self._greeting_s = clock.monotonic_s() + greeting_s
+        self._reached = False
 
     def take(self, line: bytes | None) -> None:
         """A line of the client's; None for one above LINE_BYTES_MAX. Returns at once, as a rule."""
@@ -119,21 +138,48 @@ class Shim:
             self._changed.wait_for(lambda: not self._under_way, seconds)
 
     def _handle(self, message: Message, line: bytes) -> None:
+        instead = self._instead(message)
         try:
             answer = self._ask(message, line)
-            if message.id is None:
-                return
-            with self._changed:
-                wanted = self._running.get(message.id) is message
-                if wanted:
-                    del self._running[message.id]
-            if wanted:
-                self._write(answer)
+            if instead is not None:
+                instead.cancel()
+            self._answer(message, answer)
         finally:
             self._places.release()
             with self._changed:
                 self._under_way -= 1
                 self._changed.notify_all()
+
+    def _instead(self, message: Message) -> Timer | None:
+        """What answers a message if the daemon does not in time."""
+        result = None if self._reached else greeting(message)
+        if message.id is None or result is None:
+            return None
+        line = result_line(message.id, result)
+        timer = Timer(
+            max(0.0, self._greeting_s - self._clock.monotonic_s()),
+            self._greet,
+            (message, line),
+        )
+        timer.daemon = True
+        timer.start()
+        return timer
+
+    def _greet(self, message: Message, line: bytes) -> None:
+        if message.method == "initialize":
+            self._version = self._version or agreed_version(line)
+        self._answer(message, line)
+
+    def _answer(self, message: Message, line: bytes) -> None:
+        """Write it, unless the message was answered already, or taken back."""
+        if message.id is None:
+            return
+        with self._changed:
+            wanted = self._running.get(message.id) is message
+            if wanted:
+                del self._running[message.id]
+        if wanted:
+            self._write(line)
 
     def _ask(self, message: Message, line: bytes) -> bytes:
         """The line that answers; of no use for a notification."""
@@ -151,6 +197,7 @@ class Shim:
         finally:
             if daemon is not None:
                 self._give_back(daemon)
+        self._reached = True
         if message.method == "initialize":
             self._version = agreed_version(body) or self._version
         return answer_line(id, status, body)
@@ -182,7 +229,8 @@ def run(folder: str | None) -> int:
     os.dup2(2, 1)
     with contextlib.suppress(ValueError):
         sys.path[:] = [os.path.abspath(entry) for entry in sys.path]
-    shim = Shim(DaemonClient, _Output(output).write, working_folder(folder, os.environ))
+    where = working_folder(folder, os.environ)
+    shim = Shim(DaemonClient, _Output(output).write, where, clock=SystemClock())
     for group in read_lines(lambda size: os.read(0, size), LINE_BYTES_MAX):
         for _, line in group:
             shim.take(line)
