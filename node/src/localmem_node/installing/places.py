@@ -57,9 +57,9 @@ class Places:
         codex = environment.get("CODEX_HOME")
         return cls(
             home=home,
-            claude=Path(claude) if claude else home / ".claude",
-            claude_state=(Path(claude) if claude else home) / ".claude.json",
-            codex=Path(codex) if codex else home / ".codex",
+            claude=Path(claude).absolute() if claude else home / ".claude",
+            claude_state=(Path(claude).absolute() if claude else home) / ".claude.json",
+            codex=Path(codex).absolute() if codex else home / ".codex",
             cursor=home / ".cursor",
             project=project,
         )
