@@ -464,8 +464,7 @@ def test_the_doctor_finds_a_healthy_installation_and_names_what_is_not(
     assert not quiet_home.exists()
     localmem(quiet_home, "record", "--snippet", "x")
     localmem(quiet_home, "down")
-    wrong = {"LOCALMEM_PASSPHRASE": "wrong", "HOME": str(tmp_path)}
-    ill = localmem(quiet_home, "doctor", "--json", **wrong)
+    ill = localmem(quiet_home, "doctor", "--json", LOCALMEM_PASSPHRASE="wrong", HOME=str(tmp_path))
     problems = [check for check in answer(ill)["checks"] if not check["ok"]]
     assert (ill.returncode, [check["name"] for check in problems]) == (1, ["store"])
     assert problems[0]["advice"]

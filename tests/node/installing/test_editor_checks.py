@@ -126,7 +126,33 @@ def test_hooks_that_changed_since_they_were_trusted_are_told(user: User) -> None
     found = examine(user)
     assert problems(found) == ["codex hooks", "codex trust"]
     assert "1 changed, 8 trusted" in found["codex trust"].detail
-    assert "of another version or with changes" in found["codex hooks"].detail
+    assert "of another version, or some were changed" in found["codex hooks"].detail
+
+
+def test_settings_that_cannot_be_read_are_told_with_their_place(user: User) -> None:
+    for name, content in (
+        (".claude/settings.json", "{\n // x\n}"),
+        (".codex/config.toml", "a =\n"),
+    ):
+        path = user.home / name
+        path.parent.mkdir()
+        path.write_text(content)
+    found = examine(user)
+    assert problems(found) == ["claude-code settings", "codex settings"]
+    assert found["claude-code settings"].detail.endswith(
+        "settings.json:2:2: a comment, which is no JSON"
+    )
+
+
+def test_hooks_that_ask_another_port_than_ours_are_told(user: User) -> None:
+    user.install("claude-code")
+    endpoint = read_endpoint(user.settings)
+    assert endpoint is not None
+    path = user.home / ".claude/settings.json"
+    path.write_text(path.read_text().replace(f":{endpoint.port}/", ":1234/"))
+    found = examine(user)
+    assert problems(found) == ["claude-code hooks"]
+    assert "asks port 1234" in found["claude-code hooks"].detail
 
 
 def test_a_launcher_that_is_gone_is_told_for_hooks_and_server(user: User) -> None:

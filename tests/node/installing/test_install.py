@@ -256,6 +256,39 @@ def test_a_project_gets_files_of_its_own_and_loses_them_again(user: User) -> Non
     assert tree(user.home) == {}
 
 
+def test_a_user_and_two_projects_share_a_file_and_each_takes_out_its_own(
+    user: User, tmp_path: Path
+) -> None:
+    path = user.home / ".claude.json"
+    path.write_text('{"projects": {}, "a": [1,2]}')
+    second = User(user.home, tmp_path / "second", user.memory)
+    second.project.mkdir()
+    for one, scope in ((user, "project"), (user, "user"), (second, "project")):
+        one.install("claude-code", scope=scope)  # type: ignore[arg-type]
+    state = json.loads(path.read_text())
+    assert list(state["projects"]) == [str(user.project), str(second.project)]
+    assert "localmem" in state["mcpServers"]
+    user.uninstall("claude-code")
+    state = json.loads(path.read_text())
+    assert list(state["projects"]) == [str(user.project), str(second.project)]
+    assert "mcpServers" not in state
+    user.uninstall("claude-code", scope="project")
+    assert list(json.loads(path.read_text())["projects"]) == [str(second.project)]
+    second.uninstall("claude-code", scope="project")
+    assert path.read_text() == '{"projects": {}, "a": [1,2]}'
+    assert not hook_path(user.settings).exists()
+
+
+def test_a_file_that_only_holds_ours_goes_with_the_last_of_it(user: User) -> None:
+    path = user.home / ".claude.json"
+    user.install("claude-code")
+    user.install("claude-code", scope="project")
+    user.uninstall("claude-code")
+    assert list(json.loads(path.read_text())) == ["projects"]
+    user.uninstall("claude-code", scope="project")
+    assert tree(user.home) == {}
+
+
 def test_rules_that_the_user_rewrote_are_the_users(user: User) -> None:
     user.install("cursor", scope="project")
     rules = user.project / ".cursor/rules/localmem.mdc"
@@ -332,11 +365,23 @@ def test_what_is_no_file_is_refused(user: User, kind: str) -> None:
         path.parent.write_text("")
     else:
         path.parent.mkdir()
-        make = {"folder": path.mkdir, "dangling link": lambda: path.symlink_to("nowhere"),
-                "pipe": lambda: os.mkfifo(path)}  # fmt: skip
-        make[kind]()
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "dangling link":
+        path.symlink_to("nowhere")
+    elif kind == "pipe":
+        os.mkfifo(path)
     with pytest.raises(InstallError, match="nothing was changed"):
         user.install()
+
+
+def test_a_file_that_ours_were_taken_out_of_by_hand_is_forgotten(user: User) -> None:
+    user.install("codex")
+    for name in ("hooks.json", "config.toml"):
+        (user.home / ".codex" / name).write_text("{}" if name == "hooks.json" else "")
+    user.uninstall("codex")
+    assert not record_path(user.settings).exists()
+    assert not hook_path(user.settings).exists()
 
 
 @pytest.mark.parametrize("failing", range(1, 9))

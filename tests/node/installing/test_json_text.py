@@ -12,12 +12,12 @@ from hypothesis import example, given
 from localmem_node.daemon.endpoint import HookEndpoint
 from localmem_node.installing import json_text
 from localmem_node.installing.hooks import claude_hooks, codex_hooks, cursor_hooks, handlers
-from localmem_node.installing.parts import HooksPart, ServerPart
+from localmem_node.installing.parts import HooksPart, Part, ServerPart
 from support.settings_files import written
 
 HOOK = Path("/home/it's me/bin/localmem-hook")
 ENDPOINT = HookEndpoint(17171, "ab" * 32)
-PARTS = [
+PARTS: list[Part] = [
     HooksPart(claude_hooks(HOOK, ENDPOINT)),
     HooksPart(claude_hooks(HOOK, None)),
     HooksPart(codex_hooks(HOOK)),

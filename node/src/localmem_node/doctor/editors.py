@@ -17,21 +17,21 @@ from localmem_node.daemon.endpoint import HookEndpoint, is_held, read_endpoint
 from localmem_node.daemon.state import DaemonState
 from localmem_node.doctor.check import Check
 from localmem_node.editors.captured import EDITORS, Editor
-from localmem_node.errors import NodeError
+from localmem_node.errors import InstallError, NodeError
 from localmem_node.hook.launcher import hook_path
 from localmem_node.installing.hooks import handlers, port_of, program_of
-from localmem_node.installing.parts import SERVER, HooksPart, Refused, is_our_server
+from localmem_node.installing.parts import SERVER, Part, Refused, is_our_server
 from localmem_node.installing.places import (
     Places,
     Scope,
-    Target,
     claude_settings,
     codex_folder,
     cursor_folder,
     targets,
 )
+from localmem_node.installing.planning import plan_uninstall, read_settings
+from localmem_node.installing.record import Record
 from localmem_node.installing.trust import HOW, names, trust
-from localmem_node.installing.wiring import transport_for
 from localmem_node.project import find_root
 
 PROGRAMS: Final[Mapping[Editor, tuple[str, ...]]] = {
@@ -86,7 +86,11 @@ def _editor(
     places: Places,
     status: Mapping[str, Any] | None,
 ) -> Iterator[Check]:
+    unreadable = list(_unreadable(editor, settings, places))
+    yield from unreadable
     plugin = _plugin(editor, places)
+    if not hooked and not plugin and unreadable:
+        return
     if not hooked and not plugin:
         yield Check(editor, True, _absent(editor, environment, places))
         return
@@ -143,21 +147,17 @@ def _hooks(editor: Editor, one: _Hooked, settings: Settings, places: Places) -> 
             return Check(name, False, f"{program} is missing or cannot be run", again)
     if one.document.get("disableAllHooks") is True:
         return Check(name, False, f"{one.path} turns all hooks off", "remove disableAllHooks")
+    ports = {port_of(handler) for handler in one.handlers} - {None}
     try:
-        endpoint = read_endpoint(settings)
-        command = transport_for(None, one.scope, places) == "command"
-        http = any(port_of(handler) is not None for handler in one.handlers)
-        wanted = [
-            part
-            for target in _wanted(editor, one, settings, places, endpoint if http else None)
-            if isinstance(part := target.part, HooksPart)
-        ]
-        text = one.path.read_bytes().decode("utf-8-sig")
-        if not all(part.holds(text) for part in wanted):
-            other = "; they ask another port" if http and not command and not endpoint else ""
-            detail = f"{one.path} has hooks of another version or with changes{other}"
+        endpoint = read_endpoint(settings) if ports else None
+        if endpoint is not None and ports != {endpoint.port}:
+            detail = f"{one.path} asks port {ports.pop()}, and not {endpoint.port}"
             return Check(name, False, detail, again)
-    except (NodeError, Refused, OSError, UnicodeDecodeError) as error:
+        text = one.path.read_bytes().decode("utf-8-sig")
+        if not _wanted(editor, one, settings, places, endpoint).holds(text):
+            detail = f"{one.path} has hooks of another version, or some were changed"
+            return Check(name, False, detail, again)
+    except (NodeError, Refused, OSError) as error:
         return Check(name, False, f"{one.path}: {error}", again)
     return Check(name, True, f"{one.path}: {len(one.handlers)}, as this version writes them")
 
@@ -172,13 +172,21 @@ def _wanted(
     settings: Settings,
     places: Places,
     endpoint: HookEndpoint | None,
-) -> list[Target]:
+) -> Part:
     programs = hook_path(settings).parent
-    return [
-        target
-        for target in targets(editor, one.scope, places, programs, endpoint)
-        if target.path == one.path
-    ]
+    found = targets(editor, one.scope, places, programs, endpoint)
+    return next(target.part for target in found if target.path == one.path)
+
+
+def _unreadable(editor: Editor, settings: Settings, places: Places) -> Iterator[Check]:
+    """The settings that neither install nor, likely, the editor understands."""
+    for scope in SCOPES:
+        for target in targets(editor, scope, places, hook_path(settings).parent, None):
+            try:
+                plan_uninstall([target], Record(), read_settings)
+            except InstallError as error:
+                advice = f"correct it; until then localmem can be neither installed nor removed in {editor}"
+                yield Check(f"{editor} settings", False, str(error).split(";")[0], advice)
 
 
 def _server(editor: Editor, places: Places) -> Check:

@@ -19,7 +19,7 @@ import msgspec
 
 from localmem_node.errors import InstallError
 from localmem_node.installing.planning import Change
-from localmem_node.installing.record import Record, Written, backup_of, digest
+from localmem_node.installing.record import Record, Written, backup_of, digest, others
 
 PRIVATE: Final = 0o600
 
@@ -88,25 +88,33 @@ def _apply(change: Change, files: dict[str, Written], undo: _Undo) -> Sequence[s
     name, backup = str(change.path), backup_of(change.path)
     known = files.get(name)
     real = Path(os.path.realpath(change.path))
-    if change.does == "none":
-        # Nothing of ours in it any more: there is nothing to remember either.
-        gone = change.before is None and name in files
-        return _forget(change, files, undo) if gone else ()
+    rest = others(known, change.part) if known is not None else ()
+    if change.does == "none" and (change.adds or rest or known is None):
+        return ()
     if _content(real) != change.before:
         raise InstallError(f"{change.path}: was changed meanwhile; everything is as it was")
     mode = stat.S_IMODE(real.stat().st_mode) if change.before is not None else PRIVATE
-    folders = _make_folders(real.parent, undo)
-    if change.after is not None and (change.backup is not None or change.created):
-        # Installed: beside it what it is without us, unless it would not be.
+    folders = tuple(map(str, _make_folders(real.parent, undo)))
+    if change.after is not None and known is not None and rest:
+        # What is kept beside the file stays: it is without the others' entries as well.
+        _replace(real, change.after, mode, undo)
+        intact = change.before is not None and known.digest == digest(change.before)
+        parts = (*rest, change.part) if change.adds else rest
+        files[name] = msgspec.structs.replace(
+            known, digest=digest(change.after) if intact else "", parts=parts
+        )
+        return ()
+    if change.after is not None and change.adds:
         _replace(backup, change.backup, PRIVATE, undo)
         narrowed = mode & ~0o077 if change.secret else mode
         _replace(real, change.after, narrowed, undo)
-        kept = known.mode if known else None
+        was = mode if narrowed != mode else None
         files[name] = Written(
             digest(change.after),
             change.created,
-            known.folders if known and known.folders else tuple(map(str, folders)),
-            kept if kept is not None else mode if narrowed != mode else None,
+            (change.part,),
+            known.folders if known is not None else folders,
+            known.mode if known is not None and known.mode is not None else was,
         )
         return ()
     if known is not None and known.mode is not None:

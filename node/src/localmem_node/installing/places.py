@@ -57,9 +57,9 @@ class Places:
         codex = environment.get("CODEX_HOME")
         return cls(
             home=home,
-            claude=Path(claude) if claude else home / ".claude",
-            claude_state=(Path(claude) if claude else home) / ".claude.json",
-            codex=Path(codex) if codex else home / ".codex",
+            claude=Path(claude).absolute() if claude else home / ".claude",
+            claude_state=(Path(claude).absolute() if claude else home) / ".claude.json",
+            codex=Path(codex).absolute() if codex else home / ".codex",
             cursor=home / ".cursor",
             project=project,
         )
@@ -67,9 +67,12 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A file, and what of ours belongs into it; `secret` if that is a token."""
+    """A file, and what of ours belongs into it; `secret` if that is a token.
 
-    editor: Editor
+    `name` tells it from other parts of ours in the same file.
+    """
+
+    name: str
     path: Path
     part: Part
     secret: bool = False
@@ -107,6 +110,7 @@ def targets(
     """
     if scope == "project":
         endpoint = None
+    name = editor if scope == "user" else f"{editor} {places.project}"
     hook, server = programs / LAUNCHER, programs / SERVER_PROGRAM
     if editor == "claude-code":
         path = ("mcpServers",)
@@ -114,8 +118,8 @@ def targets(
             path = ("projects", str(places.project), *path)  # type: ignore[assignment]
         hooks = HooksPart(claude_hooks(hook, endpoint))
         return [
-            Target(editor, claude_settings(places, scope), hooks, secret=endpoint is not None),
-            Target(editor, places.claude_state, ServerPart(path, _stdio(server))),
+            Target(name, claude_settings(places, scope), hooks, secret=endpoint is not None),
+            Target(name, places.claude_state, ServerPart(path, _stdio(server))),
         ]
     if editor == "codex":
         folder = codex_folder(places, scope)
@@ -124,20 +128,20 @@ def targets(
             "default_tools_approval_mode": APPROVAL,
         }
         return [
-            Target(editor, folder / "hooks.json", HooksPart(codex_hooks(hook))),
-            Target(editor, folder / "config.toml", TomlServerPart(values, trusted)),
+            Target(name, folder / "hooks.json", HooksPart(codex_hooks(hook))),
+            Target(name, folder / "config.toml", TomlServerPart(values, trusted)),
         ]
     folder = cursor_folder(places, scope)
     found = [
         Target(
-            editor,
+            name,
             folder / "hooks.json",
             HooksPart(cursor_hooks(hook), {"version": CURSOR_VERSION}),
         ),
-        Target(editor, folder / "mcp.json", ServerPart(("mcpServers",), {"command": str(server)})),
+        Target(name, folder / "mcp.json", ServerPart(("mcpServers",), {"command": str(server)})),
     ]
     if scope == "project":
-        found.append(Target(editor, folder / "rules" / "localmem.mdc", FilePart(CURSOR_RULES)))
+        found.append(Target(name, folder / "rules" / "localmem.mdc", FilePart(CURSOR_RULES)))
     return found
 
 

@@ -17,7 +17,7 @@ from typing import Final, Literal, TypeVar
 from localmem_node.errors import InstallError, SettingsRefused
 from localmem_node.installing.parts import Part, Refused
 from localmem_node.installing.places import Target
-from localmem_node.installing.record import Record, backup_of, digest
+from localmem_node.installing.record import Record, backup_of, digest, others
 
 SETTINGS_BYTES_MAX: Final = 64 * 1024 * 1024
 """Claude Code keeps its history in `.claude.json`, which grows; more than this is something else."""
@@ -34,14 +34,17 @@ T = TypeVar("T")
 class Change:
     """A file before and after; None where there is none. `backup` is what is kept beside it.
 
-    `created` if without us there would be no file. `secret` if it has a token of ours in it.
+    `created` if without us there would be no file. `secret` if it has a token of ours in it. `part`
+    is whose entries they are, and `adds` if they are to be there and not to go.
     """
 
+    part: str
     path: Path
     before: bytes | None
     after: bytes | None
     backup: bytes | None = None
     created: bool = False
+    adds: bool = False
     secret: bool = False
     note: str = ""
 
@@ -70,7 +73,7 @@ def plan_uninstall(targets: Iterable[Target], record: Record, read: Read) -> lis
         note = ""
         if target.part.whole and before is not None and after == before:
             note = f"{target.path} was not written by localmem, or was changed since: it stays"
-        found.append(Change(target.path, before, after, note=note))
+        found.append(Change(target.name, target.path, before, after, note=note))
     return found
 
 
@@ -113,13 +116,13 @@ def diff(change: Change) -> Iterator[str]:
 def _install(target: Target, record: Record, read: Read) -> Change:
     before = read(target.path)
     if before is not None and _ask(target, before, lambda part, text: part.holds(text)):
-        return Change(target.path, before, before, secret=target.secret)
+        return Change(target.name, target.path, before, before, adds=True, secret=target.secret)
     base = _without_us(target, record, read) if before is not None else None
     if target.part.whole and base is not None:
         note = f"{target.path} is there already and not from localmem: it stays as it is"
-        return Change(target.path, before, before, note=note)
+        return Change(target.name, target.path, before, before, adds=True, note=note)
     after = _edit(target, base or b"", lambda part, text: part.added(text))
-    return Change(target.path, before, after, base, base is None, target.secret)
+    return Change(target.name, target.path, before, after, base, base is None, True, target.secret)
 
 
 def _without_us(target: Target, record: Record, read: Read) -> bytes | None:
@@ -128,7 +131,8 @@ def _without_us(target: Target, record: Record, read: Read) -> bytes | None:
     assert data is not None
     known = record.files.get(str(target.path))
     created = known is not None and known.created
-    if known is not None and known.digest == digest(data):
+    alone = known is None or not others(known, target.name)
+    if known is not None and known.digest == digest(data) and alone:
         if created:
             return None
         if backup is not None:
@@ -138,7 +142,7 @@ def _without_us(target: Target, record: Record, read: Read) -> bytes | None:
     if left == data:
         return data
     bare = _ask(target, left, lambda part, text: part.is_bare(text))
-    return None if bare and (created or target.part.whole) else left
+    return None if bare and alone and (created or target.part.whole) else left
 
 
 def _edit(target: Target, data: bytes, edit: Callable[[Part, str], str]) -> bytes:

@@ -22,10 +22,14 @@ BACKUP: Final = ".localmem-backup"
 class Written(msgspec.Struct, frozen=True):
     """A file as install left it: the SHA-256 of it, whether there was none before, the folders that
     were made for it, from the outermost, and the permissions that it had if they were narrowed.
+
+    `parts` are whose entries are in it: `.claude.json` has those of the user and of every project.
+    The digest is empty once it was changed by others as well.
     """
 
     digest: str
     created: bool
+    parts: tuple[str, ...]
     folders: tuple[str, ...] = ()
     mode: int | None = None
 
@@ -60,6 +64,11 @@ def read_record(settings: Settings) -> Record:
 def digest(data: bytes) -> str:
     """What a file is known by."""
     return hashlib.sha256(data).hexdigest()
+
+
+def others(known: Written, part: str) -> tuple[str, ...]:
+    """Whose entries are in a file beside those of one part."""
+    return tuple(one for one in known.parts if one != part)
 
 
 def backup_of(path: Path) -> Path:
