@@ -26,6 +26,7 @@ BENCHMARKS: Final = {
     "ignored": ("bench.ignored_files", "asking git whether it ignores the file of an event"),
     "latency": ("bench.latency", "a warm query through the socket, against its encoding alone"),
     "locomo": ("bench.locomo", "questions about long conversations against their turns"),
+    "mcp": ("bench.mcp", "what MCP costs: tokens, memory, time"),
     "memory": ("bench.memory", "memory of a daemon that goes on recording"),
     "redaction": ("bench.redaction", "lines that redaction changes, beside detect-secrets"),
     "roundtrips": (

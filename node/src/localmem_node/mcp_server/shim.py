@@ -11,7 +11,6 @@ editor. Nothing but JSON-RPC goes to stdout. It ends with its stdin.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import signal
 import sys
@@ -227,8 +226,6 @@ def run(folder: str | None) -> int:
     # Whatever prints, prints elsewhere: stdout is the client's.
     output = os.dup(1)
     os.dup2(2, 1)
-    with contextlib.suppress(ValueError):
-        sys.path[:] = [os.path.abspath(entry) for entry in sys.path]
     where = working_folder(folder, os.environ)
     shim = Shim(DaemonClient, _Output(output).write, where, clock=SystemClock())
     for group in read_lines(lambda size: os.read(0, size), LINE_BYTES_MAX):

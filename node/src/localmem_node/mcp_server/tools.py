@@ -150,7 +150,7 @@ TOOLS: Final[tuple[Tool, ...]] = (
             {
                 "id": _text(),
                 "session": _text(),
-                "project": _PROJECT,
+                "project": _text("As for query_recent."),
                 "k": _count(TIMELINE_DEFAULT),
                 "since": _text(),
                 "before": _text(),
