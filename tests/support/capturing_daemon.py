@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from localmem_node.editors.captured import Captured
+from localmem_node.errors import DaemonError
 from localmem_protocol.errors import EventError
 from localmem_protocol.events import Draft, parse_draft
 
@@ -30,7 +31,7 @@ class CapturingDaemon:
 
     def __call__(self, events: Sequence[Mapping[str, Any]], folder: str | None) -> dict[str, Any]:
         if not self.calls_left:
-            raise ConnectionResetError(104, "the daemon went away")
+            raise DaemonError("the daemon went away before it answered")
         self.calls_left -= 1
         self.calls.append(len(events))
         assert 1 <= len(events) <= 256

@@ -28,7 +28,10 @@ COMMANDS: Final = {
     "recent": ("localmem_node.cli.search:recent", "Show the newest events."),
     "context": ("localmem_node.cli.search:context", "Print a block of context for a model."),
     "export": ("localmem_node.cli.transfer:export_", "Write everything to a file."),
-    "import": ("localmem_node.cli.transfer:import_", "Take in what was exported."),
+    "import": (
+        "localmem_node.cli.transfer:import_",
+        "Take in an export, or what editors wrote down.",
+    ),
     "pin": ("localmem_node.cli.upkeep:pin", "Keep an event whatever else is evicted."),
     "forget": ("localmem_node.cli.upkeep:forget", "Forget events for good."),
     "resize": ("localmem_node.cli.upkeep:resize", "Make the store larger or smaller."),

@@ -23,7 +23,7 @@ from localmem_node.errors import ConfigError, TransferError
 from localmem_node.secret_text import secret_text
 from localmem_node.selection import parse_selection
 from localmem_node.system import SystemClock, SystemRandom
-from localmem_node.transcripts.sources import KINDS
+from localmem_node.transcripts.sources import KINDS, Kind
 from localmem_node.transfer.exporting import Exported, new_file, write_export
 from localmem_node.transfer.importing import Imported, check, open_source, send
 from localmem_node.transfer.seal import seal_under
@@ -92,7 +92,7 @@ def import_(source: str, path: str | None, since: str | None, again: bool, as_js
     is the database of claude-mem. A second import goes on where the first ended; what hooks captured
     is known. --since takes a date, a time, or a span such as 30d.
     """
-    kind = next((one for one in KINDS if one == source), None)
+    kind: Kind | None = next((one for one in KINDS if source == one), None)
     if kind is not None:
         from localmem_node.cli.transcripts import import_transcripts
 
