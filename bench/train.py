@@ -50,7 +50,7 @@ from localmem_node.retrieval.encoder import OnnxEncoder
 from localmem_node.retrieval.evidence import burst_numbers
 from localmem_node.retrieval.index import SearchIndex
 from localmem_node.retrieval.model import FEATURES, FOLDER, Model
-from localmem_node.retrieval.ranking import spread_out
+from localmem_node.retrieval.ranking import prices, spread_out
 from localmem_node.retrieval.related import RelatedTerms
 from localmem_node.seams import Encoder
 
@@ -61,7 +61,7 @@ MOST_CANDIDATES: Final = 200
 QUESTIONS: Final = {"git": 90, "docstrings": 400, "sessions": 400, "conversations": 70}
 """Questions of each store that the weights are fitted on, at most."""
 
-SLICES: Final = {"git": 3, "sessions": 10}
+SLICES: Final = {"git": 3, "sessions": 6}
 """Small stores cut from each, since a ring of SMALL_RING ranks otherwise than one of RING."""
 
 SLICE_QUESTIONS: Final = 30
@@ -75,8 +75,8 @@ SHARES: Final = {
     "git, 200": 1.0,
     "conversations": 1.0,
     "docstrings": 0.5,
-    "sessions": 0.5,
-    "sessions, 200": 0.5,
+    "sessions": 1.0,
+    "sessions, 200": 1.0,
 }
 BURST_PENALTY: Final = 0.35
 """Chosen on the training repositories: each step to here gives about as much hit@10 as it takes recall@10."""
@@ -88,8 +88,9 @@ FLOOR_FEATURES: Final = (
 """Features that say something on their own, and not only beside other candidates."""
 
 FLOOR_QUESTIONS: Final = 15
-FLOOR_NEGATIVES: Final = 5
-FLOOR_SHIFT: Final = 0.5
+FLOOR_ROUNDS: Final = 6
+FLOOR_BEGINNING: Final = ("cosine", "cover_related")
+FLOOR_SHIFT: Final = 1.0
 """Added to the constant: a question too many costs less than an answer that stays away."""
 
 GROUPS: Final = {
@@ -160,8 +161,8 @@ class CachedEncoder:
 def half_of(lesson: Lesson) -> int:
     """0 or 1: stores of one repository, one set of functions or one kind of topic stay together."""
     name = lesson.name.partition("[")[0]
-    if lesson.domain == "conversations":
-        return int(name) % 2
+    if lesson.domain != "git":
+        return int(name.split()[-1]) % 2
     return hashlib.blake2b(name.encode(), digest_size=1).digest()[0] % 2
 
 
@@ -249,7 +250,7 @@ def graded(one: Candidates, weights: npt.NDArray[np.float64]) -> tuple[float, fl
     """hit@10 and recall@10 of a question, as the index would rank."""
     scores = np.where(one.said, one.features @ weights[1], one.features @ weights[0])
     ranked = np.argsort(-scores, kind="stable")[:DEPTH]
-    penalty = np.where(one.said, 0, BURST_PENALTY).astype(np.float32)
+    penalty = prices(one.bursts, one.said, BURST_PENALTY)
     chosen = spread_out(ranked, scores.astype(np.float32), one.bursts, penalty)[:K]
     right = sum(int(one.slots[at]) in one.answers for at, _ in chosen)
     return float(right > 0), right / len(one.answers)
@@ -267,13 +268,22 @@ def scored(
     return found
 
 
-def floor_rows(
+class Judged(NamedTuple):
+    """A question of which the floor is learned: the floor's features of its candidates, (n, FLOOR_FEATURES),
+    and whether it is about something that is there, and was found.
+    """
+
+    features: npt.NDArray[np.float64]
+    relevant: bool
+
+
+def judged(
     lessons: Sequence[Lesson],
     fits: Sequence[Fit],
     weights: npt.NDArray[np.float64],
     encoder: Encoder,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
-    """Features of answers that were found, and of what was found for questions about nothing."""
+) -> Iterator[Judged]:
+    """Questions whose answers were found, and as many about nothing."""
     chance = np.random.default_rng(SEED)
     columns = [FEATURES.index(name) for name in FLOOR_FEATURES]
     nothing = off_topic_queries(chance, 400)
@@ -281,9 +291,6 @@ def floor_rows(
         Asked(text, vector, ())
         for text, vector in zip(nothing, encoder.encode(nothing), strict=True)
     ]
-    rows: list[npt.NDArray[np.float32]] = []
-    relevant: list[bool] = []
-    shares: list[float] = []
     for lesson in lessons:
         for part in (lesson, next(sliced(lesson, chance), None)):
             if part is None:
@@ -295,13 +302,23 @@ def floor_rows(
             for one in candidates(replace(part, questions=questions), fit, lesson.domain):
                 scores = np.where(one.said, one.features @ weights[1], one.features @ weights[0])
                 first = np.argsort(-scores, kind="stable")[:K]
-                chosen = first[one.right[first]] if one.answers else first[:FLOOR_NEGATIVES]
-                if not len(chosen):
-                    continue
-                rows += list(one.features[chosen][:, columns])
-                relevant += [bool(one.answers)] * len(chosen)
-                shares += [1 / len(chosen)] * len(chosen)
-    return np.array(rows, np.float64), np.array(relevant), np.array(shares)
+                if not one.answers or one.right[first].any():
+                    features = one.features[:, columns].astype(np.float64)
+                    yield Judged(features, bool(one.answers))
+
+
+def best_floor(asked: Sequence[Judged]) -> npt.NDArray[np.float64]:
+    """Weights of FLOOR_FEATURES: a question is judged by the candidate that speaks most for it.
+
+    Which one that is depends on the weights, so they are fitted anew until it hardly changes.
+    """
+    relevant = np.array([one.relevant for one in asked])
+    floor = np.array([float(name in FLOOR_BEGINNING) for name in FLOOR_FEATURES])
+    for _ in range(FLOOR_ROUNDS):
+        best = [one.features[np.argmax(one.features @ floor)] for one in asked]
+        floor = fitted_floor(np.array(best), relevant, np.ones(len(best)))
+    floor[-1] += FLOOR_SHIFT
+    return floor
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -327,18 +344,18 @@ def main(arguments: Sequence[str]) -> None:
         "measured": scored(measured, weights),
         "related": len(words),
     }
-    floor = fitted_floor(*floor_rows(lessons, fits, weights, encoder))
-    floor[-1] += FLOOR_SHIFT
+    if options.out:
+        print_progress("fitting the floor …")
+        floor = best_floor(list(judged(lessons, fits, weights, encoder)))
+        _write(options.out, table, fits[2].maps, weights, floor)
     if options.ablate:
         result["without"] = {}
         for name, group in GROUPS.items():
             print_progress(f"without {name} …")
-            fitted = fitted_weights(asked, SHARES, WEIGHT_RIDGE, without=group)
+            fitted = fitted_weights(asked, SHARES, WEIGHT_RIDGE, without=group, start=weights)
             result["without"][name] = scored(measured, fitted) | scored(
                 [one for one in asked if one.domain in ("docstrings", "sessions, 200")], fitted
             )
-    if options.out:
-        _write(options.out, table, fits[2].maps, weights, floor)
     if options.json:
         print_json(result)
     else:

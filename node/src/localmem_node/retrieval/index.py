@@ -31,7 +31,14 @@ from localmem_node.retrieval.fields import fields, text_for_encoding
 from localmem_node.retrieval.lexical import LexicalIndex, Matches
 from localmem_node.retrieval.model import FEATURES, Model
 from localmem_node.retrieval.question import Question, parse_question
-from localmem_node.retrieval.ranking import best_slots, candidates_for, collapsed, order, spread_out
+from localmem_node.retrieval.ranking import (
+    best_slots,
+    candidates_for,
+    collapsed,
+    order,
+    prices,
+    spread_out,
+)
 from localmem_node.retrieval.related import RelatedTerms
 from localmem_node.retrieval.sessions import AFTER, BEFORE, Sessions
 from localmem_node.retrieval.slots import Numbering, grown
@@ -263,12 +270,8 @@ class SearchIndex:
             ranked = ranked[fresh[ranked]]
             if not len(ranked):
                 return []
-        chosen = spread_out(
-            ranked,
-            scores,
-            _bursts(rows["timestamp"], sessions, ranked),
-            np.where(said, np.float32(0), np.float32(self._model.burst_penalty)),
-        )
+        bursts = _bursts(rows["timestamp"], sessions, ranked)
+        chosen = spread_out(ranked, scores, bursts, prices(bursts, said, self._model.burst_penalty))
         for at, score in chosen:
             scores[at] = score
         groups = collapsed([at for at, _ in chosen], rows, newness, k)
