@@ -61,7 +61,7 @@ MOST_CANDIDATES: Final = 200
 QUESTIONS: Final = {"git": 90, "docstrings": 400, "sessions": 400, "conversations": 70}
 """Questions of each store that the weights are fitted on, at most."""
 
-SLICES: Final = {"git": 3, "sessions": 6}
+SLICES: Final = {"git": 3, "sessions": 10}
 """Small stores cut from each, since a ring of SMALL_RING ranks otherwise than one of RING."""
 
 SLICE_QUESTIONS: Final = 30
@@ -75,8 +75,8 @@ SHARES: Final = {
     "git, 200": 1.0,
     "conversations": 1.0,
     "docstrings": 0.5,
-    "sessions": 1.0,
-    "sessions, 200": 1.0,
+    "sessions": 0.5,
+    "sessions, 200": 0.5,
 }
 BURST_PENALTY: Final = 0.35
 """Chosen on the training repositories: each step to here gives about as much hit@10 as it takes recall@10."""
@@ -88,9 +88,8 @@ FLOOR_FEATURES: Final = (
 """Features that say something on their own, and not only beside other candidates."""
 
 FLOOR_QUESTIONS: Final = 15
-FLOOR_ROUNDS: Final = 6
-FLOOR_BEGINNING: Final = ("cosine", "cover_related")
-FLOOR_SHIFT: Final = 1.0
+FLOOR_NEGATIVES: Final = 5
+FLOOR_SHIFT: Final = 0.5
 """Added to the constant: a question too many costs less than an answer that stays away."""
 
 GROUPS: Final = {
@@ -161,8 +160,8 @@ class CachedEncoder:
 def half_of(lesson: Lesson) -> int:
     """0 or 1: stores of one repository, one set of functions or one kind of topic stay together."""
     name = lesson.name.partition("[")[0]
-    if lesson.domain != "git":
-        return int(name.split()[-1]) % 2
+    if lesson.domain == "conversations":
+        return int(name) % 2
     return hashlib.blake2b(name.encode(), digest_size=1).digest()[0] % 2
 
 
@@ -268,22 +267,13 @@ def scored(
     return found
 
 
-class Judged(NamedTuple):
-    """A question of which the floor is learned: the floor's features of its candidates, (n, FLOOR_FEATURES),
-    and whether it is about something that is there, and was found.
-    """
-
-    features: npt.NDArray[np.float64]
-    relevant: bool
-
-
-def judged(
+def floor_rows(
     lessons: Sequence[Lesson],
     fits: Sequence[Fit],
     weights: npt.NDArray[np.float64],
     encoder: Encoder,
-) -> Iterator[Judged]:
-    """Questions whose answers were found, and as many about nothing."""
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
+    """Features of answers that were found, and of what was found for questions about nothing."""
     chance = np.random.default_rng(SEED)
     columns = [FEATURES.index(name) for name in FLOOR_FEATURES]
     nothing = off_topic_queries(chance, 400)
@@ -291,6 +281,9 @@ def judged(
         Asked(text, vector, ())
         for text, vector in zip(nothing, encoder.encode(nothing), strict=True)
     ]
+    rows: list[npt.NDArray[np.float32]] = []
+    relevant: list[bool] = []
+    shares: list[float] = []
     for lesson in lessons:
         for part in (lesson, next(sliced(lesson, chance), None)):
             if part is None:
@@ -302,23 +295,13 @@ def judged(
             for one in candidates(replace(part, questions=questions), fit, lesson.domain):
                 scores = np.where(one.said, one.features @ weights[1], one.features @ weights[0])
                 first = np.argsort(-scores, kind="stable")[:K]
-                if not one.answers or one.right[first].any():
-                    features = one.features[:, columns].astype(np.float64)
-                    yield Judged(features, bool(one.answers))
-
-
-def best_floor(asked: Sequence[Judged]) -> npt.NDArray[np.float64]:
-    """Weights of FLOOR_FEATURES: a question is judged by the candidate that speaks most for it.
-
-    Which one that is depends on the weights, so they are fitted anew until it hardly changes.
-    """
-    relevant = np.array([one.relevant for one in asked])
-    floor = np.array([float(name in FLOOR_BEGINNING) for name in FLOOR_FEATURES])
-    for _ in range(FLOOR_ROUNDS):
-        best = [one.features[np.argmax(one.features @ floor)] for one in asked]
-        floor = fitted_floor(np.array(best), relevant, np.ones(len(best)))
-    floor[-1] += FLOOR_SHIFT
-    return floor
+                chosen = first[one.right[first]] if one.answers else first[:FLOOR_NEGATIVES]
+                if not len(chosen):
+                    continue
+                rows += list(one.features[chosen][:, columns])
+                relevant += [bool(one.answers)] * len(chosen)
+                shares += [1 / len(chosen)] * len(chosen)
+    return np.array(rows, np.float64), np.array(relevant), np.array(shares)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -344,10 +327,8 @@ def main(arguments: Sequence[str]) -> None:
         "measured": scored(measured, weights),
         "related": len(words),
     }
-    if options.out:
-        print_progress("fitting the floor …")
-        floor = best_floor(list(judged(lessons, fits, weights, encoder)))
-        _write(options.out, table, fits[2].maps, weights, floor)
+    floor = fitted_floor(*floor_rows(lessons, fits, weights, encoder))
+    floor[-1] += FLOOR_SHIFT
     if options.ablate:
         result["without"] = {}
         for name, group in GROUPS.items():
@@ -356,6 +337,8 @@ def main(arguments: Sequence[str]) -> None:
             result["without"][name] = scored(measured, fitted) | scored(
                 [one for one in asked if one.domain in ("docstrings", "sessions, 200")], fitted
             )
+    if options.out:
+        _write(options.out, table, fits[2].maps, weights, floor)
     if options.json:
         print_json(result)
     else:

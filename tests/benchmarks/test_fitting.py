@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from bench.fitting import Candidates, fitted_weights
-from bench.train import FLOOR_FEATURES, Judged, best_floor
 from localmem_node.retrieval.model import FEATURES
 
 _WIDTH = len(FEATURES)
@@ -53,17 +52,3 @@ def test_a_feature_that_is_left_out_weighs_nothing() -> None:
 
 def test_weights_of_what_no_question_has_stay_nothing() -> None:
     assert (fitted_weights(_questions([0.0] * 5), {"git": 1.0}, 2.0)[1] == 0).all()
-
-
-def test_the_floor_goes_by_the_candidate_that_speaks_most_for_a_question() -> None:
-    chance = np.random.default_rng(3)
-    cosine = FLOOR_FEATURES.index("cosine")
-    asked: list[Judged] = []
-    for number in range(60):
-        features = 0.2 * chance.random((30, len(FLOOR_FEATURES)))
-        features[:, -1] = 1
-        if number % 2:
-            features[int(chance.integers(30)), cosine] = 0.7
-        asked.append(Judged(features, bool(number % 2)))
-    floor = best_floor(asked)
-    assert all(((one.features @ floor).max() > 0) == one.relevant for one in asked)
