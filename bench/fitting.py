@@ -104,16 +104,18 @@ def fitted_weights(
     shares: Mapping[str, float],
     ridge: float,
     without: Sequence[str] = (),
+    start: Doubles | None = None,
 ) -> Doubles:
     """Weights (2, FEATURES), for done and said, by Newton's method; those `without` stay 0.
 
     The softmax over the candidates of a question is to give its answers, all alike. Domains count by
-    `shares`, their questions alike.
+    `shares`, their questions alike. Nearer weights to `start` from save steps.
     """
     width = len(FEATURES)
     used = np.array([name not in without for name in FEATURES] * 2)
     counts = Counter(each.domain for each in asked)
-    blocks = []
+    of_done = int(used[:width].sum())
+    blocks: list[_Block] = []
     for each in asked:
         right = each.right
         if right.any():
@@ -121,8 +123,12 @@ def fitted_weights(
             wide[~each.said, :width] = each.features[~each.said]
             wide[each.said, width:] = each.features[each.said]
             share = 1000 * shares[each.domain] / counts[each.domain]
-            blocks.append((wide[:, used], right / right.sum(), share))
-    weights = np.zeros(int(used.sum()))
+            # Most stores have events of one sort, and half of the columns to them.
+            first = of_done if each.said.all() else 0
+            end = None if each.said.any() else of_done
+            columns = slice(first, end)
+            blocks.append((columns, wide[:, used][:, columns], right / right.sum(), share))
+    weights = np.zeros(int(used.sum())) if start is None else start.ravel()[used]
     cost, slope, curve = _likelihood(blocks, weights, ridge)
     for _ in range(NEWTON_STEPS):
         step, part = np.linalg.solve(curve, slope), 1.0
@@ -141,7 +147,7 @@ def fitted_weights(
     return both.reshape(2, width)
 
 
-_Block = tuple[Doubles, Doubles, float]
+_Block = tuple[slice, Doubles, Doubles, float]
 
 
 def _likelihood(
@@ -151,17 +157,17 @@ def _likelihood(
     cost = ridge / 2 * float(weights @ weights)
     slope = ridge * weights
     curve = ridge * np.eye(len(weights))
-    for features, wanted, share in blocks:
-        scores = features @ weights
+    for columns, features, wanted, share in blocks:
+        scores = features @ weights[columns]
         scores -= scores.max()
         given = np.exp(scores)
         total = given.sum()
         given /= total
         cost -= share * float(wanted @ (scores - math.log(total)))
-        slope += share * (features.T @ (given - wanted))
+        slope[columns] += share * (features.T @ (given - wanted))
         weighted = features * given[:, None]
         mean = weighted.sum(axis=0)
-        curve += share * (features.T @ weighted - np.outer(mean, mean))
+        curve[columns, columns] += share * (features.T @ weighted - np.outer(mean, mean))
     return cost, slope, curve
 
 

@@ -50,7 +50,7 @@ from localmem_node.retrieval.encoder import OnnxEncoder
 from localmem_node.retrieval.evidence import burst_numbers
 from localmem_node.retrieval.index import SearchIndex
 from localmem_node.retrieval.model import FEATURES, FOLDER, Model
-from localmem_node.retrieval.ranking import spread_out
+from localmem_node.retrieval.ranking import prices, spread_out
 from localmem_node.retrieval.related import RelatedTerms
 from localmem_node.seams import Encoder
 
@@ -249,7 +249,7 @@ def graded(one: Candidates, weights: npt.NDArray[np.float64]) -> tuple[float, fl
     """hit@10 and recall@10 of a question, as the index would rank."""
     scores = np.where(one.said, one.features @ weights[1], one.features @ weights[0])
     ranked = np.argsort(-scores, kind="stable")[:DEPTH]
-    penalty = np.where(one.said, 0, BURST_PENALTY).astype(np.float32)
+    penalty = prices(one.bursts, one.said, BURST_PENALTY)
     chosen = spread_out(ranked, scores.astype(np.float32), one.bursts, penalty)[:K]
     right = sum(int(one.slots[at]) in one.answers for at, _ in chosen)
     return float(right > 0), right / len(one.answers)
@@ -333,7 +333,7 @@ def main(arguments: Sequence[str]) -> None:
         result["without"] = {}
         for name, group in GROUPS.items():
             print_progress(f"without {name} …")
-            fitted = fitted_weights(asked, SHARES, WEIGHT_RIDGE, without=group)
+            fitted = fitted_weights(asked, SHARES, WEIGHT_RIDGE, without=group, start=weights)
             result["without"][name] = scored(measured, fitted) | scored(
                 [one for one in asked if one.domain in ("docstrings", "sessions, 200")], fitted
             )

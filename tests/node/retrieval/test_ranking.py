@@ -14,6 +14,7 @@ from localmem_node.retrieval.ranking import (
     candidates_for,
     collapsed,
     order,
+    prices,
     spread_out,
 )
 from localmem_node.retrieval.traits import Traits
@@ -70,6 +71,15 @@ def test_no_more_than_k_groups() -> None:
     rows = _rows((1, 1, 1), (1, 1, 1), (2, 1, 1 << 40), (1, 1, 1))
     newness = np.array([[4, 3, 2, 1], [0] * 4, [0] * 4], dtype=np.uint64)
     assert collapsed(range(4), rows, newness, 1) == [Group(0, 0, 2)]
+
+
+@given(st.lists(st.tuples(st.integers(-1, 4), st.booleans()), max_size=12))
+def test_hits_cost_in_bursts_in_which_something_was_done(made: list[tuple[int, bool]]) -> None:
+    bursts = np.array([burst for burst, _ in made], np.int64)
+    said = np.array([each for _, each in made], np.bool_)
+    at_work = {burst for burst, each in made if not each}
+    found = prices(bursts, said, 0.5).tolist()
+    assert found == [0.5 if burst in at_work else 0.0 for burst in bursts.tolist()]
 
 
 _SPREAD = st.lists(

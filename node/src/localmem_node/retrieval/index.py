@@ -24,7 +24,7 @@ from localmem_node.retrieval.contents import Contents, Floats, Mask, Slots
 from localmem_node.retrieval.evidence import burst_numbers
 from localmem_node.retrieval.fields import fields, text_for_encoding
 from localmem_node.retrieval.model import FEATURES, Model
-from localmem_node.retrieval.ranking import Group, collapsed, order, spread_out
+from localmem_node.retrieval.ranking import Group, collapsed, order, prices, spread_out
 from localmem_node.retrieval.related import RelatedTerms
 from localmem_node.retrieval.saved import dumped, loaded
 from localmem_node.retrieval.slots import Numbering
@@ -206,11 +206,12 @@ class SearchIndex:
             if not len(ranked):
                 return []
         rows = found.rows[ranked]
+        bursts = burst_numbers(rows["timestamp"], found.sessions[ranked])
         chosen = spread_out(
             np.arange(len(ranked)),
             scores[ranked],
-            burst_numbers(rows["timestamp"], found.sessions[ranked]),
-            np.where(rows["said"], np.float32(0), np.float32(self._model.burst_penalty)),
+            bursts,
+            prices(bursts, rows["said"], self._model.burst_penalty),
         )
         newness = newness.take(found.slots[ranked], axis=1)
         groups = collapsed([at for at, _ in chosen], rows, newness, k)

@@ -50,7 +50,7 @@ class Model:
     floor: Floats
     maps: Floats | None
     burst_penalty: float = 0.0
-    """What a hit of what was done costs for each better one of the same burst."""
+    """What a hit costs for each better one of the same burst, if anything was done in it."""
 
     def judged(self, features: Floats, said: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
         """Scores, relevance of (features, candidates): per candidate a number comparable within one question, the higher the

@@ -84,6 +84,19 @@ def spread_out(
     return found
 
 
+def prices(
+    bursts: npt.NDArray[np.int64], said: npt.NDArray[np.bool_], penalty: float
+) -> npt.NDArray[np.float32]:
+    """What each costs after another of its burst: `penalty` if anything was done in that burst.
+
+    Turns of a talk are free: each says something else. A prompt and its answer say what the edits
+    between them show. `bursts` are numbers from -1.
+    """
+    at_work = np.zeros(int(bursts.max(initial=-1)) + 2, np.bool_)
+    at_work[bursts[~said]] = True
+    return at_work[bursts] * np.float32(penalty)
+
+
 COPY_BITS: Final = 3
 """Sketches that differ in no more bits are of texts that hardly differ."""
 
