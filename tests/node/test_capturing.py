@@ -13,9 +13,11 @@ from localmem_node.editors.captured import Captured
 from localmem_node.engine import Engine
 from localmem_node.errors import StoreError
 from localmem_node.pausing import Pauses
+from localmem_node.project import project_at
 from localmem_node.projects import Projects
 from localmem_node.seen import Seen
 from support.events import draft
+from support.git_repository import Repository
 from support.node import MIB, NOW_MS, StandingClock, open_node
 
 
@@ -35,13 +37,16 @@ def engine(tmp_path: Path, clock: StandingClock) -> Iterator[Engine]:
     with_engine.close()
 
 
-def capturing_of(engine: Engine, folder: Path, *, answers: bool = True) -> Capturing:
+def capturing_of(
+    engine: Engine, folder: Path, *, answers: bool = True, denied: tuple[str, ...] = ()
+) -> Capturing:
     return Capturing(
         engine,
         Seen(folder / "seen", b"k" * 32),
         Projects(StandingClock()),
         Pauses(folder / "paused.json"),
         answers=answers,
+        denied=denied,
     )
 
 
@@ -127,3 +132,16 @@ def test_an_event_of_another_project_keeps_it(engine: Engine, tmp_path: Path) ->
     one, other = capturing.take(batch, str(tmp_path / "app")).recorded
     assert one.project == "0123456789abcdef"
     assert (other.project is not None, other.file_path) == (True, "x/a.py")
+
+
+def test_a_project_that_is_denied_stays_out_under_whichever_of_its_ids(
+    engine: Engine, tmp_path: Path
+) -> None:
+    (tmp_path / "app").mkdir()
+    repository = Repository(tmp_path / "app")
+    place = project_at(tmp_path / "app").id
+    repository.commit("begin")
+    capturing = capturing_of(engine, tmp_path, denied=(place,))
+    (failure,) = capturing.take([told("a")], str(tmp_path / "app")).failed
+    assert failure[1].field == "project"
+    assert len(capturing.take([told("a")], str(tmp_path)).recorded) == 1

@@ -503,3 +503,19 @@ def test_help_is_printed_without_importing_what_a_command_needs(quiet_home: Path
         [command()[0], "-c", probe], env=environment(quiet_home), capture_output=True, check=False
     )
     assert checked.returncode == 0, checked.stderr
+
+
+def test_a_folder_means_its_project_as_it_was_known_before_too(tmp_path: Path) -> None:
+    home, path = tmp_path / "home", tmp_path / "app"
+    path.mkdir()
+    repository = Repository(path)
+    place = ("--file", "a.py", "--lines", "1", "--snippet")
+    try:
+        assert localmem(home, "record", *place, "before", cwd=path).returncode == 0
+        repository.commit("begin")
+        assert localmem(home, "record", *place, "after", cwd=path).returncode == 0
+        shown = answer(localmem(home, "recent", "--project", ".", "--json", cwd=path))["events"]
+        assert [one["snippet"] for one in shown] == ["after", "before"]
+        assert len({one["project"] for one in shown}) == 2
+    finally:
+        localmem(home, "down")

@@ -204,7 +204,7 @@ class Attributes:
             chosen = _among(kinds, [KINDS.index(kind) for kind in selection.kind])
         else:
             chosen = kinds != NO_KIND
-        asked = ((selection.project,) if selection.project is not None else (), selection.tool,
+        asked = (selection.projects, selection.tool,
                  (selection.session,) if selection.session is not None else ())  # fmt: skip
         for row, wanted in enumerate(asked):
             if wanted:

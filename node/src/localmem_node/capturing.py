@@ -6,12 +6,13 @@ it is not to be seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
+from localmem_node.capture.admission import DENIED_PROJECT as DENIED
 from localmem_node.editors.captured import EDITORS, Captured
 from localmem_node.engine import Engine
 from localmem_node.pausing import Pauses
@@ -61,9 +62,19 @@ class Capturing:
     """Thread-safe."""
 
     def __init__(
-        self, engine: Engine, seen: Seen, projects: Projects, pauses: Pauses, *, answers: bool
+        self,
+        engine: Engine,
+        seen: Seen,
+        projects: Projects,
+        pauses: Pauses,
+        *,
+        answers: bool,
+        denied: Collection[str] = (),
     ) -> None:
-        """Without `answers` what a model said is kept as its hash alone."""
+        """Without `answers` what a model said is kept as its hash alone. `denied` are the ids of
+        projects that stay out, under whichever of its ids one is named.
+        """
+        self._denied = frozenset(denied)
         self._engine, self._seen = engine, seen
         self._projects, self._pauses = projects, pauses
         self._answers = answers
@@ -92,6 +103,9 @@ class Capturing:
             projects = ids or ((draft.project,) if draft.project is not None else ())
             if self._pauses.covers(projects, draft.session, draft.timestamp):
                 taken.paused += 1
+                continue
+            if not self._denied.isdisjoint(projects):
+                taken.failed.append((index, EventError("project", DENIED)))
                 continue
             claim = self._seen.claim(one.key, one.also)
             if claim is None:

@@ -141,11 +141,7 @@ class Recall:
     def _of_project(self, project: Project, unless: tuple[str, int], now_ms: int) -> list[Event]:
         since = max(0, now_ms - DIGEST_DAYS * _DAY_MS)
         for lately in (since, None):
-            found = [
-                event
-                for one in project.ids
-                for event in self._recent(Selection(project=one, since=lately, unless=unless))
-            ]
+            found = self._recent(Selection(project=project.ids, since=lately, unless=unless))
             if found:
                 return found
         return []

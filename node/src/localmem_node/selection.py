@@ -22,14 +22,14 @@ _BASE32: Final = frozenset("abcdefghijklmnopqrstuvwxyz234567")
 
 
 class Selection(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """Everything, unless narrowed; of several kinds or tools, any.
+    """Everything, unless narrowed; of several kinds, tools or ids of a project, any.
 
     `device` is where an event was recorded, 16 hex digits. Times are in milliseconds since 1970, by
     the events' own `timestamp`: `since` included, `before` left out.
     """
 
     ids: tuple[str, ...] = ()
-    project: str | None = None
+    project: str | tuple[str, ...] | None = None
     file: str | None = None
     kind: tuple[str, ...] = ()
     tool: tuple[str, ...] = ()
@@ -40,11 +40,18 @@ class Selection(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     unless: tuple[str, int] | None = None
     """A session, and a time: not what it did from then on. Not a field of a call."""
 
+    @property
+    def projects(self) -> tuple[str, ...]:
+        """The ids of the project that is meant; none if any is."""
+        if self.project is None:
+            return ()
+        return (self.project,) if isinstance(self.project, str) else self.project
+
     def takes(self, event: Event) -> bool:
         """Whether an event is among them."""
         return (
             (not self.ids or event.id in self.ids)
-            and self.project in (None, event.project)
+            and (self.project is None or event.project in self.projects)
             and (
                 self.file is None
                 or (event.file_path is not None and is_file(event.file_path, self.file))
@@ -74,7 +81,7 @@ FILTERS: Final = SELECTION_FIELDS[1:]
 class Scope(TypedDict, total=False):
     """What narrows a question, as keywords, but for the session: see `Selection`."""
 
-    project: str | None
+    project: str | Sequence[str] | None
     file: str | None
     kind: str | Sequence[str] | None
     tool: str | Sequence[str] | None
@@ -102,7 +109,7 @@ def parse_selection(fields: Mapping[str, Any]) -> Selection:
         raise QueryError("device", f"must be {2 * DEVICE_ID_BYTES} lower-case hex digits")
     return Selection(
         ids=check_ids(fields.get("ids")),
-        project=_text("project", fields.get("project"), LABEL_BYTES_MAX),
+        project=_project(fields.get("project")),
         file=file,
         kind=kinds,
         tool=_texts("tool", fields.get("tool")),
@@ -143,6 +150,13 @@ def is_file(path: str, wanted: str) -> bool:
     if (bare == wanted or bare.startswith(f"{wanted}/")) and path.startswith("/") >= rooted:
         return True
     return not rooted and (bare == wanted or bare.endswith(f"/{wanted}"))
+
+
+def _project(value: object) -> str | tuple[str, ...] | None:
+    """One id, or those under which a project was known in the course of time."""
+    if value is None or isinstance(value, str):
+        return _text("project", value, LABEL_BYTES_MAX)
+    return _texts("project", value)
 
 
 def _texts(name: str, value: object) -> tuple[str, ...]:

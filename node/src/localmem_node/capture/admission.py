@@ -25,6 +25,8 @@ DENIED_ALWAYS: Final = (
 )  # fmt: skip
 """Files that hold secrets and little else."""
 
+DENIED_PROJECT: Final = "is on the deny list (capture.deny_projects)"
+
 PATHS_REMEMBERED: Final = 1024
 
 
@@ -43,7 +45,7 @@ class Admission:
         and `?`, whatever the case. `ignored` says which files git ignores. Raises ConfigError.
         """
         self._patterns = [(glob, _Glob(glob)) for glob in (*DENIED_ALWAYS, *deny_paths)]
-        self._projects = {_project(text) for text in deny_projects}
+        self._projects = project_ids(deny_projects)
         self._tools = [(glob, _tool(glob)) for glob in deny_tools]
         self._ignored = ignored
         # Events of one file come in runs, and this is half of the cost of admitting one.
@@ -81,7 +83,7 @@ class Admission:
     def _check(self, draft: Draft) -> None:
         """Raises EventError if a deny list names the draft."""
         if draft.project is not None and draft.project in self._projects:
-            raise EventError("project", "is on the deny list (capture.deny_projects)")
+            raise EventError("project", DENIED_PROJECT)
         if draft.tool is not None:
             name = draft.tool.casefold()
             for glob, pattern in self._tools:
@@ -167,6 +169,11 @@ def _tool(glob: str) -> re.Pattern[str]:
     if not glob.strip("*"):
         raise ConfigError(f"capture.deny_tools: {glob!r} matches nothing in particular; name tools")
     return _component(glob.casefold())
+
+
+def project_ids(texts: Iterable[str]) -> set[str]:
+    """The ids of projects that are named by them, or by git remotes. Raises ConfigError."""
+    return {_project(text) for text in texts}
 
 
 def _project(text: str) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from localmem_node.cli.output import json_option, print_json
+from localmem_node.cli.selecting import project_ids
 from localmem_node.client import DaemonClient
 from localmem_node.pausing import Pauses, pauses_path
-from localmem_node.project import find_root, is_project_id, project_at
 from localmem_node.system import SystemClock
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -66,7 +65,7 @@ def _change(*, paused: bool, project: str | None, session: str | None) -> dict[s
         raise click.UsageError("--session is given beside --project; choose one")
     if session is not None and not session:
         raise click.UsageError("--session: is empty")
-    projects = [] if project is None else _ids(project)
+    projects = [] if project is None else project_ids(project)
     with DaemonClient(start=False) as client:
         if client.running() is not None:
             body = {"paused": paused, "projects": projects, "session": session}
@@ -78,15 +77,6 @@ def _change(*, paused: bool, project: str | None, session: str | None) -> dict[s
         else:
             pauses.resume(projects, session, now_ms)
         return pauses.status()
-
-
-def _ids(text: str) -> list[str]:
-    if is_project_id(text) and not Path(text).is_dir():
-        return [text]
-    root = find_root(Path(text))
-    if root is None:
-        raise click.UsageError(f"--project: {text} is in no git repository")
-    return list(project_at(root).ids)
 
 
 def _report(status: dict[str, Any], as_json: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from localmem_node.cli.times import parse_time
-from localmem_node.project import project_id
+from localmem_node.project import find_root, project_at
 from localmem_node.system import SystemClock
 from localmem_protocol.events import KINDS
 
@@ -56,7 +56,7 @@ def filter_fields(options: Mapping[str, Any]) -> dict[str, Any]:
     given = {**options, "file": options.get("path")}
     fields = {name: given[name] for name in _OPTIONS if given.get(name) not in (None, ())}
     if "project" in fields:
-        fields["project"] = resolve_project(fields["project"])
+        fields["project"] = project_ids(fields["project"])
     for name in ("since", "before"):
         if name in fields:
             fields[name] = parse_time(f"--{name}", fields[name], now_ms)
@@ -66,8 +66,11 @@ def filter_fields(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def resolve_project(text: str | None) -> str | None:
     """The id that an option means: itself, or that of the folder it names."""
-    if text is None:
-        return None
+    return None if text is None else project_ids(text)[0]
+
+
+def project_ids(text: str) -> list[str]:
+    """The ids that an option means: itself, or those that the project of a folder has and had."""
     if not text:
         raise click.UsageError("--project: is empty; give an id, or a folder such as '.'")
     try:
@@ -75,8 +78,8 @@ def resolve_project(text: str | None) -> str | None:
     except UnicodeEncodeError:
         raise click.UsageError("--project: is not UTF-8 text") from None
     if text in (".", "..") or "/" in text or Path(text).is_dir():
-        found = project_id(Path(text))
-        if found is None:
+        root = find_root(Path(text))
+        if root is None:
             raise click.UsageError(f"--project: {text} is in no git repository")
-        return found
-    return text
+        return list(project_at(root).ids)
+    return [text]

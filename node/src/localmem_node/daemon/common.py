@@ -6,6 +6,7 @@ from threading import Lock
 from typing import Final
 
 from localmem_node import delivered, seen, session_states
+from localmem_node.capture.admission import project_ids
 from localmem_node.capturing import Capturing
 from localmem_node.config import Settings
 from localmem_node.delivered import Delivered, delivered_path
@@ -34,6 +35,7 @@ class Common:
             self.projects,
             self.pauses,
             answers=settings.answers,
+            denied=project_ids(settings.deny_projects),
         )
         states = SessionStates(states_path(store), engine.derive_key(session_states.PURPOSE))
         self.recall = Recall(engine, self.delivered, states)
