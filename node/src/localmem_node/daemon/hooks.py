@@ -213,9 +213,11 @@ class Hooks:
             return None
         told = read_hook(editor, payload, now_ms, locate)
         usage.heard(told.editor, now_ms)
-        if told.step == "other" or told.session is None:
+        if not told.name or (told.captured and told.session is None):
             usage.count(told.editor, now_ms, Tally(unreadable=1))
             return None
+        if told.step == "other":
+            return None  # nothing in it is worth keeping
         step = _Step(told, self._capturing.project(told.folder))
         self._common.recall.note(told, now_ms)
         step.claimed = self._capturing.claim(told.captured, step.project, step.taken)

@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from localmem_node.config import Settings
 from localmem_node.daemon.app import Service, json_response
+from localmem_node.daemon.common import common_of
 from localmem_node.daemon.worker import Worker
 from localmem_node.engine import Engine
 from localmem_node.mcp_server.calls import Calls
@@ -124,5 +125,12 @@ def extend(
     settings: Settings, engine: Engine, clock: Clock, random: Random
 ) -> tuple[Sequence[BaseRoute], Sequence[Service]]:
     """An `Extension`."""
-    endpoint = McpEndpoint(Calls(engine, clock))
+    common = common_of(settings, engine, clock)
+    calls = Calls(
+        engine,
+        clock,
+        used=lambda ids: common.usage.asked(ids, clock.now_ms()),
+        paused=lambda projects: common.pauses.covers(projects, None, clock.now_ms()),
+    )
+    endpoint = McpEndpoint(calls)
     return [Route(PATH, endpoint)], [endpoint]

@@ -50,7 +50,8 @@ class Answer(NamedTuple):
 
 
 class Calls:
-    """Thread-safe. `used` is told the ids whose details were asked for."""
+    """Thread-safe. `used` is told the ids whose details were asked for; `paused` says of the ids of a
+    project whether nothing of it is to be recorded now."""
 
     def __init__(
         self,
@@ -58,9 +59,11 @@ class Calls:
         clock: Clock,
         *,
         used: Callable[[Sequence[str]], None] | None = None,
+        paused: Callable[[Sequence[str]], bool] | None = None,
     ) -> None:
         self._engine, self._clock = engine, clock
         self._used = used or (lambda ids: None)
+        self._paused = paused or (lambda projects: False)
         self._tools: dict[str, Callable[[dict[str, Any], Caller], Answer]] = {
             "query_recent": self._query_recent,
             "record_event": self._record_event,
@@ -86,12 +89,13 @@ class Calls:
     def read(self, uri: str, caller: Caller) -> str:
         """What a resource says. Raises QueryError for an address that has nothing."""
         if uri == RECENT_URI:
-            return self._newest(caller.project, "here" if caller.project else "anywhere")
+            here = caller.projects
+            return self._newest(here, "here" if here else "anywhere")
         if uri.startswith(EVENT_URI):
             return self._details([uri.removeprefix(EVENT_URI)]).text
         project = uri.removeprefix(PROJECT_URI).removesuffix(PROJECT_END)
         if uri == f"{PROJECT_URI}{project}{PROJECT_END}" and project:
-            return self._newest(parse_selection({"project": project}).project, "in the project")
+            return self._newest(parse_selection({"project": project}).projects, "in the project")
         raise QueryError("uri", f"{uri[:200]} is no resource of localmem")
 
     def _query_recent(self, given: dict[str, Any], caller: Caller) -> Answer:
@@ -129,6 +133,8 @@ class Calls:
             fields["filePath"], fields["project"] = place_of(file, caller)
         elif file is not None:
             raise QueryError("file", "must be a path")
+        if self._paused(caller.projects or ()):
+            raise QueryError("text", "nothing is recorded: the user paused localmem")
         if "lines" in given:
             fields["selectionRange"] = given["lines"]
         try:
@@ -158,7 +164,7 @@ class Calls:
         event = self._events([given["id"]], "id")[0]
         names = ("session", "since", "before")
         asked: dict[str, Any] = {name: given[name] for name in names if name in given}
-        project = event.project
+        project: tuple[str, ...] | None = (event.project,) if event.project else None
         if "project" in given:
             project = resolve_project(given["project"], caller)
         elif event.session is not None:
@@ -209,7 +215,7 @@ class Calls:
             raise QueryError(argument, f"{', '.join(ids[:3])}: no such event here (any more)")
         return [found[one] for one in ids if one in found]
 
-    def _newest(self, project: str | None, where: str) -> str:
+    def _newest(self, project: tuple[str, ...] | None, where: str) -> str:
         found = self._engine.recent(TIMELINE_DEFAULT, selection=Selection(project=project))
         heading = f"The newest {len(found)} {where}, newest first"
         return lines_of(found, self._clock.now_ms(), heading) if found else "Nothing yet.\n"
@@ -219,13 +225,14 @@ class Calls:
         return _answer(text, [one.event.id for one in found])
 
     def _selection(
-        self, given: Mapping[str, Any], project: str | None, names: Sequence[str]
+        self, given: Mapping[str, Any], project: tuple[str, ...] | None, names: Sequence[str]
     ) -> Selection:
         fields = {name: given[name] for name in names if name in given}
         for name in ("since", "before"):
             if name in fields:
                 fields[name] = self._moment(name, fields[name])
-        return parse_selection({**fields, "project": project})
+        projects = None if project is None else list(project)
+        return parse_selection({**fields, "project": projects})
 
     def _moment(self, name: str, value: object) -> int:
         text = str(value) if isinstance(value, int) else value
@@ -245,7 +252,7 @@ def _nothing(narrowed: bool) -> str:
     )
 
 
-def _where(project: str | None, given: Mapping[str, Any]) -> str:
+def _where(project: tuple[str, ...] | None, given: Mapping[str, Any]) -> str:
     if project is None:
         return "of all projects"
     return "of the project" if "project" in given else "of this project"

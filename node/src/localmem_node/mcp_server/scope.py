@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 
 from localmem_node.errors import QueryError
 from localmem_node.mcp_server.tools import ALL
-from localmem_node.project import find_root, project_id
+from localmem_node.project import find_root, project_at, project_id
 from localmem_protocol.limits import LABEL_BYTES_MAX, PATH_BYTES_MAX
 
 FOLDER_HEADER: Final = "x-localmem-folder"
@@ -50,6 +50,11 @@ class Caller(NamedTuple):
         """The project that it works in; reads the repository's settings."""
         return None if self.folder is None else project_id(Path(self.folder))
 
+    @property
+    def projects(self) -> tuple[str, ...] | None:
+        """All ids that this project was ever known by; None if it works in none."""
+        return None if self.folder is None else _ids_at(self.folder)
+
 
 def parse_caller(headers: Mapping[str, str]) -> Caller:
     """Who calls, from lower-case headers; what is no folder or name counts as not given."""
@@ -59,20 +64,20 @@ def parse_caller(headers: Mapping[str, str]) -> Caller:
     return Caller(folder, _decoded(headers.get(CLIENT_HEADER), LABEL_BYTES_MAX))
 
 
-def resolve_project(wanted: object, caller: Caller) -> str | None:
-    """The project that an argument means: the caller's if it is left out, None for all.
+def resolve_project(wanted: object, caller: Caller) -> tuple[str, ...] | None:
+    """The ids of the project that an argument means: the caller's if it is left out, None for all.
 
     Raises QueryError.
     """
     if wanted is None:
-        return caller.project
+        return caller.projects
     if not isinstance(wanted, str) or not wanted.strip() or "\0" in wanted:
         raise QueryError("project", f'must be "{ALL}", a project id, or an absolute folder')
     if wanted == ALL:
         return None
     if not os.path.isabs(wanted):
-        return wanted
-    found = project_id(Path(wanted))
+        return (wanted,)
+    found = _ids_at(wanted)
     if found is None:
         raise QueryError("project", f"{wanted[:200]} is in no git repository")
     return found
@@ -90,6 +95,11 @@ def place_of(file: str, caller: Caller) -> tuple[str, str | None]:
     folder, name = os.path.split(os.path.normpath(whole))
     real = os.path.join(os.path.realpath(folder), name)  # as the root is; the file may be a link
     return os.path.relpath(real, root), project_id(root)
+
+
+def _ids_at(folder: str) -> tuple[str, ...] | None:
+    root = find_root(Path(folder))
+    return None if root is None else project_at(root).ids
 
 
 def _decoded(header: str | None, bytes_max: int) -> str | None:
