@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +136,7 @@ def test_answers_and_details_keep_events_longer(
 ) -> None:
     one = node.record("gateway retries")
     counted: list[list[str]] = []
-    monkeypatch.setattr(node.engine._reader, "answers", counted)
+    monkeypatch.setattr(node.engine._live, "answers", counted)
     node.call("query_recent", query="gateway retries")
     node.call("query_recent", ids=[one])
     node.calls.read(f"localmem://event/{one}", NOBODY)
@@ -344,3 +344,17 @@ def test_every_argument_in_a_schema_is_one_that_its_call_takes(node: Node) -> No
             with pytest.raises((NodeError, ProtocolError)) as raised:
                 node.calls.call(tool.name, {name: object(), "unheard": 1}, NOBODY)
             assert "unheard" in str(raised.value)
+
+
+def test_nothing_is_recorded_while_the_user_paused_it(node: Node) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def paused(projects: Sequence[str]) -> bool:
+        asked.append(tuple(projects))
+        return True
+
+    calls = Calls(node.engine, node.clock, paused=paused)
+    with pytest.raises(QueryError, match="paused"):
+        calls.call("record_event", {"text": "secret plan"}, NOBODY)
+    assert asked == [()]
+    assert not node.engine.recent(1)
