@@ -125,7 +125,9 @@ class Handlers:
         fields = parse_body(body, service.QUERY_FIELDS)
         text = fields.get("query", "")
         short = isinstance(text, str) and len(text) <= INLINE_CHARACTERS_MAX
-        inline = short and not self._under_way and len(self._engine) <= INLINE_EVENTS_MAX
+        small = short and len(self._engine) <= INLINE_EVENTS_MAX
+        # A model may take many seconds to load, and the watchdog counts them.
+        inline = small and self._engine.is_warm and not self._under_way
         work = self._timed(lambda: service.query(self._engine, fields))
         return work() if inline else await self._run(self._queries, work)
 
