@@ -278,3 +278,17 @@ def test_windows_paths_are_told_with_slashes() -> None:
     within = {**base, "cwd": "C:\\shop", "tool_response": {}}
     within["tool_input"] = {"file_path": "src\\a.py", "content": "x"}
     assert only("claude-code", within).file_path == "C:/shop/src/a.py"
+
+
+def test_what_our_own_command_prints_is_not_remembered_again() -> None:
+    base = payload("claude-code", "PostToolUse", tool_name="Bash")
+    for command, kept in (
+        ("localmem query 'the gateway'", False),
+        (" /opt/venv/bin/localmem context x", False),
+        ("localmem", False),
+        ("grep localmem setup.py", True),
+        ("localmem-test run", True),
+        ("cat localmem/a.py", True),
+    ):
+        one = {**base, "tool_input": {"command": command}}
+        assert bool(told("claude-code", one).captured) == kept, command
