@@ -22,6 +22,7 @@ time with it, 1.41 without).
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -256,7 +257,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            stack.callback(handlers.close)
+            # In a thread: the watchdog takes a loop that waits for one that hangs.
+            stack.push_async_callback(asyncio.to_thread, handlers.close)
             for one in services:
                 await one.start()
                 stack.push_async_callback(one.stop)
