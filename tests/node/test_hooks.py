@@ -204,6 +204,30 @@ def test_a_prompt_that_another_editor_replays_is_recorded_and_answered_once(
     assert "HOLIDAYS" in json.dumps(told)
 
 
+def test_edits_that_cursor_tells_in_two_ways_are_each_recorded_once(
+    shared: DaemonClient, editor: Editor, project: Path
+) -> None:
+    path = str(project / "src" / "money.py")
+
+    def tell(turn: str, **fields: Any) -> None:
+        common = {"conversation_id": editor.session, "generation_id": turn,
+                  "workspace_roots": [str(project)]}  # fmt: skip
+        assert editor.send(json.dumps(common | fields).encode(), "cursor") == (200, {})
+
+    def write(turn: str, text: str) -> None:
+        tool = {"file_path": path, "content": text}
+        tell(turn, hook_event_name="PostToolUse", tool_name="Write", tool_input=tool)
+
+    edit = {"old_string": "b", "new_string": "B = 2"}
+    tell("both", hook_event_name="afterFileEdit", file_path=path, edits=[edit])
+    write("both", "a\nB = 2\nc\n")
+    write("replayed", "first = 1")
+    write("replayed", "second = 2")
+    write("replayed", "second = 2")
+    snippets = [one["snippet"] for one in recorded(shared, editor.session)]
+    assert snippets == ["B = 2", "first = 1", "second = 2"]
+
+
 def test_files_that_are_kept_out_of_the_store_are_refused(
     shared: DaemonClient, editor: Editor, project: Path
 ) -> None:
