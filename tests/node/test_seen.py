@@ -41,6 +41,19 @@ def test_a_weaker_name_of_a_new_event_does_not_make_it_known(tmp_path: Path) -> 
     assert seen.claim(key_of("s", "prompt", "id 2"), [key_of("s", "prompt", "digest of go on")])
 
 
+def test_what_was_told_in_another_way_is_known_and_leaves_no_name_of_that(tmp_path: Path) -> None:
+    seen = opened(tmp_path / "s")
+    for key in ("first", "second"):
+        claim = seen.claim(key, unless=["edited"])
+        assert claim is not None
+        seen.keep([claim])
+    claim = seen.claim("edit", ["edited"])
+    assert claim is not None
+    assert seen.claim("third", unless=["edited"]) is None
+    seen.keep([claim])
+    assert seen.claim("third", unless=["edited"]) is None
+
+
 def test_what_somebody_is_recording_is_known_until_he_lets_go(tmp_path: Path) -> None:
     seen = opened(tmp_path / "s")
     claim = seen.claim("key", ["also"])

@@ -26,7 +26,7 @@ class CapturingDaemon:
     def hooked(self, captured: Sequence[Captured]) -> None:
         """Events that a hook told."""
         for one in captured:
-            if one.key not in self.seen:
+            if self.seen.isdisjoint({one.key, *one.unless}):
                 self.seen |= {one.key, *one.also}
 
     def __call__(self, events: Sequence[Mapping[str, Any]], folder: str | None) -> dict[str, Any]:

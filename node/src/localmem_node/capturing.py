@@ -107,7 +107,7 @@ class Capturing:
             if not self._denied.isdisjoint(projects):
                 taken.failed.append((index, EventError("project", DENIED)))
                 continue
-            claim = self._seen.claim(one.key, one.also)
+            claim = self._seen.claim(one.key, one.also, one.unless)
             if claim is None:
                 taken.known += 1
             elif oldest_ms is not None and draft.timestamp < oldest_ms and not draft.pinned:

@@ -289,6 +289,11 @@ class Engine:
             "maintenance": self.maintenance.status(),
         }
 
+    @property
+    def is_warm(self) -> bool:
+        """Whether a question finds the encoder loaded."""
+        return self._reader.is_warm
+
     def warm(self) -> None:
         """Load the encoder now, so that the first query does not wait for it."""
         self._reader.warm()

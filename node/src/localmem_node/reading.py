@@ -75,6 +75,8 @@ class Reader:
         self._store, self._encoder = store, encoder
         self._live, self._cache, self._pipeline = live, cache, pipeline
         self._background, self._timings, self._now = background, timings, now
+        self.is_warm = False
+        """Whether the encoder was asked before, so that it need not be loaded."""
         self._beside = Beside("localmem-search")
 
     def query_recent(
@@ -222,6 +224,7 @@ class Reader:
             return None
         try:
             vector: npt.NDArray[np.float32] = self._encoder.encode([ends_of(query)])[0]
+            self.is_warm = True
             return vector
         except Exception as error:
             logger.exception("the encoder does not work; searching by words alone")

@@ -74,15 +74,17 @@ class Seen:
         at = int(np.searchsorted(self._kept, wanted))
         return at < len(self._kept) and bool(self._kept[at] == wanted)
 
-    def claim(self, key: str, also: Iterable[str] = ()) -> Claim | None:
-        """The right to record an event; None if it was recorded, or somebody is about to.
+    def claim(self, key: str, also: Iterable[str] = (), unless: Iterable[str] = ()) -> Claim | None:
+        """The right to record an event; None if it was recorded, or somebody is about to, under its
+        key or one of `unless`.
 
         Whoever gets a claim must `keep` or `release` it.
         """
         digest = self._digest(key)
         digests = tuple(dict.fromkeys((digest, *map(self._digest, also))))
+        looked_for = (digest, *map(self._digest, unless))
         with self._lock:
-            if digest in self or digest in self._claimed:
+            if any(one in self or one in self._claimed for one in looked_for):
                 return None
             self._claimed.update(digests)
         return Claim(digests)

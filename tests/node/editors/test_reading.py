@@ -27,7 +27,7 @@ def session(editor: Editor) -> list[tuple[str, str, str | None, tuple[int, int] 
     kept: list[tuple[str, str, str | None, tuple[int, int] | None]] = []
     for one in payloads(editor):
         for captured in told(editor, one).captured:
-            if captured.key not in seen:
+            if seen.isdisjoint({captured.key, *captured.unless}):
                 seen |= {captured.key, *captured.also}
                 draft = captured.draft
                 kept.append((draft.kind, draft.snippet, draft.file_path, draft.selection_range))
@@ -137,7 +137,8 @@ def test_cursor_is_known_by_its_payload_when_it_replays_hooks_of_claude_code() -
     assert replayed == own
     assert replayed.editor == "cursor"
     edited = told("cursor", payload("cursor", "afterFileEdit")).captured[0]
-    assert replayed.captured[0].key in edited.also, "one edit, told twice"
+    (name,) = replayed.captured[0].unless
+    assert name in edited.also, "one edit, told twice"
     named = {**payload("cursor", "beforeSubmitPrompt"), "hook_event_name": "UserPromptSubmit"}
     assert (
         told("claude-code", named).captured
@@ -278,3 +279,17 @@ def test_windows_paths_are_told_with_slashes() -> None:
     within = {**base, "cwd": "C:\\shop", "tool_response": {}}
     within["tool_input"] = {"file_path": "src\\a.py", "content": "x"}
     assert only("claude-code", within).file_path == "C:/shop/src/a.py"
+
+
+def test_what_our_own_command_prints_is_not_remembered_again() -> None:
+    base = payload("claude-code", "PostToolUse", tool_name="Bash")
+    for command, kept in (
+        ("localmem query 'the gateway'", False),
+        (" /opt/venv/bin/localmem context x", False),
+        ("localmem", False),
+        ("grep localmem setup.py", True),
+        ("localmem-test run", True),
+        ("cat localmem/a.py", True),
+    ):
+        one = {**base, "tool_input": {"command": command}}
+        assert bool(told("claude-code", one).captured) == kept, command

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from localmem_node.errors import NodeError, QueryError
 from localmem_node.mcp_server.calls import Answer, Calls
 from localmem_node.mcp_server.scope import Caller, parse_caller
 from localmem_node.mcp_server.tools import TOOLS, ToolName
-from localmem_node.project import project_id
+from localmem_node.project import project_at, project_id
 from localmem_protocol.errors import EventError, ProtocolError
 from support.events import draft
 from support.git_repository import Repository
@@ -40,7 +40,13 @@ class Node:
             random=SeededRandom(1),
         )
         self.used: list[str] = []
-        self.calls = Calls(self.engine, self.clock, used=self.used.extend)
+        self.paused: set[str] = set()
+        self.calls = Calls(
+            self.engine,
+            self.clock,
+            used=self.used.extend,
+            paused=lambda projects: not self.paused.isdisjoint(projects),
+        )
 
     def record(self, text: str, **changes: Any) -> str:
         """The id of a note."""
@@ -346,15 +352,15 @@ def test_every_argument_in_a_schema_is_one_that_its_call_takes(node: Node) -> No
             assert "unheard" in str(raised.value)
 
 
-def test_nothing_is_recorded_while_the_user_paused_it(node: Node) -> None:
-    asked: list[tuple[str, ...]] = []
-
-    def paused(projects: Sequence[str]) -> bool:
-        asked.append(tuple(projects))
-        return True
-
-    calls = Calls(node.engine, node.clock, paused=paused)
-    with pytest.raises(QueryError, match="paused"):
-        calls.call("record_event", {"text": "secret plan"}, NOBODY)
-    assert asked == [()]
-    assert not node.engine.recent(1)
+def test_a_pause_of_a_project_holds_for_its_files_whoever_records_them(
+    node: Node, repository: Repository, tmp_path: Path
+) -> None:
+    before = project_at(repository.path).ids
+    repository.commit("begin")
+    node.paused.add(before[0])  # its id when it was paused
+    inside, outside = Caller(str(repository.path)), Caller(str(tmp_path))
+    for caller, file in ((inside, None), (inside, "/elsewhere/a.py"), (outside, "work/a.py")):
+        with pytest.raises(QueryError, match="paused"):
+            node.call("record_event", caller, text="a decision", file=file)
+    node.call("record_event", outside, text="a decision", file="a.py")
+    assert len(node.engine) == 1

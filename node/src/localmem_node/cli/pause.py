@@ -1,4 +1,4 @@
-"""`localmem pause` and `resume`: nothing is captured meanwhile, and no model is told anything."""
+"""`localmem pause` and `resume`: nothing is captured meanwhile, and no model is told anything unasked."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def _what(command: _Command) -> _Command:
 def pause(project: str | None, session: str | None, as_json: bool) -> None:
     """Capture nothing from editors, and tell their models nothing, until `localmem resume`.
 
-    What happens meanwhile is not taken from transcripts later, either.
+    What happens meanwhile is not taken from transcripts later, either. What is asked for, by a person
+    or by a model through MCP, is answered all the same.
     """
     _report(_change(paused=True, project=project, session=session), as_json)
 

@@ -22,6 +22,7 @@ time with it, 1.41 without).
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -125,7 +126,9 @@ class Handlers:
         fields = parse_body(body, service.QUERY_FIELDS)
         text = fields.get("query", "")
         short = isinstance(text, str) and len(text) <= INLINE_CHARACTERS_MAX
-        inline = short and not self._under_way and len(self._engine) <= INLINE_EVENTS_MAX
+        small = short and len(self._engine) <= INLINE_EVENTS_MAX
+        # A model may take many seconds to load, and the watchdog counts them.
+        inline = small and self._engine.is_warm and not self._under_way
         work = self._timed(lambda: service.query(self._engine, fields))
         return work() if inline else await self._run(self._queries, work)
 
@@ -254,7 +257,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            stack.callback(handlers.close)
+            # In a thread: the watchdog takes a loop that waits for one that hangs.
+            stack.push_async_callback(asyncio.to_thread, handlers.close)
             for one in services:
                 await one.start()
                 stack.push_async_callback(one.stop)

@@ -33,12 +33,14 @@ class Captured:
 
     `key` names the real-world event; it counts as known if this key was seen before. `also` are
     weaker names of the same event, remembered with it, under which a source that knows less (a
-    transcript without ids) will find it.
+    transcript without ids) will find it. `unless` are keys of what tells the same in another way: it
+    counts as known if one of them was seen, and leaves none of them behind.
     """
 
     draft: Draft
     key: str
     also: tuple[str, ...] = ()
+    unless: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from localmem_node.editors.captured import Step, Told
-from localmem_node.editors.drafting import Drafting, Events, Locate, is_own_tool, joined
+from localmem_node.editors.drafting import (
+    Drafting,
+    Events,
+    Locate,
+    answered,
+    is_own_tool,
+    joined,
+    subagent_answered,
+)
 from localmem_node.editors.patches import CHANGES_MAX, Change, changes_of_hunks
 from localmem_node.editors.texts import (
     bounded,
@@ -117,20 +125,6 @@ def prompt(drafting: Drafting, turn: str | None, text: str) -> Events:
     weak = drafting.key("prompt", digest_of(text))
     keys = (drafting.key("prompt", turn), weak) if turn else (weak,)
     return drafting.prompt(text, *keys)
-
-
-def answered(drafting: Drafting, turn: str | None, text: str) -> Events:
-    """The last thing that the model said in a turn."""
-    weak = drafting.key("answer", digest_of(text))
-    keys = (drafting.key("answer", turn, digest_of(text)), weak) if turn else (weak,)
-    return drafting.answer(text, *keys)
-
-
-def subagent_answered(drafting: Drafting, id_: str | None, agent: str | None, text: str) -> Events:
-    """What a subagent reported at its end."""
-    weak = drafting.key("subagent", digest_of(text))
-    keys = (drafting.key("subagent", id_, digest_of(text)), weak) if id_ else (weak,)
-    return drafting.answer(text, *keys, agent=agent or "subagent")
 
 
 def compacted(drafting: Drafting, turn: str | None, text: str) -> Events:

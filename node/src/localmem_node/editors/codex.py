@@ -21,7 +21,15 @@ from typing import Any, Final
 import msgspec
 
 from localmem_node.editors.captured import Step, Told
-from localmem_node.editors.drafting import Drafting, Events, Locate, is_own_tool, joined
+from localmem_node.editors.drafting import (
+    Drafting,
+    Events,
+    Locate,
+    answered,
+    is_own_tool,
+    joined,
+    subagent_answered,
+)
 from localmem_node.editors.patches import Change, changes_of_patch, find_patch
 from localmem_node.editors.texts import (
     bounded,
@@ -130,20 +138,6 @@ def prompt(drafting: Drafting, turn: str | None, text: str) -> Events:
     weak = drafting.key("prompt", digest_of(text))
     keys = (drafting.key("prompt", turn, digest_of(text)), weak) if turn else (weak,)
     return drafting.prompt(text, *keys)
-
-
-def answered(drafting: Drafting, turn: str | None, text: str) -> Events:
-    """The last thing that the model said in a turn."""
-    weak = drafting.key("answer", digest_of(text))
-    keys = (drafting.key("answer", turn, digest_of(text)), weak) if turn else (weak,)
-    return drafting.answer(text, *keys)
-
-
-def subagent_answered(drafting: Drafting, id_: str | None, agent: str | None, text: str) -> Events:
-    """What a subagent reported at its end."""
-    weak = drafting.key("subagent", digest_of(text))
-    keys = (drafting.key("subagent", id_, digest_of(text)), weak) if id_ else (weak,)
-    return drafting.answer(text, *keys, agent=agent or "subagent")
 
 
 def tool(drafting: Drafting, call: ToolCall, locate: Locate) -> Events:

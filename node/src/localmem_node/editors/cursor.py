@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -208,9 +209,9 @@ def _failure(error: str) -> tuple[int | None, str]:
 def _written(drafting: Drafting, turn: str | None, path: str, text: str, locate: Locate) -> Events:
     """An edit as postToolUse tells it: known if afterFileEdit told one in this file this turn."""
     keys = _keys(drafting, "edit", turn, digest_of(path, text))
-    if turn:
-        keys = (_edited(drafting, turn, path), *keys)
-    return drafting.edit(path, text, *keys, lines=locate(path, text))
+    events = drafting.edit(path, text, *keys, lines=locate(path, text))
+    unless = (_edited(drafting, turn, path),) if turn else ()
+    return tuple(replace(one, unless=unless) for one in events)
 
 
 def _file_edits(

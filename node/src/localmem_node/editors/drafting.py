@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -34,6 +35,9 @@ OWN_TOOLS: Final = (
     "localmem/",
 )
 """How editors begin the names of our own tools; what those answer is not remembered again."""
+
+_OWN_COMMAND: Final = re.compile(r"\s*(?:[^\s;&|]*/)?localmem\s")
+"""Nor is what our own command prints."""
 
 
 def is_own_tool(name: str) -> bool:
@@ -82,7 +86,7 @@ class Drafting:
         self, command: str, output: str, *keys: str, code: int | None = None, failed: bool = False
     ) -> Events:
         """A command with what it printed; an error if its exit code says so, or `failed` does."""
-        if not command.strip():
+        if not command.strip() or _OWN_COMMAND.match(f"{command} "):
             return ()
         wrong = failed or code not in (None, 0)
         lines = [f"$ {bounded(command.strip(), COMMAND_MAX)}"]
@@ -121,6 +125,20 @@ class Drafting:
             return ()
         key, *also = keys
         return (Captured(draft, key, tuple(also)),)
+
+
+def answered(drafting: Drafting, turn: str | None, text: str) -> Events:
+    """The last thing that the model said in a turn."""
+    weak = drafting.key("answer", digest_of(text))
+    keys = (drafting.key("answer", turn, digest_of(text)), weak) if turn else (weak,)
+    return drafting.answer(text, *keys)
+
+
+def subagent_answered(drafting: Drafting, id_: str | None, agent: str | None, text: str) -> Events:
+    """What a subagent reported at its end."""
+    weak = drafting.key("subagent", digest_of(text))
+    keys = (drafting.key("subagent", id_, digest_of(text)), weak) if id_ else (weak,)
+    return drafting.answer(text, *keys, agent=agent or "subagent")
 
 
 def joined(value: object) -> str:

@@ -119,21 +119,21 @@ class Calls:
         return self._listed(found, heading, caller)
 
     def _record_event(self, given: dict[str, Any], caller: Caller) -> Answer:
-        text = given["text"]
+        text, here = given["text"], caller.projects or ()
         fields: dict[str, Any] = {
             "timestamp": self._clock.now_ms(),
             "snippet": text,
             "kind": given.get("kind", "note"),
             "tool": caller.tool,
-            "project": caller.project,
             "pinned": given.get("pinned", False),
         }
-        file = given.get("file")
+        file, projects = given.get("file"), here
         if isinstance(file, str):
-            fields["filePath"], fields["project"] = place_of(file, caller)
+            fields["filePath"], projects = place_of(file, caller)
         elif file is not None:
             raise QueryError("file", "must be a path")
-        if self._paused(caller.projects or ()):
+        fields["project"] = projects[0] if projects else None
+        if self._paused((*here, *projects)):
             raise QueryError("text", "nothing is recorded: the user paused localmem")
         if "lines" in given:
             fields["selectionRange"] = given["lines"]

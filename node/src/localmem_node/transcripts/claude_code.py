@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from localmem_node.editors import claude_code as hooks
-from localmem_node.editors.drafting import Drafting, Events, nowhere
+from localmem_node.editors.drafting import (
+    Drafting,
+    Events,
+    answered,
+    nowhere,
+    subagent_answered,
+)
 from localmem_node.editors.texts import (
     fields_in,
     label_of,
@@ -180,9 +186,9 @@ class ClaudeTranscript:
         if said is None:
             return ()
         if self._subagent is not None:
-            events = hooks.subagent_answered(said.drafting, self._subagent, self._agent, said.text)
+            events = subagent_answered(said.drafting, self._subagent, self._agent, said.text)
         else:
-            events = hooks.answered(said.drafting, said.turn, said.text)
+            events = answered(said.drafting, said.turn, said.text)
         return _found(events, said.drafting)
 
 

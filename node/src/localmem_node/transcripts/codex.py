@@ -14,7 +14,14 @@ from typing import Any, Final
 import msgspec
 
 from localmem_node.editors import codex as hooks
-from localmem_node.editors.drafting import Drafting, Events, Locate, nowhere
+from localmem_node.editors.drafting import (
+    Drafting,
+    Events,
+    Locate,
+    answered,
+    nowhere,
+    subagent_answered,
+)
 from localmem_node.editors.patches import changes_of_diff, lines_in_diff
 from localmem_node.editors.texts import (
     digest_of,
@@ -182,9 +189,9 @@ class CodexRollout:
         if said is None:
             return ()
         if self._subagent is None:
-            return self._found(hooks.answered(said.drafting, said.turn, said.text))
+            return self._found(answered(said.drafting, said.turn, said.text))
         return self._found(
-            hooks.subagent_answered(said.drafting, self._thread, self._subagent, said.text)
+            subagent_answered(said.drafting, self._thread, self._subagent, said.text)
         )
 
 
