@@ -83,18 +83,18 @@ def resolve_project(wanted: object, caller: Caller) -> tuple[str, ...] | None:
     return found
 
 
-def place_of(file: str, caller: Caller) -> tuple[str, str | None]:
-    """A file as events have it, relative to its repository's root, and its project.
+def place_of(file: str, caller: Caller) -> tuple[str, tuple[str, ...]]:
+    """A file as events have it, relative to its repository's root, and the ids of its project.
 
     A file that is in no repository stays as it is told, and belongs to the caller's project.
     """
     whole = os.path.join(caller.folder or "", file)
     root = find_root(Path(whole)) if os.path.isabs(whole) else None
     if root is None:
-        return file, caller.project
+        return file, caller.projects or ()
     folder, name = os.path.split(os.path.normpath(whole))
     real = os.path.join(os.path.realpath(folder), name)  # as the root is; the file may be a link
-    return os.path.relpath(real, root), project_id(root)
+    return os.path.relpath(real, root), project_at(root).ids
 
 
 def _ids_at(folder: str) -> tuple[str, ...] | None:
