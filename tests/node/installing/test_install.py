@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 import tomllib
@@ -64,7 +65,8 @@ def test_each_editor_is_told_in_its_own_files(user: User) -> None:
     }
     config = tomllib.loads((user.home / ".codex/config.toml").read_text())
     assert config["mcp_servers"]["localmem"] == {
-        "command": server, "default_tools_approval_mode": "approve"
+        "command": server, "default_tools_approval_mode": "approve",
+        "tools": {"forget": {"approval_mode": "prompt"}},
     }  # fmt: skip
     cursor = json.loads((user.home / ".cursor/hooks.json").read_bytes())
     assert cursor["version"] == 1
@@ -382,6 +384,15 @@ def test_a_file_that_ours_were_taken_out_of_by_hand_is_forgotten(user: User) -> 
     user.uninstall("codex")
     assert not record_path(user.settings).exists()
     assert not hook_path(user.settings).exists()
+
+
+def test_what_was_removed_with_its_folder_stays_removed(user: User) -> None:
+    (user.home / ".codex").mkdir()
+    user.install("codex")
+    shutil.rmtree(user.home / ".codex")
+    user.uninstall("codex")
+    assert tree(user.home) == {}
+    assert not record_path(user.settings).exists()
 
 
 @pytest.mark.parametrize("failing", range(1, 9))

@@ -93,6 +93,8 @@ def _apply(change: Change, files: dict[str, Written], undo: _Undo) -> Sequence[s
         return ()
     if _content(real) != change.before:
         raise InstallError(f"{change.path}: was changed meanwhile; everything is as it was")
+    if change.before is None and change.after is None:
+        return _forget(change, files, undo)  # somebody removed it, and perhaps its folder
     mode = stat.S_IMODE(real.stat().st_mode) if change.before is not None else PRIVATE
     folders = tuple(map(str, _make_folders(real.parent, undo)))
     if change.after is not None and known is not None and rest:
