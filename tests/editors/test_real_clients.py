@@ -175,6 +175,26 @@ def test_the_model_can_ask_by_itself(start: Callable[..., User], name: Name) -> 
     assert "payments.py" in last.results[0]
 
 
+def test_codex_erases_nothing_without_a_question(start: Callable[..., User]) -> None:
+    ids: list[str] = []
+
+    def erase(request: Request) -> Action:
+        look = Tool("mcp__localmem__query_recent", {"ids": ids})
+        steps = (look, Tool("mcp__localmem__forget", {"ids": ids}), Say("ok"))
+        return steps[len(request.results)]
+
+    user = start("codex", by_prompt(write=WORK, erase=erase))
+    user.ask("Write the payments module")
+    ids += [event["id"] for event in user.events()][:1]
+    # In its full access it asks about nothing at all; here there is nobody to ask.
+    arguments = ["exec", "--skip-git-repo-check", "--dangerously-bypass-hook-trust", "--json"]
+    user.client.run([*arguments, "--sandbox", "workspace-write", "Erase it"])
+    looked, erased = user.model.requests[-1].results
+    assert "Write the payments module" in looked
+    assert "approval" in erased
+    assert ids[0] in [event["id"] for event in user.events()]
+
+
 def test_claude_code_connects_to_the_server(start: Callable[..., User]) -> None:
     user = start("claude-code", WORK)
     listed = user.client.run(["mcp", "list"])
