@@ -18,7 +18,6 @@ from bench.clients import BINARIES, Client, Name
 from bench.scripted_model import Action, Request, Say, Script, ScriptedModel, Shell, Tool, Write
 from localmem_node.client import DaemonClient
 from localmem_node.context import OPENING
-from support.clients import Clients
 from support.clients import clients as clients
 from support.daemon import answer, command, environment
 
@@ -64,7 +63,7 @@ class User:
 
 
 @pytest.fixture
-def start(tmp_path: Path, clients: Clients) -> Iterator[Callable[..., User]]:
+def start(tmp_path: Path, clients: None) -> Iterator[Callable[..., User]]:
     """Makes a user: `start(name, script)`; `also` is a user in whose home and folder this one works."""
     with ExitStack() as stack:
 
