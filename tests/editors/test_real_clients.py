@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from bench.clients import BINARIES, Client, Name
+from bench.clients import BINARIES, CODEX_CONFIG, Client, Name
 from bench.scripted_model import Action, Request, Say, Script, ScriptedModel, Shell, Tool, Write
 from localmem_node.client import DaemonClient
 from localmem_node.context import OPENING
@@ -286,13 +287,14 @@ def test_uninstalling_leaves_the_files_as_they_were(
     home = user.client.home
     user.ask("Write the payments module")
     user.run("uninstall", name)
-    left = {
-        path
-        for folder in (home / ".claude", home / ".codex", home)
-        for path in folder.glob("*")
-        if path.is_file() and b"localmem" in path.read_bytes()
-    }
-    assert not {path.name for path in left} & {"settings.json", "hooks.json", "config.toml"}
+    assert not list(home.rglob("*.localmem-backup"))
+    assert not (home / ".claude/settings.json").exists()
+    assert not (home / ".codex/hooks.json").exists()
+    if name == "codex":
+        config = (home / ".codex/config.toml").read_text()
+        assert config == CODEX_CONFIG.format(url=user.model.url)
+    else:  # which keeps its own state in the file that the server was in
+        assert "mcpServers" not in json.loads((home / ".claude.json").read_bytes())
     before = len(user.events())
     request = user.ask("Write the payments module once more")[0]
     assert len(user.events()) == before
