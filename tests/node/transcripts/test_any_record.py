@@ -26,7 +26,7 @@ TRANSCRIPTS = [
     for kind, folder in FOLDERS.items()
     for path in sorted(folder.rglob("*.jsonl"))
 ]
-WRONG = st.sampled_from(
+WRONG: st.SearchStrategy[Any] = st.sampled_from(
     [None, True, -1, 2**70, 1.5, "", "\ud800", "\0a", "x" * 5_000, [], {}, [None], {"text": 5},
      [{"type": "text", "text": None}], [{"type": []}], "0001-01-01T00:00:00-14:00", "C:\\x", "../a"]
 )  # fmt: skip

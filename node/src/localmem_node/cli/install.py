@@ -239,9 +239,7 @@ def _not_ignored(project: Path, paths: Iterable[Path]) -> str:
     if done.returncode not in (0, 1):
         return ""
     ignored = set(done.stdout.decode(errors="surrogateescape").split("\0"))
-    return ", ".join(
-        str(Path(path).relative_to(project)) for path in inside if path not in ignored
-    )
+    return ", ".join(str(Path(path).relative_to(project)) for path in inside if path not in ignored)
 
 
 def _tell(changes: Sequence[Change], notes: Sequence[str], only_print: bool, as_json: bool) -> None:

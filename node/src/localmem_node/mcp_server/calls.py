@@ -120,9 +120,12 @@ class Calls:
 
     def _record_event(self, given: dict[str, Any], caller: Caller) -> Answer:
         text, file = given["text"], given.get("file")
-        if file is not None and not isinstance(file, str):
+        if file is None:
+            projects = caller.projects or ()
+        elif isinstance(file, str):
+            file, projects = place_of(file, caller)
+        else:
             raise QueryError("file", "must be a path")
-        file, projects = (None, caller.projects or ()) if file is None else place_of(file, caller)
         if reason := self._closed(projects):
             raise QueryError("text", f"nothing is recorded: {reason}")
         fields: dict[str, Any] = {
