@@ -19,10 +19,15 @@ from bench.clients import BINARIES, CODEX_CONFIG, Client, Name
 from bench.scripted_model import Action, Request, Say, Script, ScriptedModel, Shell, Tool, Write
 from localmem_node.client import DaemonClient
 from localmem_node.context import OPENING
+from support.clients import ROOT
 from support.clients import clients as clients
 from support.daemon import answer, command, environment
 
 NAMES: Sequence[Name] = tuple(BINARIES)
+PLUGIN_TOOL = {
+    "claude-code": "mcp__plugin_localmem_localmem__query_recent",
+    "codex": "mcp__localmem__query_recent",
+}
 FACT = "RETRY_LIMIT = 4711"
 MODULE = f'"""Payments of the shop."""\n\n{FACT}\n\n\ndef pay(order):\n    return order\n'
 
@@ -172,6 +177,26 @@ def test_the_model_can_ask_by_itself(start: Callable[..., User], name: Name) -> 
     last = user.ask("Look it up")[-1]
     assert "mcp__localmem__query_recent" in last.tools
     assert len(last.results) == 1
+    assert "payments.py" in last.results[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_plugin_alone_does_the_same(start: Callable[..., User], name: Name) -> None:
+    look = steps(Tool(PLUGIN_TOOL[name], {"query": "retry limit of payments"}), Say("ok"))
+    user = start(name, by_prompt(write=WORK, look=look))
+    user.run("uninstall", name)
+    user.run("install", "plugin")
+    user.client.run(["plugin", "marketplace", "add", str(ROOT / "integrations" / "plugin")])
+    add = "install" if name == "claude-code" else "add"
+    user.client.run(["plugin", add, "localmem@localmem"])
+    user.ask("Write the payments module")
+    told = [(event["kind"], event["snippet"]) for event in user.events()]
+    assert told[0] == ("prompt", "Write the payments module")
+    assert told[-1] == ("answer", "The limit is set.")
+    assert [kind for kind, _ in told].count("edit") == 1
+    assert len(told) == 5
+    last = user.ask("Look it up")[-1]
+    assert "Write the payments module" in last.text
     assert "payments.py" in last.results[0]
 
 

@@ -111,7 +111,8 @@ def test_a_backup_with_a_secret_that_git_would_commit_is_told(user: User) -> Non
     for name in (".cursor/mcp.json", ".codex/config.toml"):
         (user.project / name).parent.mkdir()
         (user.project / name).write_text('{"env": {"KEY": "secret"}}' if "json" in name else "")
-    out, _ = run(user, "install", "all", "--scope", "project")
+    elsewhere = {"GIT_DIR": str(user.home)}  # as in a hook of git
+    out, _ = run(user, "install", "all", "--scope", "project", more=elsewhere)
     (note,) = [line for line in out.splitlines() if "secrets included" in line]
     assert "git does not ignore .cursor/mcp.json.localmem-backup; they" in note
 

@@ -15,6 +15,7 @@ from localmem_node.client import DaemonClient
 from localmem_node.config import load_settings
 from localmem_node.editors.captured import EDITORS, Editor
 from localmem_node.errors import ConfigError, NodeError
+from localmem_node.git_process import git_environment
 from localmem_node.installing import wiring
 from localmem_node.installing.hooks import Transport
 from localmem_node.installing.places import Places, Scope, claude_settings
@@ -231,6 +232,7 @@ def _not_ignored(project: Path, paths: Iterable[Path]) -> str:
             ["git", "-C", str(project), "check-ignore", "-z", "--stdin"],
             input="\0".join(inside).encode(errors="surrogateescape"),
             capture_output=True,
+            env=git_environment(),
             timeout=GIT_S,
             check=False,
         )
