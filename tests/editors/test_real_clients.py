@@ -18,7 +18,7 @@ import pytest
 from bench.clients import BINARIES, CODEX_CONFIG, Client, Name
 from bench.scripted_model import Action, Request, Say, Script, ScriptedModel, Shell, Tool, Write
 from localmem_node.client import DaemonClient
-from localmem_node.context import OPENING
+from localmem_node.context import OPENING, ORIGIN
 from support.clients import ROOT
 from support.clients import clients as clients
 from support.daemon import answer, command, environment
@@ -233,6 +233,18 @@ def test_what_a_compaction_took_comes_back(start: Callable[..., User]) -> None:
     user.client.run(["-p", "--continue", "/compact", "--output-format", "json"])
     request = user.ask("Which retry limit do payments have?", resume=True)[0]
     assert FACT in request.text
+
+
+def test_what_a_compaction_of_codex_took_comes_back(start: Callable[..., User]) -> None:
+    user = start("codex", by_prompt(write=WORK))
+    user.ask("Write the payments module")
+    before = len(user.model.requests)
+    arguments = ["exec", "resume", "--last", "--skip-git-repo-check", "--json"]
+    arguments += ["--dangerously-bypass-hook-trust", "-c", "model_auto_compact_token_limit=10"]
+    user.client.run([*arguments, "Which retry limit do payments have?"])
+    compacting, asked = user.model.requests[before:]
+    assert "COMPACTION" in compacting.prompt
+    assert asked.text.index(ORIGIN) < asked.text.index(FACT)
 
 
 @pytest.mark.parametrize("name", NAMES)
