@@ -232,7 +232,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--clients", default=",".join(BINARIES), help="with commas")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
-    names = [name for name in BINARIES if name in options.clients.split(",")]
+    asked = set(options.clients.split(","))
+    names: list[Name] = [name for name in BINARIES if name in asked]
     modules = shop(np.random.default_rng(SEED))
     found: dict[str, dict[str, Any]] = {}
     for name in names:

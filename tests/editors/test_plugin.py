@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from localmem_node.installing.hooks import Hooks, claude_hooks, codex_hooks
+from localmem_node.installing.places import ASKED
 from support.clients import ROOT, ClientHome
 
 MARKETPLACE = ROOT / "integrations" / "plugin"
@@ -42,6 +43,7 @@ def test_codex_installs_it_with_its_server_and_no_question_per_call(
     told = client_home.run("codex", "mcp", "get", "localmem")
     assert "default_tools_approval_mode: approve" in told
     assert "enabled: true" in told
+    assert read(PLUGIN / "codex.mcp.json")["mcpServers"]["localmem"]["tools"] == ASKED
 
 
 def test_all_of_it_has_one_version() -> None:

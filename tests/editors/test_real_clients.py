@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,15 +15,19 @@ from typing import Any
 
 import pytest
 
-from bench.clients import BINARIES, Client, Name
+from bench.clients import BINARIES, CODEX_CONFIG, Client, Name
 from bench.scripted_model import Action, Request, Say, Script, ScriptedModel, Shell, Tool, Write
 from localmem_node.client import DaemonClient
-from localmem_node.context import OPENING
-from support.clients import Clients
+from localmem_node.context import OPENING, ORIGIN
+from support.clients import ROOT
 from support.clients import clients as clients
 from support.daemon import answer, command, environment
 
 NAMES: Sequence[Name] = tuple(BINARIES)
+PLUGIN_TOOL = {
+    "claude-code": "mcp__plugin_localmem_localmem__query_recent",
+    "codex": "mcp__localmem__query_recent",
+}
 FACT = "RETRY_LIMIT = 4711"
 MODULE = f'"""Payments of the shop."""\n\n{FACT}\n\n\ndef pay(order):\n    return order\n'
 
@@ -64,7 +69,7 @@ class User:
 
 
 @pytest.fixture
-def start(tmp_path: Path, clients: Clients) -> Iterator[Callable[..., User]]:
+def start(tmp_path: Path, clients: None) -> Iterator[Callable[..., User]]:
     """Makes a user: `start(name, script)`; `also` is a user in whose home and folder this one works."""
     with ExitStack() as stack:
 
@@ -175,6 +180,46 @@ def test_the_model_can_ask_by_itself(start: Callable[..., User], name: Name) -> 
     assert "payments.py" in last.results[0]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_plugin_alone_does_the_same(start: Callable[..., User], name: Name) -> None:
+    look = steps(Tool(PLUGIN_TOOL[name], {"query": "retry limit of payments"}), Say("ok"))
+    user = start(name, by_prompt(write=WORK, look=look))
+    user.run("uninstall", name)
+    user.run("install", "plugin")
+    user.client.run(["plugin", "marketplace", "add", str(ROOT / "integrations" / "plugin")])
+    add = "install" if name == "claude-code" else "add"
+    user.client.run(["plugin", add, "localmem@localmem"])
+    user.ask("Write the payments module")
+    told = [(event["kind"], event["snippet"]) for event in user.events()]
+    assert told[0] == ("prompt", "Write the payments module")
+    assert told[-1] == ("answer", "The limit is set.")
+    assert [kind for kind, _ in told].count("edit") == 1
+    assert len(told) == 5
+    last = user.ask("Look it up")[-1]
+    assert "Write the payments module" in last.text
+    assert "payments.py" in last.results[0]
+
+
+def test_codex_erases_nothing_without_a_question(start: Callable[..., User]) -> None:
+    ids: list[str] = []
+
+    def erase(request: Request) -> Action:
+        look = Tool("mcp__localmem__query_recent", {"ids": ids})
+        steps = (look, Tool("mcp__localmem__forget", {"ids": ids}), Say("ok"))
+        return steps[len(request.results)]
+
+    user = start("codex", by_prompt(write=WORK, erase=erase))
+    user.ask("Write the payments module")
+    ids += [event["id"] for event in user.events()][:1]
+    # In its full access it asks about nothing at all; here there is nobody to ask.
+    arguments = ["exec", "--skip-git-repo-check", "--dangerously-bypass-hook-trust", "--json"]
+    user.client.run([*arguments, "--sandbox", "workspace-write", "Erase it"])
+    looked, erased = user.model.requests[-1].results
+    assert "Write the payments module" in looked
+    assert "approval" in erased
+    assert ids[0] in [event["id"] for event in user.events()]
+
+
 def test_claude_code_connects_to_the_server(start: Callable[..., User]) -> None:
     user = start("claude-code", WORK)
     listed = user.client.run(["mcp", "list"])
@@ -188,6 +233,18 @@ def test_what_a_compaction_took_comes_back(start: Callable[..., User]) -> None:
     user.client.run(["-p", "--continue", "/compact", "--output-format", "json"])
     request = user.ask("Which retry limit do payments have?", resume=True)[0]
     assert FACT in request.text
+
+
+def test_what_a_compaction_of_codex_took_comes_back(start: Callable[..., User]) -> None:
+    user = start("codex", by_prompt(write=WORK))
+    user.ask("Write the payments module")
+    before = len(user.model.requests)
+    arguments = ["exec", "resume", "--last", "--skip-git-repo-check", "--json"]
+    arguments += ["--dangerously-bypass-hook-trust", "-c", "model_auto_compact_token_limit=10"]
+    user.client.run([*arguments, "Which retry limit do payments have?"])
+    compacting, asked = user.model.requests[before:]
+    assert "COMPACTION" in compacting.prompt
+    assert asked.text.index(ORIGIN) < asked.text.index(FACT)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -267,13 +324,14 @@ def test_uninstalling_leaves_the_files_as_they_were(
     home = user.client.home
     user.ask("Write the payments module")
     user.run("uninstall", name)
-    left = {
-        path
-        for folder in (home / ".claude", home / ".codex", home)
-        for path in folder.glob("*")
-        if path.is_file() and b"localmem" in path.read_bytes()
-    }
-    assert not {path.name for path in left} & {"settings.json", "hooks.json", "config.toml"}
+    assert not list(home.rglob("*.localmem-backup"))
+    assert not (home / ".claude/settings.json").exists()
+    assert not (home / ".codex/hooks.json").exists()
+    if name == "codex":
+        config = (home / ".codex/config.toml").read_text()
+        assert config == CODEX_CONFIG.format(url=user.model.url)
+    else:  # which keeps its own state in the file that the server was in
+        assert "mcpServers" not in json.loads((home / ".claude.json").read_bytes())
     before = len(user.events())
     request = user.ask("Write the payments module once more")[0]
     assert len(user.events()) == before

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,8 +29,7 @@ def user(client_home: ClientHome, memory: Path) -> ClientHome:
     """A user of the clients whose servers find the sources and the memory."""
     own = environment(memory)
     names = ("PYTHONPATH", *(name for name in own if name.startswith("LOCALMEM")))
-    more = {name: own[name] for name in names}
-    return ClientHome(client_home.clients, client_home.home, client_home.folder, more)
+    return replace(client_home, more={name: own[name] for name in names})
 
 
 def run(user: ClientHome, memory: Path, *arguments: str) -> str:
@@ -61,9 +60,9 @@ def test_in_a_project_claude_asks_nobody_and_other_projects_see_nothing(
     assert "✔ Connected" in user.run("claude", "mcp", "list")
     inside = user.folder / "a" / "b"
     inside.mkdir(parents=True)
-    below = ClientHome(user.clients, user.home, inside, user.more)
+    below = replace(user, folder=inside)
     assert "✔ Connected" in below.run("claude", "mcp", "list")
-    elsewhere = ClientHome(user.clients, user.home, user.home, user.more)
+    elsewhere = replace(user, folder=user.home)
     assert "localmem" not in elsewhere.run("claude", "mcp", "list")
 
 
@@ -115,10 +114,3 @@ def test_a_daemon_that_runs_moves_to_the_port_that_the_hooks_ask(
     assert before.port != after.port
     run(user, memory, "install", "claude-code")
     assert read_state(settings) == after
-
-
-@pytest.mark.parametrize("name", ["sh", "python3"])
-def test_the_system_path_of_these_tests_has_what_the_launchers_need(
-    user: ClientHome, name: str
-) -> None:
-    assert shutil.which(name, path=user.clients.path)

@@ -83,6 +83,13 @@ class Capturing:
         """The project that a session works in."""
         return self._projects.of(folder)
 
+    def closed(self, projects: Sequence[str], now_ms: int) -> str:
+        """Why nothing of a project with these ids is recorded now; "" if it is."""
+        if not self._denied.isdisjoint(projects):
+            return f"the project {DENIED}"
+        paused = self._pauses.covers(projects, None, now_ms)
+        return "the user paused localmem" if paused else ""
+
     def claim(
         self,
         captured: Sequence[Captured],

@@ -112,10 +112,13 @@ def current_folder() -> str | None:
 
 
 def find_root(path: Path) -> Path | None:
-    """The nearest folder at or above `path` that has a `.git`."""
+    """The nearest folder at or above `path` that has a `.git`.
+
+    Where nobody may look, or a name is longer than names can be, there is none.
+    """
     path = Path(os.path.realpath(path))
     for folder in (path, *path.parents):
-        if (folder / ".git").exists():
+        if os.path.exists(folder / ".git"):
             return folder
     return None
 

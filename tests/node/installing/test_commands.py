@@ -106,6 +106,17 @@ def test_a_project_is_told_which_files_git_would_commit(user: User) -> None:
     assert "mcp.json" not in note
 
 
+def test_a_backup_with_a_secret_that_git_would_commit_is_told(user: User) -> None:
+    (user.project / ".gitignore").write_text("/.cursor/mcp.json\n/.codex\n")
+    for name in (".cursor/mcp.json", ".codex/config.toml"):
+        (user.project / name).parent.mkdir()
+        (user.project / name).write_text('{"env": {"KEY": "secret"}}' if "json" in name else "")
+    elsewhere = {"GIT_DIR": str(user.home)}  # as in a hook of git
+    out, _ = run(user, "install", "all", "--scope", "project", more=elsewhere)
+    (note,) = [line for line in out.splitlines() if "secrets included" in line]
+    assert "git does not ignore .cursor/mcp.json.localmem-backup; they" in note
+
+
 def test_the_home_folder_is_no_project(user: User) -> None:
     done = localmem(
         user.memory, "install", "all", "--scope", "project", cwd=user.home, HOME=str(user.home)

@@ -144,6 +144,26 @@ def test_settings_that_cannot_be_read_are_told_with_their_place(user: User) -> N
     )
 
 
+def test_settings_that_are_no_file_are_told_and_not_waited_for(user: User) -> None:
+    for name in (".claude/settings.json", ".codex/config.toml"):
+        (user.home / name).parent.mkdir()
+        os.mkfifo(user.home / name)
+    found = examine(user)
+    assert problems(found) == ["claude-code settings", "codex settings"]
+    assert found["codex settings"].detail.endswith("config.toml: is not a file")
+
+
+def test_a_token_that_others_can_read_is_told(user: User) -> None:
+    user.install("claude-code")
+    (user.home / ".claude/settings.json").chmod(0o644)
+    found = examine(user)
+    assert problems(found) == ["claude-code hooks"]
+    assert "holds a token, and others can read it" in found["claude-code hooks"].detail
+    user.install("claude-code", transport="command")
+    (user.home / ".claude/settings.json").chmod(0o644)
+    assert problems(examine(user)) == []
+
+
 def test_hooks_that_ask_another_port_than_ours_are_told(user: User) -> None:
     user.install("claude-code")
     endpoint = read_endpoint(user.settings)

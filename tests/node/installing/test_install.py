@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 import tomllib
@@ -64,7 +65,8 @@ def test_each_editor_is_told_in_its_own_files(user: User) -> None:
     }
     config = tomllib.loads((user.home / ".codex/config.toml").read_text())
     assert config["mcp_servers"]["localmem"] == {
-        "command": server, "default_tools_approval_mode": "approve"
+        "command": server, "default_tools_approval_mode": "approve",
+        "tools": {"forget": {"approval_mode": "prompt"}},
     }  # fmt: skip
     cursor = json.loads((user.home / ".cursor/hooks.json").read_bytes())
     assert cursor["version"] == 1
@@ -189,6 +191,39 @@ def test_without_its_record_uninstall_still_takes_out_what_is_ours(user: User) -
     user.uninstall()
     assert path.read_text() == 'model = "x"\n'
     assert json.loads((user.home / ".cursor/hooks.json").read_text()) == {"version": 1}
+
+
+def test_a_record_that_was_lost_is_made_anew_by_the_next_install(user: User) -> None:
+    path = user.home / ".claude/settings.json"
+    path.parent.mkdir()
+    path.write_text("{}")
+    user.install()
+    user.install("claude-code", scope="project")
+    record_path(user.settings).unlink()
+    changed = json.loads(path.read_text()) | {"model": "opus"}
+    path.write_text(json.dumps(changed))
+    user.install()
+    user.install("claude-code", scope="project")
+    user.uninstall("codex", "cursor")
+    user.uninstall("claude-code", scope="project")
+    assert hook_path(user.settings).exists()
+    assert endpoint_path(user.settings).exists()
+    user.uninstall("claude-code")
+    assert not hook_path(user.settings).exists()
+    assert json.loads(path.read_text()) == {"model": "opus"}
+
+
+def test_a_part_that_was_taken_out_by_hand_keeps_no_record(user: User) -> None:
+    path = user.home / ".claude.json"
+    user.install("claude-code")
+    user.install("claude-code", scope="project")
+    state = json.loads(path.read_text())
+    del state["mcpServers"]
+    path.write_text(json.dumps(state))
+    user.uninstall("claude-code")
+    user.uninstall("claude-code", scope="project")
+    assert not record_path(user.settings).exists()
+    assert not hook_path(user.settings).exists()
 
 
 def test_a_settings_file_that_gets_a_token_is_closed_to_others_until_it_goes(user: User) -> None:
@@ -382,6 +417,15 @@ def test_a_file_that_ours_were_taken_out_of_by_hand_is_forgotten(user: User) -> 
     user.uninstall("codex")
     assert not record_path(user.settings).exists()
     assert not hook_path(user.settings).exists()
+
+
+def test_what_was_removed_with_its_folder_stays_removed(user: User) -> None:
+    (user.home / ".codex").mkdir()
+    user.install("codex")
+    shutil.rmtree(user.home / ".codex")
+    user.uninstall("codex")
+    assert tree(user.home) == {}
+    assert not record_path(user.settings).exists()
 
 
 @pytest.mark.parametrize("failing", range(1, 9))

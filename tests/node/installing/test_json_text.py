@@ -12,7 +12,7 @@ from hypothesis import example, given
 from localmem_node.daemon.endpoint import HookEndpoint
 from localmem_node.installing import json_text
 from localmem_node.installing.hooks import claude_hooks, codex_hooks, cursor_hooks, handlers
-from localmem_node.installing.parts import HooksPart, Part, ServerPart
+from localmem_node.installing.parts import HooksPart, Part, Refused, ServerPart
 from support.settings_files import written
 
 HOOK = Path("/home/it's me/bin/localmem-hook")
@@ -119,6 +119,9 @@ def test_a_key_that_is_there_twice_is_no_way() -> None:
     with pytest.raises(json_text.JsonProblem, match="'hooks' is there twice") as caught:
         json_text.append_item(text, ("hooks", "Stop"), {})
     assert caught.value.at == text.rindex('"hooks"')
+    text = '{"mcpServers": {"localmem": {"command": "mine"}, "localmem": {"command": "/x/localmem-mcp"}}}'
+    with pytest.raises(Refused, match="'localmem' is there twice"):
+        ServerPart(("mcpServers",), {}).removed(text, None)
 
 
 def test_a_document_nested_deeper_than_the_parser_goes_is_refused() -> None:

@@ -12,9 +12,10 @@ from localmem_node.installing import toml_text
 from localmem_node.installing.parts import Refused, TomlServerPart
 
 PATH = ("mcp_servers", "localmem")
-VALUES: dict[str, str | list[str]] = {
+VALUES: toml_text.Table = {
     "command": '/home/it\'s "me"/bin\\x/localmem-mcp',
     "default_tools_approval_mode": "approve",
+    "tools": {"forget": {"approval_mode": "prompt"}},
 }
 BLOCKS = [
     'model = "gpt-5"\n',

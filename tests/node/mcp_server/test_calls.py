@@ -40,12 +40,12 @@ class Node:
             random=SeededRandom(1),
         )
         self.used: list[str] = []
-        self.paused: set[str] = set()
+        self.closed: set[str] = set()
         self.calls = Calls(
             self.engine,
             self.clock,
             used=self.used.extend,
-            paused=lambda projects: not self.paused.isdisjoint(projects),
+            closed=lambda projects: "" if self.closed.isdisjoint(projects) else "it is paused",
         )
 
     def record(self, text: str, **changes: Any) -> str:
@@ -142,7 +142,7 @@ def test_answers_and_details_keep_events_longer(
 ) -> None:
     one = node.record("gateway retries")
     counted: list[list[str]] = []
-    monkeypatch.setattr(node.engine._live, "answers", counted)
+    monkeypatch.setattr(node.engine._live, "answered", lambda ids: counted.append(list(ids)))
     node.call("query_recent", query="gateway retries")
     node.call("query_recent", ids=[one])
     node.calls.read(f"localmem://event/{one}", NOBODY)
@@ -168,6 +168,37 @@ def test_what_is_recorded_has_the_place_the_project_and_the_tool_of_the_caller(
     node.call("record_event", text="nowhere", file="a.py")
     event = node.engine.recent(1)[0].event
     assert (event.file_path, event.project, event.tool) == ("a.py", None, "mcp")
+
+
+def test_what_is_closed_is_the_project_of_the_file_under_any_of_its_ids(
+    node: Node, repository: Repository
+) -> None:
+    repository.write("a.py", "x")
+    before = project_id(repository.path)
+    assert before is not None
+    repository.git("remote", "add", "origin", "https://example.org/shop.git")
+    node.closed = {before}
+    file = str(repository.path / "a.py")
+    for caller, more in ((NOBODY, {"file": file}), (Caller(str(repository.path)), {})):
+        with pytest.raises(QueryError, match="text: nothing is recorded: it is paused"):
+            node.call("record_event", caller, text="why", **more)
+    assert not node.engine.recent(1)
+
+
+def test_what_was_recorded_under_an_earlier_id_is_not_elsewhere(
+    node: Node, repository: Repository
+) -> None:
+    own = node.record("gateway here", project=project_id(repository.path))
+    repository.git("remote", "add", "origin", "https://example.org/shop.git")
+    caller = Caller(str(repository.path))
+    assert f"{own} note, now: gateway here" in node.call("query_recent", caller).text
+
+
+def test_a_path_longer_than_paths_can_be_is_in_no_project(node: Node) -> None:
+    path = "/" + "a" * 300
+    node.call("record_event", Caller(path), text="why", file=f"{path}/{path}.py")
+    with pytest.raises(QueryError, match="is in no git repository"):
+        node.call("query_recent", project=path)
 
 
 def test_secrets_are_left_out_and_that_is_said(node: Node) -> None:
@@ -357,7 +388,7 @@ def test_a_pause_of_a_project_holds_for_its_files_whoever_records_them(
 ) -> None:
     before = project_at(repository.path).ids
     repository.commit("begin")
-    node.paused.add(before[0])  # its id when it was paused
+    node.closed.add(before[0])  # its id when it was paused
     inside, outside = Caller(str(repository.path)), Caller(str(tmp_path))
     for caller, file in ((inside, None), (inside, "/elsewhere/a.py"), (outside, "work/a.py")):
         with pytest.raises(QueryError, match="paused"):

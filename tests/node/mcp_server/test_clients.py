@@ -19,7 +19,6 @@ from bench.clients import Client, Name
 from bench.scripted_model import Action, Request, Say, ScriptedModel, Tool
 from localmem_node.client import DaemonClient
 from localmem_node.mcp_server.tools import TOOL_NAMES
-from support.clients import Clients
 from support.clients import clients as clients
 from support.daemon import daemons_of, environment
 from support.git_repository import Repository
@@ -78,7 +77,7 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, clients: Clients) -> Iterator[Place]:
+def place(tmp_path: Path, clients: None) -> Iterator[Place]:
     place = Place(tmp_path)
     with place.daemon as daemon:
         note = {

@@ -118,6 +118,10 @@ def test_folder_and_client_arrive_as_they_are(folder: str) -> None:
     assert caller == Caller(folder if folder.isprintable() else None, None)
 
 
+def test_a_name_that_no_event_can_have_does_not_fill_the_head_of_a_request() -> None:
+    assert sum(map(len, headers_of(message(), None, None, "x" * 100_000).values())) < 1000
+
+
 def test_a_client_says_its_name_in_the_handshake_or_in_each_request() -> None:
     info = {"clientInfo": {"name": "codex-mcp-client"}}
     assert message("initialize", params=info).client == "codex-mcp-client"

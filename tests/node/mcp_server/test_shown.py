@@ -43,8 +43,9 @@ def test_a_line_has_id_kind_place_age_and_first_line() -> None:
 
 def test_a_line_tells_what_is_of_another_project() -> None:
     shown = event(kind="note", filePath=None, selectionRange=None, snippet="why", project="p")
-    assert "elsewhere" not in line(shown, project="p")
-    assert line(shown, project="q") == f"{shown.id} note, 1d, elsewhere: why"
+    assert "elsewhere" not in line(shown)
+    assert "elsewhere" not in line(shown, here=("new", "p"))
+    assert line(shown, here=("q",)) == f"{shown.id} note, 1d, elsewhere: why"
 
 
 def test_a_long_first_line_is_cut() -> None:

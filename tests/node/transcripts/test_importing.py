@@ -246,6 +246,15 @@ def test_what_cannot_be_opened_is_listed_and_the_rest_is_imported(
     assert report.unreadable == [f"{transcript.parent}/gone.jsonl: No such file or directory"]
 
 
+@pytest.mark.parametrize("folder", ["C:\\Users\\dev\\shop", "shop"])
+def test_a_folder_that_this_machine_cannot_have_is_no_project(
+    folder: str, settings: Settings, transcript: Path, daemon: CapturingDaemon
+) -> None:
+    transcript.write_text(line("user", "why", 0, promptId="p", cwd=folder) + asked(1))
+    assert take(transcript, settings, daemon).recorded == 2
+    assert [where for _, where in daemon.kept] == [None, "/home/dev/shop"]
+
+
 def test_refused_and_too_old_events_are_told(settings: Settings, transcript: Path) -> None:
     transcript.write_text(asked(0) + asked(5))
     denying = CapturingDaemon(denied=["claude-code"], oldest_ms=1_793_491_200_000 + 60_000)

@@ -15,11 +15,12 @@ from localmem_node.client import DaemonClient
 from localmem_node.config import load_settings
 from localmem_node.editors.captured import EDITORS, Editor
 from localmem_node.errors import ConfigError, NodeError
+from localmem_node.git_process import git_environment
 from localmem_node.installing import wiring
 from localmem_node.installing.hooks import Transport
 from localmem_node.installing.places import Places, Scope, claude_settings
 from localmem_node.installing.planning import Change, diff
-from localmem_node.installing.record import read_record
+from localmem_node.installing.record import backup_of, read_record
 from localmem_node.installing.rules import ADVICE
 from localmem_node.installing.trust import HOW
 from localmem_node.project import find_root
@@ -203,30 +204,44 @@ def _notes(
     return notes
 
 
-def _committed(project: Path, paths: Iterable[Path]) -> list[str]:
-    """A note on the files that git would commit: they name a path of this machine."""
+def _committed(project: Path, paths: Sequence[Path]) -> list[str]:
+    """Notes on the files that git would commit: they name a path of this machine, and backups have
+    in them whatever the user had, which may be a secret that only the file's own name keeps out.
+    """
+    notes = []
+    if named := _not_ignored(project, paths):
+        notes.append(
+            f"git does not ignore {named}; they name a path of this machine and no secret: "
+            "list them in .git/info/exclude, and share localmem as a plugin instead"
+        )
+    if named := _not_ignored(project, [one for one in map(backup_of, paths) if one.exists()]):
+        notes.append(
+            f"git does not ignore {named}; they are your settings as they were, secrets included: "
+            "list them in .git/info/exclude, or run: localmem uninstall"
+        )
+    return notes
+
+
+def _not_ignored(project: Path, paths: Iterable[Path]) -> str:
+    """Those of the paths inside of the project that git does not ignore, as a list for people."""
     inside = [str(path) for path in paths if path.is_relative_to(project)]
     if not inside or not (project / ".git").exists():
-        return []
+        return ""
     try:
         done = subprocess.run(
             ["git", "-C", str(project), "check-ignore", "-z", "--stdin"],
             input="\0".join(inside).encode(errors="surrogateescape"),
             capture_output=True,
+            env=git_environment(),
             timeout=GIT_S,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
-        return []
+        return ""
+    if done.returncode not in (0, 1):
+        return ""
     ignored = set(done.stdout.decode(errors="surrogateescape").split("\0"))
-    shown = [str(Path(path).relative_to(project)) for path in inside if path not in ignored]
-    if not shown or done.returncode not in (0, 1):
-        return []
-    note = (
-        f"git does not ignore {', '.join(shown)}; they name a path of this machine and no secret: "
-        "list them in .git/info/exclude, and share localmem as a plugin instead"
-    )
-    return [note]
+    return ", ".join(str(Path(path).relative_to(project)) for path in inside if path not in ignored)
 
 
 def _tell(changes: Sequence[Change], notes: Sequence[str], only_print: bool, as_json: bool) -> None:

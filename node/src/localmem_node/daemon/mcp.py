@@ -130,7 +130,7 @@ def extend(
         engine,
         clock,
         used=lambda ids: common.usage.asked(ids, clock.now_ms()),
-        paused=lambda projects: common.pauses.covers(projects, None, clock.now_ms()),
+        closed=lambda projects: common.capturing.closed(projects, clock.now_ms()),
     )
     endpoint = McpEndpoint(calls)
     return [Route(PATH, endpoint)], [endpoint]

@@ -149,6 +149,9 @@ def _hooks(editor: Editor, one: _Hooked, settings: Settings, places: Places) -> 
         return Check(name, False, f"{one.path} turns all hooks off", "remove disableAllHooks")
     ports = {port_of(handler) for handler in one.handlers} - {None}
     try:
+        if ports and one.path.stat().st_mode & 0o077:
+            detail = f"{one.path} holds a token, and others can read it"
+            return Check(name, False, detail, f"run: chmod 600 {one.path}")
         endpoint = read_endpoint(settings) if ports else None
         if endpoint is not None and ports != {endpoint.port}:
             detail = f"{one.path} asks port {ports.pop()}, and not {endpoint.port}"
@@ -318,14 +321,14 @@ def _at(document: object, *path: str) -> Any:
 def _json(path: Path) -> dict[str, Any]:
     """A file's object; an empty one for what is none, which is for other checks to say."""
     try:
-        found = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except (OSError, ValueError, RecursionError):
+        found = json.loads((read_settings(path) or b"").decode("utf-8-sig"))
+    except (InstallError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
 
 def _toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
-    except (OSError, ValueError, RecursionError):
+        return tomllib.loads((read_settings(path) or b"").decode("utf-8-sig"))
+    except (InstallError, ValueError, RecursionError):
         return {}

@@ -89,10 +89,21 @@ def _apply(change: Change, files: dict[str, Written], undo: _Undo) -> Sequence[s
     known = files.get(name)
     real = Path(os.path.realpath(change.path))
     rest = others(known, change.part) if known is not None else ()
-    if change.does == "none" and (change.adds or rest or known is None):
+    if change.does == "none" and change.adds:
+        if known is None and not change.note:
+            # A record that was lost: whether the backup is of what is here now, nobody knows.
+            files[name] = Written("", False, (change.part,))
+        elif known is not None and change.part not in known.parts:
+            files[name] = msgspec.structs.replace(known, parts=(*known.parts, change.part))
+        return ()
+    if change.does == "none" and (rest or known is None):
+        if known is not None:
+            files[name] = msgspec.structs.replace(known, parts=rest)
         return ()
     if _content(real) != change.before:
         raise InstallError(f"{change.path}: was changed meanwhile; everything is as it was")
+    if change.before is None and change.after is None:
+        return _forget(change, files, undo)  # somebody removed it, and perhaps its folder
     mode = stat.S_IMODE(real.stat().st_mode) if change.before is not None else PRIVATE
     folders = tuple(map(str, _make_folders(real.parent, undo)))
     if change.after is not None and known is not None and rest:

@@ -156,7 +156,8 @@ def append_item(text: str, path: Sequence[str], value: object) -> str:
 
 
 def remove(text: str, path: Sequence[str | int]) -> str:
-    """The text without the member or item at `path`, which is there."""
+    """The text without the member or item at `path`, which is there, and once."""
+    assert locate(text, path) is not None
     holder = locate(text, path[:-1])
     assert holder is not None
     found = children(text, holder)

@@ -216,7 +216,7 @@ class ServerPart:
 class TomlServerPart:
     """The MCP server in the config.toml of Codex, and what Codex noted there of our hooks."""
 
-    values: Mapping[str, str | list[str]]
+    values: toml_text.Table
     states: frozenset[str] = frozenset()
     """The names in `hooks.state` that go when the hooks go."""
     whole: bool = False

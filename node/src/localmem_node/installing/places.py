@@ -32,11 +32,15 @@ from localmem_node.installing.parts import (
     TomlServerPart,
 )
 from localmem_node.installing.rules import CURSOR_RULES
+from localmem_node.installing.toml_text import Table
 
 Scope = Literal["user", "project"]
 
 APPROVAL: Final = "approve"
 """Without it `codex exec` refuses every call: there is nobody to ask."""
+
+ASKED: Final[Table] = {"forget": {"approval_mode": "prompt"}}
+"""What is erased does not come back: about that Codex asks all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +127,10 @@ def targets(
         ]
     if editor == "codex":
         folder = codex_folder(places, scope)
-        values: dict[str, str | list[str]] = {
+        values: Table = {
             "command": str(server),
             "default_tools_approval_mode": APPROVAL,
+            "tools": ASKED,
         }
         return [
             Target(name, folder / "hooks.json", HooksPart(codex_hooks(hook))),

@@ -10,8 +10,11 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+Table: TypeAlias = Mapping[str, "str | list[str] | Table"]
+"""Text by name, and further tables below."""
 
 _HEADER: Final = re.compile(r"^[ \t]*\[", re.MULTILINE)
 _POSITION: Final = re.compile(r"\(at line (\d+), column (\d+)\)")
@@ -39,11 +42,10 @@ def parse(text: str) -> dict[str, Any]:
         raise TomlProblem("nested too deeply", 1, 1) from None
 
 
-def add_table(text: str, path: Sequence[str], values: Mapping[str, str | list[str]]) -> str:
-    """The text with a table of text values at its end. Raises TomlProblem if it cannot be there."""
+def add_table(text: str, path: Sequence[str], values: Table) -> str:
+    """The text with a table at its end, and those below it. Raises TomlProblem if it cannot be there."""
     newline = "\r\n" if "\r\n" in text else "\n"
-    lines = [f"[{_name(path)}]", *(f"{key} = {_literal(one)}" for key, one in values.items())]
-    table = newline.join([*lines, ""])
+    table = newline.join([*_lines(path, values), ""])
     gap = "" if not text else newline if text.endswith("\n") else newline * 2
     result = text + gap + table
     wanted = parse(text)
@@ -75,6 +77,17 @@ def remove_table(text: str, path: Sequence[str]) -> str:
         line = 1 + text[: text.find(path[-1])].count("\n")
         raise TomlProblem(f"{_name(path)} is not written as a table of its own", line, 1)
     return result
+
+
+def _lines(path: Sequence[str], values: Table) -> Iterator[str]:
+    """A table and those below it; one that holds only others needs no header."""
+    own = {key: one for key, one in values.items() if not isinstance(one, Mapping)}
+    if own or not values:
+        yield f"[{_name(path)}]"
+        yield from (f"{key} = {_literal(one)}" for key, one in own.items())
+    for key, one in values.items():
+        if isinstance(one, Mapping):
+            yield from _lines((*path, key), one)
 
 
 def _parses_to(text: str, wanted: dict[str, Any], path: Sequence[str]) -> bool:

@@ -50,8 +50,8 @@ class Answer(NamedTuple):
 
 
 class Calls:
-    """Thread-safe. `used` is told the ids whose details were asked for; `paused` says of the ids of a
-    project whether nothing of it is to be recorded now."""
+    """Thread-safe. `used` is told the ids whose details were asked for; `closed` says of the ids of a
+    project why nothing of it is to be recorded now, "" if it may be."""
 
     def __init__(
         self,
@@ -59,11 +59,11 @@ class Calls:
         clock: Clock,
         *,
         used: Callable[[Sequence[str]], None] | None = None,
-        paused: Callable[[Sequence[str]], bool] | None = None,
+        closed: Callable[[Sequence[str]], str] | None = None,
     ) -> None:
         self._engine, self._clock = engine, clock
         self._used = used or (lambda ids: None)
-        self._paused = paused or (lambda projects: False)
+        self._closed = closed or (lambda projects: "")
         self._tools: dict[str, Callable[[dict[str, Any], Caller], Answer]] = {
             "query_recent": self._query_recent,
             "record_event": self._record_event,
@@ -119,22 +119,25 @@ class Calls:
         return self._listed(found, heading, caller)
 
     def _record_event(self, given: dict[str, Any], caller: Caller) -> Answer:
-        text, here = given["text"], caller.projects or ()
+        text, file = given["text"], given.get("file")
+        if file is None:
+            projects = caller.projects or ()
+        elif isinstance(file, str):
+            file, projects = place_of(file, caller)
+        else:
+            raise QueryError("file", "must be a path")
+        if reason := self._closed((*(caller.projects or ()), *projects)):
+            raise QueryError("text", f"nothing is recorded: {reason}")
         fields: dict[str, Any] = {
             "timestamp": self._clock.now_ms(),
             "snippet": text,
             "kind": given.get("kind", "note"),
             "tool": caller.tool,
+            "project": projects[0] if projects else None,
             "pinned": given.get("pinned", False),
         }
-        file, projects = given.get("file"), here
-        if isinstance(file, str):
-            fields["filePath"], projects = place_of(file, caller)
-        elif file is not None:
-            raise QueryError("file", "must be a path")
-        fields["project"] = projects[0] if projects else None
-        if self._paused((*here, *projects)):
-            raise QueryError("text", "nothing is recorded: the user paused localmem")
+        if file is not None:
+            fields["filePath"] = file
         if "lines" in given:
             fields["selectionRange"] = given["lines"]
         try:
@@ -221,7 +224,7 @@ class Calls:
         return lines_of(found, self._clock.now_ms(), heading) if found else "Nothing yet.\n"
 
     def _listed(self, found: Sequence[Found], heading: str, caller: Caller) -> Answer:
-        text = lines_of(found, self._clock.now_ms(), heading, project=caller.project)
+        text = lines_of(found, self._clock.now_ms(), heading, here=_ids_here(found, caller))
         return _answer(text, [one.event.id for one in found])
 
     def _selection(
@@ -240,6 +243,14 @@ class Calls:
         if moment is None:
             raise QueryError(name, f"is {FORMS}")
         return moment
+
+
+def _ids_here(found: Sequence[Found], caller: Caller) -> Sequence[str] | None:
+    """The ids of the caller's project, if it has one: those of before only where one could be meant."""
+    now = caller.project
+    if now is None or all(one.event.project == now for one in found):
+        return None if now is None else (now,)
+    return caller.projects
 
 
 def _answer(text: str, ids: Sequence[str]) -> Answer:

@@ -15,6 +15,7 @@ import msgspec
 
 from localmem_node.mcp_server.scope import CLIENT_HEADER, FOLDER_HEADER
 from localmem_node.problems import one_line
+from localmem_protocol.limits import LABEL_BYTES_MAX
 
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600
@@ -99,7 +100,7 @@ def headers_of(
     headers = {"Accept": "application/json, text/event-stream"}
     if folder is not None:
         headers[FOLDER_HEADER] = quote(folder, errors="surrogateescape")
-    if client is not None:
+    if client is not None and len(client) <= LABEL_BYTES_MAX:
         headers[CLIENT_HEADER] = quote(client, errors="replace")
     stated = stated_version(message)
     if stated is not None and _PLAIN.fullmatch(stated):

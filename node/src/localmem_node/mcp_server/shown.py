@@ -41,10 +41,10 @@ _AGES: Final = ((365 * 1440, "y"), (7 * 1440, "w"), (1440, "d"), (60, "h"), (1, 
 
 
 def lines_of(
-    hits: Sequence[Found], now_ms: int, heading: str, *, project: str | None = None
+    hits: Sequence[Found], now_ms: int, heading: str, *, here: Sequence[str] | None = None
 ) -> str:
-    """A heading and a line for each event, id first; `project` is the one not to be named."""
-    lines = [_line(found, now_ms, project) for found in hits]
+    """A heading and a line for each event, id first; those of no project in `here` say so."""
+    lines = [_line(found, now_ms, here) for found in hits]
     fence = fence_for(lines)
     return "\n".join((f"{heading} ({DATA}):", fence, *lines, fence, ""))
 
@@ -75,7 +75,7 @@ def age(milliseconds: int) -> str:
     return "now"
 
 
-def _line(found: Found, now_ms: int, project: str | None) -> str:
+def _line(found: Found, now_ms: int, here: Sequence[str] | None) -> str:
     event = found.event
     first = next((line for line in clean_lines(event.snippet) if line.strip()), "").strip()
     if len(first) > LINE_CHARACTERS_MAX:
@@ -85,7 +85,7 @@ def _line(found: Found, now_ms: int, project: str | None) -> str:
         marks.append("pinned")
     if found.duplicates:
         marks.append(f"{found.duplicates} more like it")
-    if project is not None and event.project != project:
+    if here is not None and event.project not in here:
         marks.append("elsewhere")
     return f"{event.id} {event.kind}{_place(event)}, {', '.join(marks)}: {first}"
 

@@ -119,7 +119,7 @@ class CodexRollout:
         return [Found(one, self._folder) for one in events]
 
     def _item(self, payload: Mapping[str, Any], offset: int) -> Sequence[Found]:
-        kind = payload.get("type")
+        kind = text_in(payload, "type")
         if kind == "message":
             return self._message(payload, offset)
         id_ = label_of(payload.get("call_id")) or label_of(payload.get("id"))

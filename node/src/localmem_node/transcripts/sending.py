@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -107,7 +108,10 @@ class Sender:
             self._opened.add(key)
 
     def _send(self, batch: list[Found]) -> dict[str, Any]:
-        answer = self._capture([_event(one) for one in batch], batch[0].folder)
+        folder = batch[0].folder
+        # A path of Windows, say: this machine has no such folder, and so no project in it.
+        here = folder if folder is not None and os.path.isabs(folder) else None
+        answer = self._capture([_event(one) for one in batch], here)
         report = self._report
         report.recorded += answer["recorded"]
         report.known += answer["known"]
