@@ -239,7 +239,7 @@ def _codex_trust(hooked: list[_Hooked], places: Places, plugin: str) -> Iterator
             yield Check(
                 _named("codex", one.scope, "trust"),
                 False,
-                f"{one.path}: {told_all}; Codex skips the others without a word",
+                f"{one.path}: {told_all}; Codex skips, without a word, what is not trusted",
                 HOW,
             )
     if plugin and not any(str(name).startswith(f"{plugin}:") for name in states):
