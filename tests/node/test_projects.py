@@ -35,9 +35,11 @@ def test_a_folder_is_looked_up_once(
         return run(*arguments, **more)  # type: ignore[call-overload]
 
     monkeypatch.setattr(subprocess, "run", counted)
-    projects = Projects(StandingClock())
+    clock = StandingClock()
+    projects = Projects(clock)
     found = projects.of(str(repository.path))
     assert found is not None
+    clock.ms += int(1000 * module.KEPT_S) + 1
     assert projects.of(str(repository.path / "src")) is found
     assert projects.of(str(repository.path / "src" / "not there")) is found
     assert len(asked) == 1

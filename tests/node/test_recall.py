@@ -12,6 +12,7 @@ from localmem_node.context import CHARACTERS_MAX
 from localmem_node.delivered import Delivered
 from localmem_node.editors.captured import Step, Told
 from localmem_node.engine import Engine
+from localmem_node.errors import StoreError
 from localmem_node.plain_text import size_of
 from localmem_node.project import Project
 from localmem_node.recall import Recall, Recalled
@@ -156,6 +157,35 @@ def test_a_compaction_is_told_of_once_whatever_hooks_tell_it(desk: Desk) -> None
         texts.append(desk.step("prompt", prompt="zebra").text)
         assert sum("`my own task`" in text for text in texts) == 1, way
         assert desk.step("prompt", prompt="zebra").text == "", way
+
+
+def test_a_digest_that_failed_is_still_owed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.record("fix the parser")
+
+    def fail(*arguments: object, **more: object) -> None:
+        raise StoreError("cannot be read")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(desk.engine, "recent", fail)
+        with pytest.raises(StoreError):
+            desk.step("session start")
+    assert "`fix the parser`" in desk.step("prompt", prompt="zebra").text
+
+
+def test_what_is_lost_while_a_digest_is_told_is_owed(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.record("my own task", "new")
+    recent = desk.engine.recent
+
+    def compacted(*arguments: Any, **more: Any) -> Any:
+        monkeypatch.undo()
+        desk.recall.note(Told("codex", "X", "before compaction", "new", None), desk.clock.ms)
+        return recent(*arguments, **more)
+
+    monkeypatch.setattr(desk.engine, "recent", compacted)
+    desk.step("session start")
+    assert "`my own task`" in desk.step("prompt", prompt="zebra").text
 
 
 def test_two_compactions_in_one_turn_are_two(desk: Desk) -> None:

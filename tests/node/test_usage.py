@@ -27,6 +27,7 @@ def test_counts_outlive_the_process(tmp_path: Path) -> None:
     usage.count("codex", MOMENT, Tally(captured={"edit": 2}, known=1))
     usage.count("cursor", MOMENT, Tally(captured={"edit": 1}, refused=3))
     usage.heard("codex", MOMENT)
+    usage.heard("codex", MOMENT - 1)  # it waited in a spool
     give(usage, "a.py", "b.py")
     assert not path.exists()
     usage.save()

@@ -40,10 +40,14 @@ _INDIRECT: Final = frozenset({"include", "includeif", "url"})
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A project on this device: its work tree, its id, and those under which it was known before."""
+    """A project on this device: its work tree, its id, and those under which it was known before.
+
+    `begun` says that its first commit is known, so that no other id follows from its history.
+    """
 
     root: str
     ids: tuple[str, ...]
+    begun: bool = False
 
     @property
     def id(self) -> str:
@@ -65,25 +69,27 @@ class Project:
 def project_id(path: Path) -> str | None:
     """The id of the project that a file or folder is in, 16 hex digits; None outside of any."""
     root = find_root(path)
-    return next(_ids(root)) if root is not None else None
+    return next(_ids(root))[1] if root is not None else None
 
 
 def project_at(root: Path) -> Project:
     """The project whose work tree has this root, which has its links resolved."""
-    return Project(str(root), tuple(_ids(root)))
+    found = dict(_ids(root))
+    return Project(str(root), tuple(found.values()), "commit" in found)
 
 
-def _ids(root: Path) -> Iterator[str]:
-    """The id of now, and then those from before it had a remote, and before it had a commit."""
+def _ids(root: Path) -> Iterator[tuple[str, str]]:
+    """(what it rests on, id): that of now, and then those from before it had a remote, and before it
+    had a commit."""
     remote = remote_url(root)
     if remote and (identity := project_of_remote(remote)):
-        yield identity
+        yield "remote", identity
     commit = first_commit(root)
     if commit:
-        yield _hash("commit", commit)
+        yield "commit", _hash("commit", commit)
     shared = Path(os.path.realpath(git_directory(root)))
     main = shared.parent if shared.name == ".git" else root
-    yield _hash("path", str(main))
+    yield "path", _hash("path", str(main))
 
 
 def project_of_remote(url: str) -> str | None:

@@ -1,11 +1,13 @@
 """The projects that sessions work in, found by their folders: asked with every event, read seldom.
 
-What was found is kept while `.git` and its configuration have the stamps that they had. An id that
-rests on more than the remote (the first commit) is looked up again after a minute.
+What was found is kept while `.git` and its configuration have the stamps that they had. Only where
+there was no first commit yet, git is asked again after a minute: it walks the whole history, while an
+editor waits.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +55,8 @@ class Projects:
             known = self._known.get(root)
         now_s = self._clock.monotonic_s()
         if known is None or known.stamps != stamps or known.until_s < now_s:
-            known = _Known(project_at(root), stamps, now_s + KEPT_S)
+            project = project_at(root)
+            known = _Known(project, stamps, math.inf if project.begun else now_s + KEPT_S)
             with self._lock:
                 self._known.pop(root, None)
                 while len(self._known) >= PROJECTS_MAX:

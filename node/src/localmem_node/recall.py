@@ -100,8 +100,9 @@ class Recall:
         session = told.session
         if not _is_label(session) or told.step not in ("session start", "prompt"):
             return Recalled()
-        state, _ = self._states.change(session, _paid)
+        state = self._states.of(session)
         digest, shown = self._digest(session, state, project, now_ms)
+        self._states.change(session, lambda now: _paid(now, state))
         if told.step == "session start" or not told.prompt or not told.prompt.strip():
             return Recalled(digest.text, shown, (), state.owed)
         room = CHARACTERS_MAX - size_of(digest.text).characters - 1
@@ -207,8 +208,10 @@ def _emptied(state: SessionState, told: Told, now_ms: int) -> SessionState:
     return SessionState(lost_ms=now_ms, owed="session", compacting=True)
 
 
-def _paid(state: SessionState) -> SessionState:
-    return msgspec.structs.replace(state, owed="")
+def _paid(state: SessionState, told: SessionState) -> SessionState:
+    """What was owed when it was told is paid; what a compaction since then took is not."""
+    again = state.lost_ms != told.lost_ms
+    return state if again else msgspec.structs.replace(state, owed="")
 
 
 def _is_label(session: str | None) -> TypeGuard[str]:

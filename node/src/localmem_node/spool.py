@@ -1,8 +1,8 @@
-"""What hooks left while no daemon was there (`hook/client.py` writes it).
+"""What hooks left while no daemon answered them (`hook/client.py` writes it).
 
 Records of `EDITOR MS LENGTH`, a line break, so many bytes of JSON, a line break. The file is renamed
-before it is read, so that a client begins a new one; what a crash leaves of it is read at the next
-start, and nothing is recorded twice.
+before it is read, so that a client begins a new one; what a crash leaves of it is read the next
+time, and nothing is recorded twice.
 """
 
 from __future__ import annotations

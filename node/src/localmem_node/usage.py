@@ -98,8 +98,8 @@ class Usage:
         return dict(self._book.last)
 
     def heard(self, editor: str, now_ms: int) -> None:
-        """An editor has called."""
-        self._book.last[editor] = now_ms
+        """An editor has called; what waited in a spool is told late."""
+        self._book.last[editor] = max(now_ms, self._book.last.get(editor, 0))
         self._dirty = True
 
     def count(self, editor: str, now_ms: int, tally: Tally) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from localmem_node.capture.redaction import redact
 from localmem_node.editors.captured import EDITORS, Editor, Step, Told
 from localmem_node.editors.drafting import nowhere
 from localmem_node.editors.reading import read_hook, reply_to
@@ -156,3 +157,27 @@ def test_a_cut_falls_between_words_so_that_no_half_of_a_secret_is_left() -> None
         output = "w" * 10 + " word" * 110 + "x" * shift + " " + secret + " end" * 1_000
         draft = only(read_hook("codex", {**base, "tool_response": output}, 1, nowhere))
         assert secret in draft.snippet or "ghp_" not in draft.snippet
+
+
+def test_no_cut_lays_bare_what_is_marked_as_private() -> None:
+    base = payload("claude-code", "UserPromptSubmit")
+    for before, inside in ((3_000, 4_000), (3_000, 1_000), (10, 4_000), (4_000, 10)):
+        prompt = "plain " * before + "<Private>" + "hidden " * inside + "</private>" + " end" * 900
+        draft = only(read_hook("claude-code", {**base, "prompt": prompt}, 1, nowhere))
+        assert "hidden" not in redact(draft.snippet)
+        assert draft.snippet.endswith("end")
+    never_closed = "plain " * 2_000 + "<private>" + "hidden " * 9_000
+    draft = only(read_hook("claude-code", {**base, "prompt": never_closed}, 1, nowhere))
+    assert draft.snippet == ("plain " * 2_000)
+    whole = "<private>" + "hidden " * 9_000
+    draft = only(read_hook("claude-code", {**base, "prompt": whole}, 1, nowhere))
+    assert draft.snippet == "[redacted:private]"
+
+
+def test_json_may_be_deeper_than_functions_may_call() -> None:
+    base = payload("claude-code", "PostToolUse", tool_name="Bash")
+    nested: object = "said"
+    for _ in range(5_000):
+        nested = {"content": nested}
+    draft = only(read_hook("claude-code", {**base, "tool_response": nested}, 1, nowhere))
+    assert draft.snippet.endswith("said")

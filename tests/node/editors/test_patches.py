@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from localmem_node.capture.redaction import redact
 from localmem_node.editors.codex import result_of
 from localmem_node.editors.patches import (
     CHANGES_MAX,
@@ -161,3 +162,17 @@ def test_long_text_keeps_its_ends_at_line_breaks() -> None:
     assert len(kept) < 200
     assert bounded("short \x07text") == "short text"
     assert label_of("a\nb" + "é" * 100) == "ab" + "é" * 63
+
+
+@pytest.mark.parametrize(
+    ("lines", "kept"),
+    [
+        ([" <private>", "-a", "+hidden", " </private>"], "[redacted:private]"),
+        ([" <private>", "-a", "+hidden", "+</private>", "+shown"], "\nshown"),
+        ([" <private>", " </private>", "+shown"], "shown"),
+        (["-<private>", "+shown"], "shown"),
+    ],
+)
+def test_a_change_within_a_private_span_stays_private(lines: list[str], kept: str) -> None:
+    (change,) = changes_of_hunks([{"newStart": 1, "lines": lines}])
+    assert redact(change.text) == kept

@@ -13,7 +13,7 @@ from localmem_node.errors import NodeError, QueryError
 from localmem_node.mcp_server.calls import Answer, Calls
 from localmem_node.mcp_server.scope import Caller, parse_caller
 from localmem_node.mcp_server.tools import TOOLS, ToolName
-from localmem_node.project import project_id
+from localmem_node.project import project_at, project_id
 from localmem_protocol.errors import EventError, ProtocolError
 from support.events import draft
 from support.git_repository import Repository
@@ -168,21 +168,6 @@ def test_what_is_recorded_has_the_place_the_project_and_the_tool_of_the_caller(
     node.call("record_event", text="nowhere", file="a.py")
     event = node.engine.recent(1)[0].event
     assert (event.file_path, event.project, event.tool) == ("a.py", None, "mcp")
-
-
-def test_what_is_closed_is_the_project_of_the_file_under_any_of_its_ids(
-    node: Node, repository: Repository
-) -> None:
-    repository.write("a.py", "x")
-    before = project_id(repository.path)
-    assert before is not None
-    repository.git("remote", "add", "origin", "https://example.org/shop.git")
-    node.closed = {before}
-    file = str(repository.path / "a.py")
-    for caller, more in ((NOBODY, {"file": file}), (Caller(str(repository.path)), {})):
-        with pytest.raises(QueryError, match="text: nothing is recorded: it is paused"):
-            node.call("record_event", caller, text="why", **more)
-    assert not node.engine.recent(1)
 
 
 def test_what_was_recorded_under_an_earlier_id_is_not_elsewhere(
@@ -381,3 +366,17 @@ def test_every_argument_in_a_schema_is_one_that_its_call_takes(node: Node) -> No
             with pytest.raises((NodeError, ProtocolError)) as raised:
                 node.calls.call(tool.name, {name: object(), "unheard": 1}, NOBODY)
             assert "unheard" in str(raised.value)
+
+
+def test_a_pause_of_a_project_holds_for_its_files_whoever_records_them(
+    node: Node, repository: Repository, tmp_path: Path
+) -> None:
+    before = project_at(repository.path).ids
+    repository.commit("begin")
+    node.closed.add(before[0])  # its id when it was paused
+    inside, outside = Caller(str(repository.path)), Caller(str(tmp_path))
+    for caller, file in ((inside, None), (inside, "/elsewhere/a.py"), (outside, "work/a.py")):
+        with pytest.raises(QueryError, match="nothing is recorded: it is paused"):
+            node.call("record_event", caller, text="a decision", file=file)
+    node.call("record_event", outside, text="a decision", file="a.py")
+    assert len(node.engine) == 1

@@ -15,13 +15,12 @@ from localmem_node.capture import assignments, key_blocks
 from localmem_node.capture.entropy import random_runs
 from localmem_node.capture.formats import FORMATS, Format
 from localmem_node.capture.randomness import is_placeholder
+from localmem_node.private_spans import without_private
 
 PASSES_MAX: Final = 4
 """How often what is left is looked through again: a placeholder may end what hid a secret."""
 
 _HINTS: Final = tuple((hint, at) for at, format_ in enumerate(FORMATS) for hint in format_.hints)
-_PRIVATE_OPEN: Final = re.compile(r"<private>", re.IGNORECASE)
-_PRIVATE_TAG: Final = re.compile(r"<(/?)private>", re.IGNORECASE)
 
 
 def redact(text: str, *, guess: bool = True) -> str:
@@ -43,8 +42,7 @@ def placeholder(kind: str) -> str:
 
 
 def _redact_once(text: str, *, guess: bool) -> str:
-    if _PRIVATE_OPEN.search(text):
-        text = _without_private(text) or placeholder("private")
+    text = without_private(text)
     lowered = text.lower()
     if "private" in lowered:
         text = _cut(text, ((*span, "private-key") for span in key_blocks.private_keys(text)))
@@ -71,22 +69,6 @@ def _cut(text: str, found: Iterable[tuple[int, int, str]]) -> str:
             kept += [text[at:start], placeholder(kind)]
             at = stop
     return "".join([*kept, text[at:]]) if kept else text
-
-
-def _without_private(text: str) -> str:
-    """Spans may nest; one that is never closed goes on to the end."""
-    kept: list[str] = []
-    depth = at = 0
-    for tag in _PRIVATE_TAG.finditer(text):
-        if depth == 0:
-            # A closing tag without an opening one is text like any other.
-            kept.append(text[at : tag.end() if tag[1] else tag.start()])
-        depth = max(0, depth - 1) if tag[1] else depth + 1
-        at = tag.end()
-    if depth == 0:
-        kept.append(text[at:])
-    result = "".join(kept)
-    return result if result.strip() else ""
 
 
 def _replace(format_: Format, text: str) -> str:

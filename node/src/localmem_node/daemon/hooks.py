@@ -45,7 +45,7 @@ from localmem_node.project import Project, is_project_id
 from localmem_node.recall import Recalled
 from localmem_node.results import check_flag
 from localmem_node.service import RECORD_EVENTS_MAX, check_folder
-from localmem_node.spool import drain
+from localmem_node.spool import Spooled, drain
 from localmem_node.usage import Tally
 from localmem_protocol.errors import EventError
 from localmem_protocol.events import parse_draft
@@ -67,8 +67,9 @@ KEY_BYTES_MAX: Final = 4096
 KEYS_MAX: Final = 16
 """Of one event that a transcript brings."""
 
-SAVE_S: Final = 30.0
-"""Between two times that counts are written."""
+TIDY_S: Final = 30.0
+"""Between two times that counts are written, and that what hooks left is looked for: they leave it to
+a daemon as well that was too slow for them once."""
 
 NOTHING: Final = b"{}"
 
@@ -101,21 +102,19 @@ class Hooks:
         self._imports = Worker("localmem-import")
         self._lock = Lock()
         self._prompts: dict[str, None] = {}
-        self._saving: asyncio.Task[None] | None = None
-        self._draining: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+        self._tidying: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Begin; what hooks left behind is recorded beside the first requests."""
-        self._saving = asyncio.create_task(self._save_now_and_then())
-        self._draining = asyncio.create_task(asyncio.to_thread(self._drain))
+        self._tidying = asyncio.create_task(self._tidy())
         await asyncio.to_thread(self._renew_commands)
 
     async def stop(self) -> None:
         """End, after what is under way, and leave nothing behind."""
-        if self._saving is not None:
-            self._saving.cancel()
-        if self._draining is not None:
-            await asyncio.wait([self._draining])
+        self._stopping.set()
+        if self._tidying is not None:
+            await self._tidying
         for worker in (*self._workers, self._recall, self._imports):
             await asyncio.to_thread(worker.close)
         await asyncio.to_thread(self._common.usage.save)
@@ -172,14 +171,10 @@ class Hooks:
         return json_response(self._common.usage.report(since))
 
     async def _answered(self, request: Request, editor: Editor, body: bytes, now_ms: int) -> bytes:
-        worker = self._workers[0]
-        payload: object = None
-        if len(body) <= INLINE_BYTES_MAX:
-            payload, body = _decoded(body), b""
-            worker = self._worker_of(payload)
-        step = await worker.run(
-            lambda: self._begun(editor, _decoded(body) if body else payload, now_ms)
-        )
+        small = len(body) <= INLINE_BYTES_MAX
+        payload = _decoded(body) if small else await asyncio.to_thread(_decoded, body)
+        worker = self._worker_of(payload)
+        step = await worker.run(lambda: self._begun(editor, payload, now_ms))
         if step is None or not step.recalls:
             return NOTHING
         recalling = self._recall.run(lambda: self._recalled(step, now_ms))
@@ -322,20 +317,31 @@ class Hooks:
             logger.error("the command of the hooks is an old one: %s", error)
 
     def _drain(self) -> None:
-        """Record what hooks left while no daemon was there."""
+        """Record what hooks left while no daemon answered; after an error of the store, later."""
         try:
             for spooled in drain(self._settings):
                 for one in spooled:
-                    self._begun(one.editor, _decoded(one.body), one.at_ms, live=False)
+                    self._begin_spooled(one)
                 if spooled:
                     logger.info("%d hooks that had waited were read", len(spooled))
-        except Exception:
-            logger.exception("hooks that had waited were not all read")
+        except Exception as error:
+            known = isinstance(error, NodeError)
+            logger.error("hooks that had waited were not all read: %s", error, exc_info=not known)
 
-    async def _save_now_and_then(self) -> None:
-        while True:
-            await asyncio.sleep(SAVE_S)
+    def _begin_spooled(self, one: Spooled) -> None:
+        try:
+            self._begun(one.editor, _decoded(one.body), one.at_ms, live=False)
+        except NodeError:
+            raise
+        except Exception:  # none may keep those behind it waiting for ever
+            logger.exception("a hook of %s that had waited was lost", one.editor)
+
+    async def _tidy(self) -> None:
+        while not self._stopping.is_set():
+            await asyncio.to_thread(self._drain)
             await asyncio.to_thread(self._common.usage.save)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), TIDY_S)
 
     def _problem(self) -> str | None:
         """Why the editors' HTTP hooks do not arrive, if they were told of a port that is not ours."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from localmem_node.editors.texts import whole_in
+from localmem_node.private_spans import is_left_open
 from localmem_protocol.limits import LINE_MAX
 
 CHANGES_MAX: Final = 64
@@ -148,6 +149,8 @@ def _change(lines: list[str], start: int | None) -> Change | None:
     text = "\n".join(line[1:] for line in new[first : last + 1])
     if not text.strip():
         return None
+    if is_left_open("\n".join(line[1:] for line in new[:first])):
+        text = f"<private>{text}"  # what is taken out later must see that it is
     before = "\n".join(line[1:] for line in lines if line[:1] not in ("+", "\\"))
     at = None if start is None else (max(start, 1) + first, max(start, 1) + last)
     return Change(text, at, before, first)

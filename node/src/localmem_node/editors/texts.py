@@ -2,7 +2,8 @@
 
 Long text is cut before anything else is done with it, so that 50 MB of output cost no more than the
 few thousand characters that are kept. A cut falls on a line break or a space where there is one near:
-half of a secret is no longer found by the redaction that follows.
+half of a secret is no longer found by the redaction that follows. For the same reason what is marked
+as private goes before a cut, which could take its tag away.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from localmem_node.private_spans import without_private
 from localmem_protocol.events import HASH_HEX_DIGITS
 from localmem_protocol.limits import LABEL_BYTES_MAX, PATH_BYTES_MAX
 
@@ -41,6 +43,8 @@ _DRIVE: Final = re.compile(r"^/?([A-Za-z]):(?=/|$)")
 
 def shorten(text: str, head: int, tail: int) -> str:
     """`text` clean, with its first `head` and last `tail` characters if it is longer than both."""
+    if len(text) > head + tail:
+        text = without_private(text)
     if len(text) <= head + tail:
         return clean(text)
     first, last = _cut_after(text[:head]), _cut_before(text[len(text) - tail :])
@@ -128,10 +132,10 @@ def whole_in(fields: Mapping[str, Any], name: str) -> int | None:
 
 def message_text(value: object) -> str:
     """The text of a message: a string, or what its blocks of text say, a line break between."""
+    while isinstance(value, Mapping):  # as deep as JSON may be
+        value = text_in(value, "text") or value.get("content")
     if isinstance(value, str):
         return value
-    if isinstance(value, Mapping):
-        return text_in(value, "text") or message_text(value.get("content"))
     if not isinstance(value, list):
         return ""
     texts = [
