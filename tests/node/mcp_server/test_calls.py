@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +142,7 @@ def test_answers_and_details_keep_events_longer(
 ) -> None:
     one = node.record("gateway retries")
     counted: list[list[str]] = []
-    monkeypatch.setattr(node.engine._live, "answered", lambda ids: counted.append(list(ids)))
+    monkeypatch.setattr(node.engine._live, "answers", counted)
     node.call("query_recent", query="gateway retries")
     node.call("query_recent", ids=[one])
     node.calls.read(f"localmem://event/{one}", NOBODY)
@@ -380,3 +380,17 @@ def test_a_pause_of_a_project_holds_for_its_files_whoever_records_them(
             node.call("record_event", caller, text="a decision", file=file)
     node.call("record_event", outside, text="a decision", file="a.py")
     assert len(node.engine) == 1
+
+
+def test_nothing_is_recorded_while_the_user_paused_it(node: Node) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def closed(projects: Sequence[str]) -> str:
+        asked.append(tuple(projects))
+        return "it is paused"
+
+    calls = Calls(node.engine, node.clock, closed=closed)
+    with pytest.raises(QueryError, match="paused"):
+        calls.call("record_event", {"text": "secret plan"}, NOBODY)
+    assert asked == [()]
+    assert not node.engine.recent(1)
