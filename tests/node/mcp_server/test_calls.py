@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +142,7 @@ def test_answers_and_details_keep_events_longer(
 ) -> None:
     one = node.record("gateway retries")
     counted: list[list[str]] = []
-    monkeypatch.setattr(node.engine._live, "answered", lambda ids: counted.append(list(ids)))
+    monkeypatch.setattr(node.engine._live, "answers", counted)
     node.call("query_recent", query="gateway retries")
     node.call("query_recent", ids=[one])
     node.calls.read(f"localmem://event/{one}", NOBODY)
@@ -168,21 +168,6 @@ def test_what_is_recorded_has_the_place_the_project_and_the_tool_of_the_caller(
     node.call("record_event", text="nowhere", file="a.py")
     event = node.engine.recent(1)[0].event
     assert (event.file_path, event.project, event.tool) == ("a.py", None, "mcp")
-
-
-def test_what_is_closed_is_the_project_of_the_file_under_any_of_its_ids(
-    node: Node, repository: Repository
-) -> None:
-    repository.write("a.py", "x")
-    before = project_id(repository.path)
-    assert before is not None
-    repository.git("remote", "add", "origin", "https://example.org/shop.git")
-    node.closed = {before}
-    file = str(repository.path / "a.py")
-    for caller, more in ((NOBODY, {"file": file}), (Caller(str(repository.path)), {})):
-        with pytest.raises(QueryError, match="text: nothing is recorded: it is paused"):
-            node.call("record_event", caller, text="why", **more)
-    assert not node.engine.recent(1)
 
 
 def test_what_was_recorded_under_an_earlier_id_is_not_elsewhere(
@@ -391,7 +376,21 @@ def test_a_pause_of_a_project_holds_for_its_files_whoever_records_them(
     node.closed.add(before[0])  # its id when it was paused
     inside, outside = Caller(str(repository.path)), Caller(str(tmp_path))
     for caller, file in ((inside, None), (inside, "/elsewhere/a.py"), (outside, "work/a.py")):
-        with pytest.raises(QueryError, match="paused"):
+        with pytest.raises(QueryError, match="nothing is recorded: it is paused"):
             node.call("record_event", caller, text="a decision", file=file)
     node.call("record_event", outside, text="a decision", file="a.py")
     assert len(node.engine) == 1
+
+
+def test_nothing_is_recorded_while_the_user_paused_it(node: Node) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def closed(projects: Sequence[str]) -> str:
+        asked.append(tuple(projects))
+        return "it is paused"
+
+    calls = Calls(node.engine, node.clock, closed=closed)
+    with pytest.raises(QueryError, match="paused"):
+        calls.call("record_event", {"text": "secret plan"}, NOBODY)
+    assert asked == [()]
+    assert not node.engine.recent(1)

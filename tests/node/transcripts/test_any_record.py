@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def damaged(draw: st.DrawFn) -> tuple[Kind, str, list[Any]]:
     records = [json.loads(line) for line in lines]
     for _ in range(draw(st.integers(1, 6))):
         holder, key = draw(st.sampled_from(places(records)))
-        holder[key] = draw(WRONG)
+        holder[key] = deepcopy(draw(WRONG))  # a list of them may be changed next
     return kind, name, draw(st.permutations(records)) if draw(st.booleans()) else records
 
 

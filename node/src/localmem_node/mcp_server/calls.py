@@ -120,13 +120,12 @@ class Calls:
 
     def _record_event(self, given: dict[str, Any], caller: Caller) -> Answer:
         text, file = given["text"], given.get("file")
-        if file is None:
-            projects = caller.projects or ()
-        elif isinstance(file, str):
+        projects = here = caller.projects or ()
+        if isinstance(file, str):
             file, projects = place_of(file, caller)
-        else:
+        elif file is not None:
             raise QueryError("file", "must be a path")
-        if reason := self._closed((*(caller.projects or ()), *projects)):
+        if reason := self._closed((*here, *projects)):
             raise QueryError("text", f"nothing is recorded: {reason}")
         fields: dict[str, Any] = {
             "timestamp": self._clock.now_ms(),

@@ -84,7 +84,7 @@ def resolve_project(wanted: object, caller: Caller) -> tuple[str, ...] | None:
 
 
 def place_of(file: str, caller: Caller) -> tuple[str, tuple[str, ...]]:
-    """A file as events have it, relative to its repository's root, and the ids of its project.
+    """A file as events have it, relative to its repository's root, and all ids of its project.
 
     A file that is in no repository stays as it is told, and belongs to the caller's project.
     """
