@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
@@ -17,7 +18,7 @@ import pytest
 
 from localmem_node.client import DaemonClient
 from localmem_node.config import load_settings
-from localmem_node.daemon.endpoint import endpoint_path, make_endpoint
+from localmem_node.daemon.endpoint import endpoint_path, hung_path, make_endpoint
 from localmem_node.errors import QueryError
 from localmem_node.pausing import pauses_path
 from localmem_node.seen import seen_path
@@ -147,6 +148,16 @@ def test_what_is_not_understood_is_counted(shared: DaemonClient, editor: Editor)
     editor.send(b'{"session_id": "s"}')
     editor.hook("BrandNew")  # as much as any event that has nothing to remember
     assert hooks_of(shared)["unreadable"] == before + 2
+
+
+def test_a_daemon_that_was_slow_once_is_asked_again(shared: DaemonClient) -> None:
+    marker = hung_path(shared.settings)
+    marker.touch(0o600)
+    for _ in range(1000):
+        if not marker.exists():
+            return
+        time.sleep(0.02)
+    pytest.fail("it is still said to hang")
 
 
 def test_an_editor_that_there_is_not_is_not_found(editor: Editor) -> None:

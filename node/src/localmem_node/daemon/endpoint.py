@@ -49,6 +49,11 @@ def hook_path(settings: Settings) -> Path:
     return settings.runtime_dir / "hook"
 
 
+def hung_path(settings: Settings) -> Path:
+    """What the command client leaves when the daemon did not answer it, and does not ask again for."""
+    return settings.runtime_dir / "hook.hung"
+
+
 def read_endpoint(settings: Settings) -> HookEndpoint | None:
     """The endpoint that the editors were told; None if there is none.
 

@@ -31,7 +31,8 @@ from localmem_node.capturing import Capturing, Claimed, Taken
 from localmem_node.config import Settings
 from localmem_node.daemon.app import JSON, Service, json_response, read_body
 from localmem_node.daemon.common import Common, common_of, forget_common
-from localmem_node.daemon.endpoint import is_held, read_endpoint
+from localmem_node.daemon.endpoint import hung_path, is_held, read_endpoint
+from localmem_node.daemon.hook_bodies import parse_captured, parse_projects
 from localmem_node.daemon.state import read_state
 from localmem_node.daemon.worker import Worker
 from localmem_node.editors.captured import EDITORS, Captured, Editor, Told
@@ -41,14 +42,13 @@ from localmem_node.errors import ConfigError, NodeError, QueryError
 from localmem_node.hook.launcher import refresh_launcher
 from localmem_node.locating import locate
 from localmem_node.pausing import Pauses
-from localmem_node.project import Project, is_project_id
+from localmem_node.project import Project
 from localmem_node.recall import Recalled
 from localmem_node.results import check_flag
 from localmem_node.service import RECORD_EVENTS_MAX, check_folder
 from localmem_node.spool import Spooled, drain
 from localmem_node.usage import Tally
 from localmem_protocol.errors import EventError
-from localmem_protocol.events import parse_draft
 from localmem_protocol.limits import LABEL_BYTES_MAX
 from localmem_protocol.seams import Clock, Random
 
@@ -63,18 +63,17 @@ INLINE_BYTES_MAX: Final = 64 * 1024
 PROMPTS_MAX: Final = 256
 """Prompts that are remembered, so that one that two hooks tell of gets one answer."""
 
-KEY_BYTES_MAX: Final = 4096
-KEYS_MAX: Final = 16
-"""Of one event that a transcript brings."""
 
 TIDY_S: Final = 30.0
 """Between two times that counts are written, and that what hooks left is looked for: they leave it to
 a daemon as well that was too slow for them once."""
 
+ALIVE_S: Final = 1.0
+"""A command that found the daemon busy may ask it again after so long."""
+
 NOTHING: Final = b"{}"
 
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_FIELDS: Final = frozenset({"event", "key", "also"})
 
 
 @dataclass(slots=True)
@@ -103,18 +102,17 @@ class Hooks:
         self._lock = Lock()
         self._prompts: dict[str, None] = {}
         self._stopping = asyncio.Event()
-        self._tidying: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Begin; what hooks left behind is recorded beside the first requests."""
-        self._tidying = asyncio.create_task(self._tidy())
+        self._tasks = [asyncio.create_task(one) for one in (self._tidy(), self._be_asked())]
         await asyncio.to_thread(self._renew_commands)
 
     async def stop(self) -> None:
         """End, after what is under way, and leave nothing behind."""
         self._stopping.set()
-        if self._tidying is not None:
-            await self._tidying
+        await asyncio.gather(*self._tasks)
         for worker in (*self._workers, self._recall, self._imports):
             await asyncio.to_thread(worker.close)
         await asyncio.to_thread(self._common.usage.save)
@@ -294,7 +292,7 @@ class Hooks:
 
     def _paused(self, fields: dict[str, Any]) -> dict[str, Any]:
         paused = check_flag("paused", fields.get("paused", True))
-        projects, session = _projects(fields.get("projects")), fields.get("session")
+        projects, session = parse_projects(fields.get("projects")), fields.get("session")
         if session is not None and (
             not isinstance(session, str) or not 0 < len(session.encode()) <= LABEL_BYTES_MAX
         ):
@@ -340,8 +338,19 @@ class Hooks:
         while not self._stopping.is_set():
             await asyncio.to_thread(self._drain)
             await asyncio.to_thread(self._common.usage.save)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), TIDY_S)
+            await self._stopped_within(TIDY_S)
+
+    async def _be_asked(self) -> None:
+        """A daemon that was slow once, and takes its turns, does not hang."""
+        marker = hung_path(self._settings)
+        while not self._stopping.is_set():
+            with contextlib.suppress(OSError):
+                marker.unlink(missing_ok=True)
+            await self._stopped_within(ALIVE_S)
+
+    async def _stopped_within(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
 
     def _problem(self) -> str | None:
         """Why the editors' HTTP hooks do not arrive, if they were told of a port that is not ours."""
@@ -394,31 +403,6 @@ def extend(
         Route("/v1/stats", hooks.stats, methods=["GET"]),
     ]
     return routes, [hooks, Pausing(common.pauses)]
-
-
-def parse_captured(fields: object) -> Captured:
-    """An event and its keys, from a JSON object. Raises EventError naming what is wrong."""
-    if not isinstance(fields, dict) or not fields.keys() <= _FIELDS:
-        raise EventError("", "must be an object of event, key and also")
-    key, also, event = fields.get("key"), fields.get("also", []), fields.get("event")
-    if not isinstance(also, list) or len(also) > KEYS_MAX:
-        raise EventError("also", f"must be a list of at most {KEYS_MAX} keys")
-    for name, one in (("key", key), *(("also", one) for one in also)):
-        if not isinstance(one, str) or not 0 < len(one) <= KEY_BYTES_MAX:
-            raise EventError(name, f"must be a text of 1 to {KEY_BYTES_MAX} characters")
-    if not isinstance(event, dict):
-        raise EventError("event", "must be an object")
-    assert isinstance(key, str)
-    return Captured(parse_draft(event), key, tuple(also))
-
-
-def _projects(value: object) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    ids = [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
-    if not isinstance(value, list) or len(ids) != len(value) or not all(map(is_project_id, ids)):
-        raise QueryError("projects", "must be a list of project ids")
-    return tuple(ids)
 
 
 def _decoded(body: bytes) -> object:
