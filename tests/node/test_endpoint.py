@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from localmem_node.daemon.endpoint import (
     read_endpoint,
 )
 from localmem_node.errors import ConfigError
-from support.daemon import daemons_of, environment
+from support.daemon import daemons_of, environment, is_alive
 from support.seeded import SeededRandom
 
 
@@ -143,3 +144,14 @@ def test_without_an_endpoint_the_command_client_gets_a_token_for_this_run(home: 
 
 def test_the_repr_of_an_endpoint_has_no_secret() -> None:
     assert "ab" * 32 not in repr(HookEndpoint(18765, "ab" * 32))
+
+
+def test_a_daemon_that_is_called_by_http_does_not_end_when_idle(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    variables = environment(home, LOCALMEM_IDLE_EXIT_S="1")
+    with DaemonClient(variables) as client:
+        make_endpoint(client.settings, SeededRandom(1))
+        state = client.ensure_running()
+        time.sleep(2.5)  # one that ends when idle is gone by then
+        assert is_alive(state.pid)
+        assert client.stop()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from localmem_node.hook.client import begins_session, parse_answer
+from localmem_node.hook.client import begins_turn, parse_answer
 from support.hook_command import (
     CLIENT,
     COMMAND,
@@ -321,18 +321,20 @@ def test_ten_at_once_are_all_answered(home: Path) -> None:
     assert sorted(request.body for request in daemon.requests) == bodies
 
 
-def test_the_start_of_a_session_is_told_from_a_text_about_it() -> None:
-    assert begins_session(START)
-    assert begins_session(b'{"hook_event_name"\r\n :\t"sessionStart"}')
+def test_the_start_of_a_session_or_turn_is_told_from_a_text_about_it() -> None:
+    assert begins_turn(START)
+    assert begins_turn(b'{"hook_event_name":"UserPromptSubmit","prompt":"x"}')
+    assert begins_turn(b'{"hook_event_name": "beforeSubmitPrompt"}')
+    assert begins_turn(b'{"hook_event_name"\r\n :\t"sessionStart"}')
     for body in (
         TOOL,
         b"",
         b'{"hook_event_name":',
         b'{"hook_event_name":"SubagentStart"}',
-        b'{"hook_event_name":"UserPromptSubmit","prompt":"\\"hook_event_name\\":\\"SessionStart\\""}',
+        b'{"hook_event_name":"Stop","last_assistant_message":"\\"hook_event_name\\":\\"SessionStart\\""}',
         b'{"hook_event_name":"PostToolUse","tool_name":"SessionStart"}',
     ):
-        assert not begins_session(body)
+        assert not begins_turn(body)
 
 
 @pytest.mark.parametrize("end", range(60))

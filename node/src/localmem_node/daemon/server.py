@@ -18,6 +18,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -154,6 +155,8 @@ def run_daemon(
     try:
         path = socket_path(settings, environment_runtime)
         endpoint = _endpoint(settings)
+        if endpoint is not None:  # nobody starts another one for an editor that calls by HTTP
+            settings = replace(settings, idle_exit_s=0)
         with _listening(path, settings.port, endpoint) as sockets:
             hook_token = endpoint.token if endpoint else random.token_bytes(TOKEN_BYTES).hex()
             serve = _serve(

@@ -6,7 +6,7 @@ standard error, and always ends with 0. Paths and environment are bytes: nothing
 
     stdin ─▶ daemon answers ─▶ stdout
           ─▶ daemon away, or it did not answer ─▶ spool, if its folder is in memory
-                                                  and at the start of a session a daemon is started
+                                                  and with a session or a prompt a daemon is started
 
 What daemon and spool are trusted with is what somebody works on. Neither gets it unless the runtime
 folder, the socket and the process behind it belong to this user and are closed to others.
@@ -19,6 +19,8 @@ import posix
 import select
 import sys
 import time
+
+BEGINNINGS = (b'"SessionStart"', b'"sessionStart"', b'"UserPromptSubmit"', b'"beforeSubmitPrompt"')
 
 EDITORS = (b"claude-code", b"codex", b"cursor")
 
@@ -84,7 +86,7 @@ def run(arguments: list[bytes], environment: dict[bytes, bytes]) -> None:
             tell(answer)
             return
         keep(folder, editor, body)
-    if begins_session(body):
+    if begins_turn(body):
         start_daemon(folder, environment)
 
 
@@ -285,11 +287,12 @@ def is_in_memory(folder: int) -> bool:
     return False
 
 
-def begins_session(body: bytes) -> bool:
-    """Whether this JSON is of the start of a session; a quote inside a text is written otherwise."""
+def begins_turn(body: bytes) -> bool:
+    """Whether this JSON is of the start of a session, or of a prompt: of a session that goes on after
+    its daemon has ended. A quote inside a text is written otherwise."""
     _, name, rest = body.partition(b'"hook_event_name"')
     colon, value = rest[:64].lstrip()[:1], rest[:64].lstrip()[1:].lstrip()
-    return bool(name) and colon == b":" and value.startswith((b'"SessionStart"', b'"sessionStart"'))
+    return bool(name) and colon == b":" and value.startswith(BEGINNINGS)
 
 
 def start_daemon(folder: int | None, environment: dict[bytes, bytes]) -> None:
