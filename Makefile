@@ -7,7 +7,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := pyproject.toml */pyproject.toml models/*/pyproject.toml
 # Packages of Debian: git for the demo's history and the tests.
-SYSTEM_PACKAGES := git make g++ nodejs npm python3-venv strace
+SYSTEM_PACKAGES := git make g++ python3-venv strace
+# For `make clients`. A nodejs from elsewhere brings npm along, and conflicts with Debian's.
+SYSTEM_PACKAGES += $(if $(shell command -v npm),,nodejs npm)
 
 # The tests of the node's extra `torch` skip without it, but not in the gate.
 TORCH := $(if $(filter true,$(CI)),$(VENV)/.torch)
