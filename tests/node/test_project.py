@@ -190,7 +190,7 @@ def test_paths_of_a_project_begin_at_its_root(tmp_path: Path) -> None:
         (f"{root}/../other/a.py", f"{root}/../other/a.py"),
         (f"{root}er/a.py", f"{root}er/a.py"),
         ("/etc/hosts", "/etc/hosts"),
-        ("C:/work/a.py", "C:/work/a.py"),
+        ("C:/code/a.py", "C:/code/a.py"),
     ):
         assert project.relative(path) == stored
 

@@ -21,7 +21,7 @@ from support.events import draft
 from support.node import NOW_MS, StandingClock, open_node
 
 KEY = b"k" * 32
-PROJECT = Project("/work/app", ("0123456789abcdef", "aaaaaaaaaaaaaaaa"))
+PROJECT = Project("/srv/app", ("0123456789abcdef", "aaaaaaaaaaaaaaaa"))
 QUESTION = "How did we parse the invoice totals?"
 
 
@@ -57,7 +57,7 @@ class Desk:
         project: Project | None = PROJECT,
     ) -> Recalled:
         self.clock.ms += 1000
-        told = Told("codex", "X", step, session, "/work/app", source, prompt)
+        told = Told("codex", "X", step, session, "/srv/app", source, prompt)
         self.told = told
         self.recall.note(told, self.clock.ms)
         return self.recall.recall(told, project, self.clock.ms)
