@@ -1,6 +1,7 @@
-"""Hypothesis profiles, for every test: HYPOTHESIS_PROFILE picks one, CI=true picks `ci`."""
+"""For every test: Hypothesis profiles (HYPOTHESIS_PROFILE picks one, CI=true picks `ci`), and signals."""
 
 import os
+import signal
 
 from hypothesis import HealthCheck, settings
 
@@ -16,3 +17,7 @@ settings.register_profile(
 settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") == "true" else "dev")
 )
+
+# A shell ignores SIGINT for what it runs in the background, and whoever ignores it passes that on: the
+# programs that tests interrupt would not hear it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
