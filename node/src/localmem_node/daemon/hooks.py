@@ -69,7 +69,8 @@ TIDY_S: Final = 30.0
 a daemon as well that was too slow for them once."""
 
 ALIVE_S: Final = 1.0
-"""A command that found the daemon busy may ask it again after so long."""
+"""So long after the daemon has read a hook, those that found it busy may ask again: whoever gave up had
+time to leave the mark."""
 
 NOTHING: Final = b"{}"
 
@@ -102,17 +103,21 @@ class Hooks:
         self._lock = Lock()
         self._prompts: dict[str, None] = {}
         self._stopping = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tidying: asyncio.Task[None] | None = None
+        self._alive: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
         """Begin; what hooks left behind is recorded beside the first requests."""
-        self._tasks = [asyncio.create_task(one) for one in (self._tidy(), self._be_asked())]
+        self._tidying = asyncio.create_task(self._tidy())
         await asyncio.to_thread(self._renew_commands)
 
     async def stop(self) -> None:
         """End, after what is under way, and leave nothing behind."""
         self._stopping.set()
-        await asyncio.gather(*self._tasks)
+        if self._tidying is not None:
+            await self._tidying
+        if self._alive is not None:
+            self._alive.cancel()
         for worker in (*self._workers, self._recall, self._imports):
             await asyncio.to_thread(worker.close)
         await asyncio.to_thread(self._common.usage.save)
@@ -134,6 +139,7 @@ class Hooks:
     async def hook(self, request: Request) -> Response:
         """POST /v1/hook/{editor}."""
         now_ms = self._clock.now_ms()
+        self._say_alive()
         name = request.path_params["editor"]
         if name not in EDITORS:
             return json_response({}, 404)
@@ -338,19 +344,18 @@ class Hooks:
         while not self._stopping.is_set():
             await asyncio.to_thread(self._drain)
             await asyncio.to_thread(self._common.usage.save)
-            await self._stopped_within(TIDY_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), TIDY_S)
 
-    async def _be_asked(self) -> None:
-        """A daemon that was slow once, and takes its turns, does not hang."""
-        marker = hung_path(self._settings)
-        while not self._stopping.is_set():
-            with contextlib.suppress(OSError):
-                marker.unlink(missing_ok=True)
-            await self._stopped_within(ALIVE_S)
+    def _say_alive(self) -> None:
+        """A daemon that was slow once, and does read what it was told, does not hang."""
+        if self._alive is None:
+            self._alive = asyncio.get_running_loop().call_later(ALIVE_S, self._unmark)
 
-    async def _stopped_within(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
+    def _unmark(self) -> None:
+        self._alive = None
+        with contextlib.suppress(OSError):
+            hung_path(self._settings).unlink(missing_ok=True)
 
     def _problem(self) -> str | None:
         """Why the editors' HTTP hooks do not arrive, if they were told of a port that is not ours."""
