@@ -542,6 +542,26 @@ def test_the_background_waits_while_a_query_is_answered(monkeypatch: pytest.Monk
     thread.close()
 
 
+def test_the_background_rests_before_the_first_of_a_queue_unless_somebody_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(background, "REST_S", 3600)
+    encoder = HashingEncoder()
+    batches: list[list[int]] = []
+    thread = background.BackgroundEncoder(
+        encoder, str, lambda vectors, last: batches.append([ordinal for ordinal, _ in vectors])
+    )
+    thread.start([])
+    thread.push([1])
+    thread.push([2, 3])
+    assert encoder.encoded == []
+    thread.drain()
+    assert batches == [[1, 2, 3]]
+    thread.push([4])
+    thread.close()  # nobody waits an hour for that either
+    assert batches == [[1, 2, 3]]
+
+
 def test_the_background_goes_on_after_all_that_it_waited_for_has_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -27,6 +27,10 @@ BATCH_TEXTS: Final = 4
 COURTESY_S: Final = 0.25
 """The longest that one batch waits for queries."""
 
+REST_S: Final = 0.02
+"""Between the first event of a queue and its encoding, which takes every core for some milliseconds:
+whoever recorded it gets the answer first, and the next ones may come along."""
+
 IDLE_PAUSE_S: Final = 0.002
 """Between two steps of idle work, which are about as long: others get the lock that a step takes."""
 
@@ -59,6 +63,8 @@ class BackgroundEncoder:
         self._queries = 0
         self._waits_for_queries = False
         self._busy = 0
+        self._is_fresh = False  # whether what is queued has just begun to be
+        self._drains = 0
         self._closing = False
         self.problem: str | None = None
         self._thread = Thread(target=self._run, name="localmem-encoder", daemon=True)
@@ -71,7 +77,9 @@ class BackgroundEncoder:
     def push(self, ordinals: Iterable[int]) -> None:
         """Queue events, oldest first."""
         with self._changed:
+            was_empty = not self._pending
             self._pending.update(dict.fromkeys(ordinals))
+            self._is_fresh = self._is_fresh or (was_empty and bool(self._pending))
             self._changed.notify_all()
 
     def forget(self, ordinals: Iterable[int]) -> None:
@@ -110,9 +118,12 @@ class BackgroundEncoder:
     def drain(self) -> None:
         """Return when nothing is queued. Raises NodeError if the encoder does not work."""
         with self._changed:
+            self._drains += 1
+            self._changed.notify_all()  # somebody waits: no rest
             self._changed.wait_for(
                 lambda: self._closing or self.problem or not (self._pending or self._busy)
             )
+            self._drains -= 1
             if self.problem:
                 raise NodeError(f"the encoder does not work: {self.problem}")
 
@@ -155,6 +166,9 @@ class BackgroundEncoder:
                     lambda: self._closing or (self._pending and not self.problem),
                     IDLE_PAUSE_S if self._has_idle_work else None,
                 )
+                if self._is_fresh:
+                    self._changed.wait_for(lambda: self._closing or self._drains, REST_S)
+                    self._is_fresh = False
                 self._waits_for_queries = True
                 self._changed.wait_for(lambda: self._closing or not self._queries, COURTESY_S)
                 self._waits_for_queries = False
