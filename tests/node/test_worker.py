@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Iterator
 from functools import partial
 from threading import Event as Flag
@@ -58,6 +59,21 @@ async def test_an_asker_who_goes_away_harms_nobody(worker: Worker) -> None:
         await asked
     go_on.set()
     assert await worker.run(lambda: b"next") == b"next"
+
+
+async def test_what_was_done_is_not_held_until_there_is_more_to_do(worker: Worker) -> None:
+    class Body:
+        pass
+
+    body = Body()
+    gone = weakref.ref(body)
+    await worker.run(partial(id, body))
+    del body
+    for _ in range(1000):  # the thread may be on its way back still
+        if gone() is None:
+            break
+        await asyncio.sleep(0.01)
+    assert gone() is None
 
 
 async def test_closing_finishes_what_was_given() -> None:

@@ -71,7 +71,9 @@ def test_a_unified_diff_tells_where_new_text_stands() -> None:
     ]
     assert lines_in_diff(diff, "x\nz") == (11, 12)
     assert lines_in_diff(diff, "a\nb\nc") == (1, 3)
+    assert lines_in_diff(diff, "c") == (3, 3)
     assert lines_in_diff(diff, "y") is None
+    assert lines_in_diff(diff, "b\nc\nx") is None
     assert lines_in_diff("", "y") is None
 
 

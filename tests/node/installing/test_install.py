@@ -16,6 +16,7 @@ from hypothesis import given
 
 from localmem_node.daemon.endpoint import endpoint_path, read_endpoint
 from localmem_node.errors import InstallError, SettingsRefused
+from localmem_node.files import try_lock
 from localmem_node.hook.launcher import hook_path, mcp_path
 from localmem_node.installing import applying
 from localmem_node.installing.hooks import handlers
@@ -38,6 +39,21 @@ def mode(path: Path) -> int:
 
 def commands(path: Path) -> list[dict[str, Any]]:
     return [dict(handler) for _, handler in handlers(json.loads(path.read_bytes()))]
+
+
+def test_two_at_once_do_not_mix(user: User) -> None:
+    user.install()
+    before = tree(user.home)
+    lock = try_lock(user.settings.runtime_dir / "install.lock")
+    assert lock is not None
+    try:
+        for change in (user.install, user.uninstall):
+            with pytest.raises(InstallError, match="under way"):
+                change()
+        assert tree(user.home) == before
+    finally:
+        os.close(lock)
+    user.uninstall()
 
 
 def test_each_editor_is_told_in_its_own_files(user: User) -> None:

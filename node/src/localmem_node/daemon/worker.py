@@ -37,14 +37,22 @@ class Worker:
         self._thread.join()
 
     def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            work, result, loop = job
-            try:
-                done = work()
-            except BaseException as error:
-                loop.call_soon_threadsafe(_fail, result, error)
-            else:
-                loop.call_soon_threadsafe(_settle, result, done)
+        while self._work():
+            pass
+
+    def _work(self) -> bool:
+        """Do one thing. It is forgotten before the next is waited for: it may hold a large body."""
+        job = self._jobs.get()
+        if job is None:
+            return False
+        work, result, loop = job
+        try:
+            done = work()
+        except BaseException as error:
+            loop.call_soon_threadsafe(_fail, result, error)
+        else:
+            loop.call_soon_threadsafe(_settle, result, done)
+        return True
 
 
 def _settle(result: asyncio.Future[Any], value: Any) -> None:

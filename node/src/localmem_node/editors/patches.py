@@ -76,12 +76,13 @@ def changes_of_diff(diff: str) -> list[Change]:
 
 def lines_in_diff(diff: str, text: str) -> tuple[int, int] | None:
     """Where `text` stands in the new file, by the unified diff that made it."""
-    wanted = text.split("\n")
+    wanted = f"\n{text}\n"
     for start, lines in _hunks(diff):
-        new = [line[1:] for line in lines if line[:1] not in ("-", "\\")]
-        for index in range(len(new) - len(wanted) + 1):
-            if new[index : index + len(wanted)] == wanted:
-                return start + index, start + index + len(wanted) - 1
+        new = "\n".join(line[1:] for line in lines if line[:1] not in ("-", "\\"))
+        at = f"\n{new}\n".find(wanted)
+        if at >= 0:
+            first = start + new.count("\n", 0, at)
+            return first, first + text.count("\n")
     return None
 
 

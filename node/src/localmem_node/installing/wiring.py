@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +22,7 @@ from localmem_node.daemon.endpoint import (
 )
 from localmem_node.editors.captured import Editor
 from localmem_node.errors import InstallError
-from localmem_node.files import write_private
+from localmem_node.files import private_directory, try_lock, write_private
 from localmem_node.hook.launcher import hook_path, mcp_path, remove_launcher, write_launcher
 from localmem_node.installing.applying import apply, check, write_record
 from localmem_node.installing.hooks import Transport
@@ -100,6 +100,20 @@ def install(
     Raises InstallError, ConfigError; then nothing has changed.
     """
     preview_install(settings, editors, scope, places, transport)
+    with _alone(settings):
+        return _install(settings, environment, random, editors, scope, places, transport, listening)
+
+
+def _install(
+    settings: Settings,
+    environment: Mapping[str, str],
+    random: Random,
+    editors: Sequence[Editor],
+    scope: Scope,
+    places: Places,
+    transport: Transport,
+    listening: int | None,
+) -> Outcome:
     before = read_endpoint(settings)
     had_launcher = hook_path(settings).exists() or mcp_path(settings).exists()
     needs_endpoint = transport == "http" and "claude-code" in editors
@@ -120,9 +134,10 @@ def install(
 
 def install_plugin(settings: Settings, environment: Mapping[str, str]) -> None:
     """Write the launchers that a plugin looks for, and remember that it needs them."""
-    write_launcher(settings, environment)
-    record = read_record(settings)
-    write_record(record_path(settings), Record(files=record.files, plugin=True))
+    with _alone(settings):
+        write_launcher(settings, environment)
+        record = read_record(settings)
+        write_record(record_path(settings), Record(files=record.files, plugin=True))
 
 
 def preview_uninstall(
@@ -140,13 +155,27 @@ def uninstall(
 
     `plugin` if the launchers are no longer needed by one.
     """
-    outcome = preview_uninstall(settings, editors, scope, places)
-    record = read_record(settings)
-    record = Record(files=record.files, plugin=record.plugin and not plugin)
-    if apply(outcome.changes, record, record_path(settings)) == Record():
-        remove_launcher(settings)
-        endpoint_path(settings).unlink(missing_ok=True)
+    preview_uninstall(settings, editors, scope, places)
+    with _alone(settings):
+        outcome = preview_uninstall(settings, editors, scope, places)
+        record = read_record(settings)
+        record = Record(files=record.files, plugin=record.plugin and not plugin)
+        if apply(outcome.changes, record, record_path(settings)) == Record():
+            remove_launcher(settings)
+            endpoint_path(settings).unlink(missing_ok=True)
     return outcome
+
+
+@contextlib.contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """Two at once would each keep a record without what the other did. Raises InstallError."""
+    lock = try_lock(private_directory(settings.runtime_dir) / "install.lock")
+    if lock is None:
+        raise InstallError("another install or uninstall is under way; nothing was changed")
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 def _endpoint(settings: Settings, random: Random, listening: int | None) -> HookEndpoint:
