@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 import localmem_node.hook.client
+from support.missing import missing
 
 CLIENT = Path(localmem_node.hook.client.__file__)
 TOOL = b'{"session_id":"s","hook_event_name":"PostToolUse","tool_name":"Bash"}'
@@ -90,10 +89,3 @@ def filesystem(path: str | Path) -> str:
     """The kind of file system that a path is on, by `stat`; empty if it cannot tell."""
     command = ["stat", "-f", "-c", "%T", str(path)]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-
-
-def missing(reason: str) -> None:
-    """Skip, but fail where tests have to run whole."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)

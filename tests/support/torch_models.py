@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from pathlib import Path
 from typing import Any
 
-import pytest
+from support.missing import missing
 
 
 def need_torch() -> None:
     """Skips the test, or under CI fails it, where the extra is not installed."""
     if importlib.util.find_spec("torch") and importlib.util.find_spec("sentence_transformers"):
         return
-    reason = "needs the extra `torch`: pip install --group torch"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
+    missing("needs the extra `torch`: pip install --group torch")
 
 
 def tiny_model(folder: Path, *, dimensions: int = 32, seed: int = 0) -> Path:

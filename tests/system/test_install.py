@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from support.missing import missing
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -28,15 +30,9 @@ def resolved(environment: Path, *requirements: str) -> set[str]:
         environment, "install", "--quiet", "--dry-run", "--report", str(report), *requirements
     )
     if done.returncode != 0:
-        unavailable(f"pip cannot resolve {requirements}: {done.stderr[-800:]}")
+        missing(f"pip cannot resolve {requirements}: {done.stderr[-800:]}; needs a package index")
     found = json.loads(report.read_text())
     return {one["metadata"]["name"].lower().replace("_", "-") for one in found["install"]}
-
-
-def unavailable(reason: str) -> None:
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(f"{reason}; needs a package index")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +40,7 @@ def old_pip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("old")
     venv.create(folder, with_pip=True)
     if (done := pip(folder, "install", "--quiet", "pip==23.0.1")).returncode != 0:
-        unavailable(f"pip 23 cannot be installed: {done.stderr[-300:]}")
+        missing(f"pip 23 cannot be installed: {done.stderr[-300:]}; needs a package index")
     return folder
 
 
@@ -67,7 +63,7 @@ def test_a_hub_alone_brings_neither_numpy_nor_onnxruntime(old_pip: Path) -> None
 def test_a_real_installation_answers(tmp_path: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=True)
     if (done := pip(tmp_path / "venv", "install", "--quiet", ".[hub]")).returncode != 0:
-        unavailable(f"pip cannot install: {done.stderr[-800:]}")
+        missing(f"pip cannot install: {done.stderr[-800:]}; needs a package index")
     home = tmp_path / "home"
     program = tmp_path / "venv" / "bin" / "localmem"
     environment = {

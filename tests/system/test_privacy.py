@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from support.missing import missing
 
 ENCODE = (
     "from localmem_node.retrieval.encoder import OnnxEncoder;"
@@ -34,10 +34,7 @@ def test_onnxruntime_would_leave_one_if_it_were_let(tmp_path: Path) -> None:
 def test_recording_and_querying_connects_to_no_other_machine(tmp_path: Path) -> None:
     strace = shutil.which("strace")
     if strace is None:
-        reason = "needs strace: apt-get install strace"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing("needs strace: apt-get install strace")
     script = (
         "from localmem_node import Memory\n"
         "with Memory.embedded() as memory:\n"

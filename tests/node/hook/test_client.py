@@ -21,12 +21,12 @@ from support.hook_command import (
     TOOL,
     hook,
     in_memory,
-    missing,
     patient,
     records,
     run,
 )
 from support.hook_daemon import TOKEN, HookDaemon
+from support.missing import missing
 
 SAYS = b'{"hookSpecificOutput":{"additionalContext":"caf\xc3\xa9"}}'
 STRANGER = 65_534

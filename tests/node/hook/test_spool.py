@@ -21,7 +21,8 @@ from localmem_node.config import load_settings
 from localmem_node.hook import client
 from localmem_node.hook.client import EDITORS, SPOOL_BYTES_MAX, is_in_memory, keep
 from localmem_node.spool import parse
-from support.hook_command import CLIENT, TOOL, filesystem, hook, in_memory, missing, records
+from support.hook_command import CLIENT, TOOL, filesystem, hook, in_memory, records
+from support.missing import missing
 
 MIB = 2**20
 
