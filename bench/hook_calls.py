@@ -62,6 +62,10 @@ class Caller:
             answer = b""
         return 1000 * (time.perf_counter() - began), answer
 
+    def another(self) -> Caller:
+        """One to the same server."""
+        return Caller(self._port, self._token)
+
     def close(self) -> None:
         """Give the connection back."""
         if self._connection is not None:

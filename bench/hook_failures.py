@@ -1,7 +1,8 @@
 """What an editor waits for when the daemon is stopped, hangs, or is killed with a request under way.
 
-Tool events through the hook's command and as HTTP requests, which Claude Code gives 0.3 s each. A
-command's time is that above the interpreter's own start; what is left of it is reading, spooling or
+Tool events through the hook's command and as HTTP requests, which Claude Code gives 0.3 s each, of a
+daemon that has a breaker. A request ends without an answer, when its connection is refused or reset, or
+when its time is over. A command's time is that above the interpreter's own start; what is left of it is reading, spooling or
 waiting.
 """
 
