@@ -12,7 +12,8 @@ the same request against that other server, which keeps the connection (`bare po
 is answered when it is durable. `told` is the share of prompts and starts that got an answer.
 
 Then the daemon is stopped, hung (SIGSTOP) or killed with a request under way: what the first and the
-following tool events take, above the interpreter's own start for a command.
+following tool events take, above the interpreter's own start for a command. And what the breaker takes
+that makes the difference for one that hangs: memory, and how often it runs in 2 s without a hook.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ import numpy as np
 from bench.daemons import PASSPHRASE, daemon, environment
 from bench.footprint import arriving
 from bench.hook_calls import INTERPRETER, Caller, bare_server, run
-from bench.hook_failures import failures
+from bench.hook_failures import breaker, failures
 from bench.hook_payloads import EDITORS, EVENTS, Turn, payload
 from bench.report import print_json, print_progress, print_table
 from localmem_node.client import DaemonClient
@@ -68,7 +69,7 @@ Times = dict[str, list[float]]
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print tables, or with `--json` {"baselines", "events", "failures", "targets"}."""
+    """Print tables, or with `--json` {"baselines", "events", "breaker", "failures", "targets"}."""
     parser = argparse.ArgumentParser(prog="python -m bench hooks", description=__doc__)
     parser.add_argument("--events", type=int, default=STORED, help="in the store (10000)")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="sessions of each kind (100)")
@@ -105,6 +106,7 @@ def measure(stored: int, rounds: int, pause_s: float) -> dict[str, Any]:
             calls.close()
             found = summary(calls)
             interpreter_ms = found["baselines"]["interpreter"]["p50_ms"]
+            found["breaker"] = breaker(client)
             found["failures"] = failures(client, command, next(turns), interpreter_ms)
     return found | {"targets": verdict(found)}
 
@@ -291,6 +293,8 @@ def _print(found: Mapping[str, Any]) -> None:
         for way, times in ways.items()
     ]
     print_table(["daemon", "ms above", "first", "next p50", "next max"], rows)
+    print()
+    print_table(["breaker", ""], [[name, value] for name, value in found["breaker"].items()])
     print()
     print_table(["target", "measured", "at most", "met"], [
         [name, *each.values()] for name, each in found["targets"].items()
