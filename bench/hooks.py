@@ -61,7 +61,7 @@ TARGETS: Final = {
     "client_ratio": 1.6,
     "session_end_p99_ms": 1500.0,
     "first_delay_ms": 300.0,
-    "next_delay_ms": 5.0,
+    "next_delay_hung_ms": 5.0,
 }
 """At most; what they are of is in `verdict`."""
 
@@ -259,7 +259,9 @@ def verdict(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             events[editor]["session end"]["command"]["p99_ms"] for editor in EDITORS
         ),
         "first_delay_ms": max(each["first_ms"] for each in delays),
-        "next_delay_ms": max(each["next_p50_ms"] for each in delays),
+        "next_delay_hung_ms": max(
+            each["next_p50_ms"] for each in found["failures"]["hung"].values()
+        ),
     }
     return {
         name: {

@@ -18,6 +18,7 @@ import pytest
 
 from localmem_node.client import DaemonClient
 from localmem_node.daemon import breaker, server, watchdog
+from localmem_node.daemon.companion import Companion
 from localmem_node.daemon.endpoint import HookEndpoint, make_endpoint
 from support.daemon import children, daemons_of, environment, is_alive, listens, localmem
 from support.seeded import SeededRandom
@@ -267,6 +268,19 @@ def test_it_ends_with_a_daemon_that_its_watchdog_ended() -> None:
         assert process.wait(PATIENCE_S) == watchdog.EXIT_CODE
     until(lambda: not is_alive(companion))
     assert not listens(port)
+
+
+async def test_a_daemon_goes_on_without_one_that_cannot_be_started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    companion = Companion()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        companion.begin(listener)
+        assert companion.status() == {"problem": "could not be started: No such file or directory"}
+        companion.on_hook(1)
+        companion.on_hook(-1)
+        companion.end()
 
 
 @contextmanager
