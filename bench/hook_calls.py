@@ -35,7 +35,7 @@ _HEADERS: Final = (
 
 
 class Caller:
-    """Requests over one connection that is kept, like those of an editor."""
+    """Requests like those of an editor: over a connection that is kept if the server keeps it."""
 
     def __init__(self, port: int, token: str) -> None:
         self._port, self._token = port, token
@@ -54,11 +54,17 @@ class Caller:
                 )
                 self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._connection.sendall(head + body)
-            answer = _answer(self._connection)
+            answer, kept = _answer(self._connection)
+            if not kept:
+                self.close()
         except OSError:
             self.close()
             answer = b""
         return 1000 * (time.perf_counter() - began), answer
+
+    def another(self) -> Caller:
+        """One to the same server."""
+        return Caller(self._port, self._token)
 
     def close(self) -> None:
         """Give the connection back."""
@@ -93,15 +99,17 @@ def bare_server(home: Path) -> Iterator[Caller]:
             process.terminate()
 
 
-def _answer(connection: socket.socket) -> bytes:
+def _answer(connection: socket.socket) -> tuple[bytes, bool]:
+    """(the body, whether another request may follow)."""
     received = b""
     while b"\r\n\r\n" not in received:
         received += _more(connection)
     head, _, body = received.partition(b"\r\n\r\n")
-    size = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+    head = head.lower()
+    size = int(head.partition(b"content-length:")[2].split(b"\r\n")[0])
     while len(body) < size:
         body += _more(connection)
-    return body
+    return body, b"\r\nconnection: close" not in head
 
 
 def _more(connection: socket.socket) -> bytes:

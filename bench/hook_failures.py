@@ -1,7 +1,8 @@
 """What an editor waits for when the daemon is stopped, hangs, or is killed with a request under way.
 
-Tool events through the hook's command and as HTTP requests, which Claude Code gives 0.3 s each. A
-command's time is that above the interpreter's own start; what is left of it is reading, spooling or
+Tool events through the hook's command and as HTTP requests, which Claude Code gives 0.3 s each, of a
+daemon that has a breaker. A request ends without an answer, when its connection is refused or reset, or
+when its time is over. A command's time is that above the interpreter's own start; what is left of it is reading, spooling or
 waiting.
 """
 
@@ -29,6 +30,7 @@ from localmem_node.hook.launcher import write_launcher
 NEXT: Final = 20
 STARTS: Final = 5
 KILLED_AFTER_S: Final = 0.1
+IDLE_S: Final = 2.0
 MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
 """Where a spool may be, if Linux has this in memory."""
 
@@ -70,6 +72,34 @@ def failures(
         client.ensure_running()
     client.stop()
     return found | {"started": {"command": _delays(starts)}}
+
+
+def breaker(client: DaemonClient) -> dict[str, float]:
+    """What the process takes that sends hooks away: {"pss_mib", "private_mib", "idle_wakeups"}.
+
+    `idle_wakeups` is how often it ran in IDLE_S without a hook. Empty where there is no /proc.
+    """
+    client.ensure_running()
+    process = Path("/proc") / str(client.status()["services"]["breaker"]["pid"])
+    if not process.exists():
+        return {}
+    threading.Event().wait(IDLE_S)  # it may have to fall asleep
+    before = _numbers(process / "status")
+    threading.Event().wait(IDLE_S)
+    after, memory = _numbers(process / "status"), _numbers(process / "smaps_rollup")
+    names = ("voluntary_ctxt_switches", "nonvoluntary_ctxt_switches")
+    private = memory["Private_Clean"] + memory["Private_Dirty"]
+    return {
+        "pss_mib": round(memory["Pss"] / 1024, 2),
+        "private_mib": round(private / 1024, 2),
+        "idle_wakeups": sum(after[name] - before[name] for name in names),
+    }
+
+
+def _numbers(path: Path) -> dict[str, int]:
+    """The lines of a file of /proc that are a name and a number."""
+    lines = [line.replace(":", " ").split() for line in path.read_text().splitlines()]
+    return {line[0]: int(line[1]) for line in lines if len(line) > 1 and line[1].isdigit()}
 
 
 def _commands(client: DaemonClient, broken: Broken, told: Callable[[], float]) -> Delays:

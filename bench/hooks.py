@@ -2,17 +2,18 @@
 
 A real daemon in a temporary home over edits of a checkout (`bench.edits`). Sessions of each editor
 (`bench.hook_payloads`): every event comes once as the HTTP request that Claude Code makes, over a
-connection that it keeps, and once, of another session, through the command that `localmem install`
-names. Claude Code makes requests for prompt, edit, command and answer; the rest, and all of Codex and
+connection of its own since the daemon keeps none of a hook, and once, of another session, through the
+command that `localmem install` names. Claude Code makes requests for prompt, edit, command and answer; the rest, and all of Codex and
 Cursor, are commands. Between two events is a pause, in which the daemon encodes what it was told.
 
 Beside them, in the same rounds: `python3 -I -S -c pass`; the command against a server that answers
-`{}` at once (`client`); `GET /healthz` of the daemon over the same connection; the same request
-against that other server (`bare post`); and `fdatasync` of 4 KiB on the store's disk, since an event
+`{}` at once (`client`); `GET /healthz` of the daemon over a connection that is kept and over a new one;
+the same request against that other server, which keeps the connection (`bare post`); and `fdatasync` of 4 KiB on the store's disk, since an event
 is answered when it is durable. `told` is the share of prompts and starts that got an answer.
 
 Then the daemon is stopped, hung (SIGSTOP) or killed with a request under way: what the first and the
-following tool events take, above the interpreter's own start for a command.
+following tool events take, above the interpreter's own start for a command. And what the breaker takes
+that makes the difference for one that hangs: memory, and how often it runs in 2 s without a hook.
 """
 
 from __future__ import annotations
@@ -34,14 +35,16 @@ import numpy as np
 from bench.daemons import PASSPHRASE, daemon, environment
 from bench.footprint import arriving
 from bench.hook_calls import INTERPRETER, Caller, bare_server, run
-from bench.hook_failures import failures
+from bench.hook_failures import breaker, failures
 from bench.hook_payloads import EDITORS, EVENTS, Turn, payload
 from bench.report import print_json, print_progress, print_table
 from localmem_node.client import DaemonClient
 from localmem_node.config import load_settings
+from localmem_node.daemon.endpoint import make_endpoint
 from localmem_node.git_process import git_environment
 from localmem_node.hook.launcher import write_launcher
 from localmem_node.project import project_id
+from localmem_node.system import SystemRandom
 
 STORED: Final = 10_000
 ROUNDS: Final = 100
@@ -58,6 +61,7 @@ TARGETS: Final = {
     "client_ratio": 1.6,
     "session_end_p99_ms": 1500.0,
     "first_delay_ms": 300.0,
+    "next_delay_hung_ms": 5.0,
 }
 """At most; what they are of is in `verdict`."""
 
@@ -65,7 +69,7 @@ Times = dict[str, list[float]]
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print tables, or with `--json` {"baselines", "events", "failures", "targets"}."""
+    """Print tables, or with `--json` {"baselines", "events", "breaker", "failures", "targets"}."""
     parser = argparse.ArgumentParser(prog="python -m bench hooks", description=__doc__)
     parser.add_argument("--events", type=int, default=STORED, help="in the store (10000)")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="sessions of each kind (100)")
@@ -88,6 +92,7 @@ def measure(stored: int, rounds: int, pause_s: float) -> dict[str, Any]:
         edits = list(arriving(checkout, stored + 6 * (rounds + WARM_UP) + 2))
         # A home of its own for each launcher, which has no other way to know where to ask.
         command, bare_command = _launcher(home), _launcher(bare_home)
+        make_endpoint(load_settings(environment(home)), SystemRandom())  # as `install` does
         with daemon(home) as client, bare_server(bare_home) as bare:
             fill(client, checkout, edits[:stored])
             state = client.ensure_running()
@@ -101,6 +106,7 @@ def measure(stored: int, rounds: int, pause_s: float) -> dict[str, Any]:
             calls.close()
             found = summary(calls)
             interpreter_ms = found["baselines"]["interpreter"]["p50_ms"]
+            found["breaker"] = breaker(client)
             found["failures"] = failures(client, command, next(turns), interpreter_ms)
     return found | {"targets": verdict(found)}
 
@@ -118,6 +124,7 @@ class Calls:
         pause_s: float,
     ) -> None:
         self._caller, self._bare, self._disk, self._pause_s = caller, bare, disk, pause_s
+        self._keeping = caller.another()
         self._command, self._bare_command = command, bare_command
         self._environment = environment(Path("/nowhere"))
         del self._environment["LOCALMEM_HOME"]
@@ -130,8 +137,9 @@ class Calls:
         self.told.clear()
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Give the connections back."""
         self._caller.close()
+        self._keeping.close()
 
     def round(self, turns: Iterator[Turn]) -> None:
         """A session of each editor by each way, and the baselines once for each editor."""
@@ -160,13 +168,19 @@ class Calls:
         calls: dict[str, Callable[[], tuple[float, bytes]]] = {
             "interpreter": lambda: run(INTERPRETER, body, self._environment),
             "client": lambda: run((*self._bare_command, "codex"), body, self._environment),
-            "healthz": lambda: self._caller.call("/healthz", method="GET"),
+            "healthz": lambda: self._keeping.call("/healthz", method="GET"),
+            "healthz, new": self._health_anew,
             "bare post": lambda: self._bare.call("/v1/hook/codex", body),
             "fdatasync": lambda: (synced(self._disk), b""),
         }
         for name, call in calls.items():
             self.times[name].append(call()[0])
             time.sleep(self._pause_s)
+
+    def _health_anew(self) -> tuple[float, bytes]:
+        taken = self._caller.call("/healthz", method="GET")
+        self._caller.close()
+        return taken
 
 
 def fill(client: DaemonClient, checkout: Path, edits: Sequence[Mapping[str, Any]]) -> None:
@@ -205,7 +219,7 @@ def turns_of(
 
 def summary(calls: Calls) -> dict[str, Any]:
     """Percentiles of everything, by way, editor and event."""
-    names = ("interpreter", "client", "healthz", "bare post", "fdatasync")
+    names = ("interpreter", "client", "healthz", "healthz, new", "bare post", "fdatasync")
     baselines = {name: percentiles(calls.times[name]) for name in names}
     events: dict[str, Any] = {}
     for editor in EDITORS:
@@ -236,6 +250,7 @@ def verdict(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         p50s = (events[editor][name]["request"]["p50_ms"] for editor in EDITORS for name in names)
         return float(max(p50s) - bare)
 
+    delays = [ways for state in found["failures"].values() for ways in state.values()]
     measured = {
         "prompt_above_bare_ms": above(["prompt"]),
         "capture_above_bare_ms": above(CAPTURING),
@@ -243,7 +258,10 @@ def verdict(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         "session_end_p99_ms": max(
             events[editor]["session end"]["command"]["p99_ms"] for editor in EDITORS
         ),
-        "first_delay_ms": max(each["command"]["first_ms"] for each in found["failures"].values()),
+        "first_delay_ms": max(each["first_ms"] for each in delays),
+        "next_delay_hung_ms": max(
+            each["next_p50_ms"] for each in found["failures"]["hung"].values()
+        ),
     }
     return {
         name: {
@@ -277,6 +295,8 @@ def _print(found: Mapping[str, Any]) -> None:
         for way, times in ways.items()
     ]
     print_table(["daemon", "ms above", "first", "next p50", "next max"], rows)
+    print()
+    print_table(["breaker", ""], [[name, value] for name, value in found["breaker"].items()])
     print()
     print_table(["target", "measured", "at most", "met"], [
         [name, *each.values()] for name, each in found["targets"].items()

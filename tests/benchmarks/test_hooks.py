@@ -72,9 +72,12 @@ def test_everything_is_measured_with_a_real_daemon(
     monkeypatch.setattr(hooks, "WARM_UP", 1)
     monkeypatch.setattr(hook_failures, "NEXT", 2)
     monkeypatch.setattr(hook_failures, "STARTS", 2)
+    monkeypatch.setattr(hook_failures, "IDLE_S", 0.5)
     hooks.main(["--events", "40", "--rounds", "1", "--pause", "0", "--json"])
     found = json.loads(capsys.readouterr().out)
-    assert found.keys() == {"baselines", "events", "failures", "targets"}
+    assert found.keys() == {"baselines", "events", "breaker", "failures", "targets"}
+    assert found["breaker"]["idle_wakeups"] == 0
+    assert found["breaker"]["pss_mib"] >= found["breaker"]["private_mib"] > 0
     for editor in EDITORS:
         assert tuple(found["events"][editor]) == EVENTS
         for event, times in found["events"][editor].items():

@@ -316,6 +316,28 @@ def test_an_editor_works_on_without_the_daemon(start: Callable[..., User], name:
     ]
 
 
+def test_claude_code_waits_once_for_a_daemon_that_hangs(
+    start: Callable[..., User], tmp_path: Path
+) -> None:
+    user = start("claude-code", WORK)
+    pid, log = user.memory.ensure_running().pid, tmp_path / "debug"
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        user.client.run(["-p", "Write the payments module", "--permission-mode",
+                         "bypassPermissions", "--debug-file", str(log)])  # fmt: skip
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    ends = [
+        "reset" if "HTTP hook error" in line and "ECONNRESET" in line else "waited for"
+        for line in log.read_text().splitlines()
+        if "HTTP hook error" in line or "HTTP hook response" in line or "Hook cancelled" in line
+    ]
+    assert len(ends) > 3
+    # The first is the one that is waited for, and may have its time run out on a busy machine.
+    assert set(ends[1:]) == {"reset"}
+    assert user.memory.status()["services"]["breaker"]["opened"] == 1
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_uninstalling_leaves_the_files_as_they_were(
     start: Callable[..., User], name: Name, tmp_path: Path

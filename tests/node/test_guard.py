@@ -174,3 +174,29 @@ async def test_a_hook_may_bring_the_output_of_a_tool(monkeypatch: pytest.MonkeyP
     assert (await ask(RIGHT, "/v1/hook/codex", [b"1234", b"5678"]))[0] == 200
     assert (await ask(RIGHT, "/v1/hook/codex", [b"1234", b"5678", b"9"]))[0] == 413
     assert (await ask(RIGHT | {"content-length": "9"}, "/v1/hook/codex"))[0] == 413
+
+
+async def test_a_hook_ends_its_connection_and_is_counted_by_itself() -> None:
+    hooks: list[int] = []
+    guarded = Guard(
+        Backend(),
+        token=TOKEN,
+        hook_token=HOOK_TOKEN,
+        on_request=lambda change: None,
+        on_hook=hooks.append,
+    )
+    closing: dict[str, bool] = {}
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            closing[path] = (b"connection", b"close") in message["headers"]
+
+    for path, given in (("/v1/status", RIGHT), ("/v1/hook/codex", RIGHT), ("/v1/hook/cursor", {})):
+        headers = [(name.encode(), value.encode()) for name, value in given.items()]
+        await guarded({"type": "http", "path": path, "headers": headers}, receive, send)
+    # One that is refused does as well.
+    assert closing == {"/v1/status": False, "/v1/hook/codex": True, "/v1/hook/cursor": True}
+    assert hooks == [1, -1]

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
-from support.daemon import answer, command, environment, localmem
+from support.daemon import answer, command, daemons_of, environment, localmem
 from support.git_repository import Repository
 from support.wired import User, tree
 
 
 @pytest.fixture
-def user(tmp_path: Path) -> User:
+def user(tmp_path: Path) -> Iterator[User]:
+    """One whose daemons do not outlive the test."""
     user = User.at(tmp_path)
     Repository(user.project)
-    return user
+    yield user
+    for pid in daemons_of(user.memory):
+        os.kill(pid, signal.SIGKILL)
 
 
 def run(

@@ -288,3 +288,16 @@ def test_hooks_of_an_endpoint_that_is_forgotten_are_told(user: User) -> None:
     user.install("claude-code")
     endpoint_path(user.settings).unlink()
     assert problems(examine(user)) == ["claude-code hooks", "hook port"]
+
+
+def test_a_breaker_that_has_ended_is_a_problem(user: User) -> None:
+    user.install("claude-code")
+    endpoint = read_endpoint(user.settings)
+    assert endpoint is not None
+    state = running(endpoint.port)
+    well = {"services": {"breaker": {"pid": 4711, "opened": 0}}}
+    assert "pid 4711" in examine(user, state, well)["hook port"].detail
+    ended = {"services": {"breaker": {"problem": "ended with -9"}}}
+    found = examine(user, state, ended)
+    assert problems(found) == ["hook port"]
+    assert "ended with -9" in found["hook port"].detail

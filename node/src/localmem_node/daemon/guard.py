@@ -34,25 +34,35 @@ class BodyTooLargeError(Exception):
 
 
 class Guard:
-    """ASGI middleware; `on_request` is told when a request begins (1) and ends (-1).
+    """ASGI middleware; `on_request` is told when a request begins (1) and ends (-1), `on_hook` as well
+    if it is a hook.
 
     `hook_token` stands in the settings of editors: it opens the hooks, and nothing that answers with
     what is remembered at will.
     """
 
     def __init__(
-        self, app: ASGIApp, *, token: str, hook_token: str, on_request: Callable[[int], None]
+        self,
+        app: ASGIApp,
+        *,
+        token: str,
+        hook_token: str,
+        on_request: Callable[[int], None],
+        on_hook: Callable[[int], None] | None = None,
     ) -> None:
         self._app = app
         self._authorization = f"Bearer {token}".encode()
         self._hook_authorization = f"Bearer {hook_token}".encode()
-        self._on_request = on_request
+        self._on_request, self._on_hook = on_request, on_hook
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, or refuse it."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
+        is_hook = scope["path"].startswith(HOOK_PREFIX)
+        if is_hook:
+            send = _closing(send)
         refusal = self._refusal(scope)
         if refusal is not None:
             await _refuse(scope, send, *refusal)
@@ -60,6 +70,8 @@ class Guard:
         counts, most = scope["path"] not in OPEN_PATHS, _bytes_max(scope)
         if counts:
             self._on_request(1)
+        if is_hook and self._on_hook is not None:
+            self._on_hook(1)
         try:
             await self._app(scope, _limited(receive, most), send)
         except BodyTooLargeError:
@@ -67,6 +79,8 @@ class Guard:
         finally:
             if counts:
                 self._on_request(-1)
+            if is_hook and self._on_hook is not None:
+                self._on_hook(-1)
 
     def _refusal(self, scope: Scope) -> tuple[int, str, str] | None:
         headers: dict[bytes, bytes] = {}
@@ -128,6 +142,18 @@ def _limited(receive: Receive, most: int) -> Receive:
         return message
 
     return counted
+
+
+def _closing(send: Send) -> Send:
+    """Answers that end their connection: one that is kept would be waited at when the daemon hangs,
+    where the breaker cannot reach it."""
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+        await send(message)
+
+    return sent
 
 
 async def _refuse(scope: Scope, send: Send, status: int, code: str, message: str) -> None:

@@ -28,6 +28,7 @@ from starlette.routing import BaseRoute
 from localmem_node import __version__
 from localmem_node.config import Settings
 from localmem_node.daemon.app import Service, create_app
+from localmem_node.daemon.companion import Companion
 from localmem_node.daemon.endpoint import HookEndpoint, read_endpoint, remove_hook, write_hook
 from localmem_node.daemon.guard import Guard
 from localmem_node.daemon.state import (
@@ -59,6 +60,9 @@ KEEP_ALIVE_S: Final = 600
 """How long an idle connection is kept; a new one costs a client some 0.2 ms."""
 
 TOKEN_BYTES: Final = 32
+
+PORT_ATTEMPTS: Final = 10
+PORT_PAUSE_S: Final = 0.05
 
 Extension = Callable[
     [Settings, Engine, Clock, Random], tuple[Sequence[BaseRoute], Sequence[Service]]
@@ -158,9 +162,20 @@ def run_daemon(
         if endpoint is not None:  # nobody starts another one for an editor that calls by HTTP
             settings = replace(settings, idle_exit_s=0)
         with _listening(path, settings.port, endpoint) as sockets:
+            port = sockets[1].getsockname()[1]
+            companion = Companion() if endpoint is not None and port == endpoint.port else None
             hook_token = endpoint.token if endpoint else random.token_bytes(TOKEN_BYTES).hex()
             serve = _serve(
-                settings, engine, sockets, path, hook_token, ready, extensions, clock, random
+                settings,
+                engine,
+                sockets,
+                path,
+                hook_token,
+                companion,
+                ready,
+                extensions,
+                clock,
+                random,
             )
             asyncio.run(serve)
     finally:
@@ -173,6 +188,7 @@ async def _serve(
     sockets: list[socket.socket],
     path: Path,
     hook_token: str,
+    companion: Companion | None,
     ready: Callable[[], None],
     extensions: Sequence[Extension],
     clock: Clock,
@@ -187,15 +203,24 @@ async def _serve(
     )
     idleness = Idleness(clock)
     added = [extension(settings, engine, clock, random) for extension in extensions]
+    services = [service for _, services in added for service in services]
+    if companion is not None:
+        services.append(companion)
     app = create_app(
         engine,
         clock,
         stop=lambda: server.stop(),
         routes=[route for routes, _ in added for route in routes],
-        services=[service for _, services in added for service in services],
+        services=services,
     )
     config = uvicorn.Config(
-        Guard(app, token=state.token, hook_token=hook_token, on_request=idleness.on_request),
+        Guard(
+            app,
+            token=state.token,
+            hook_token=hook_token,
+            on_request=idleness.on_request,
+            on_hook=companion.on_hook if companion is not None else None,
+        ),
         http="httptools",
         loop="asyncio",
         ws="none",
@@ -212,10 +237,14 @@ async def _serve(
     def started() -> None:
         write_state(settings, state)
         write_hook(settings, path, hook_token)
+        if companion is not None:
+            companion.begin(sockets[1])
         logger.info("ready: pid %d, port %d", state.pid, state.port)
         ready()
 
     def stopping() -> None:
+        if companion is not None:
+            companion.end()
         remove_hook(settings)
         state_path(settings).unlink(missing_ok=True)
 
@@ -296,15 +325,23 @@ def _listening(
 def _bind_loopback(loopback: socket.socket, port: int, endpoint: HookEndpoint | None) -> None:
     """To the port that is set, or the editors', or any. Raises ConfigError for the first alone."""
     if not port and endpoint is not None:
-        try:
-            loopback.bind(("127.0.0.1", endpoint.port))
+        if _bound_in_time(loopback, endpoint.port):
             return
-        except OSError as error:
-            # Whoever has it is not us. The status tells, and everything else works.
-            logger.error("port %d of hooks.json: %s", endpoint.port, error.strerror)
+        # Whoever has it is not us. The status tells, and everything else works.
+        logger.error("port %d of hooks.json is held by another program", endpoint.port)
     try:
         loopback.bind(("127.0.0.1", port))
     except OSError as error:
         raise ConfigError(
             f"daemon.port: {port} cannot be used ({error.strerror}); choose another, or 0"
         ) from None
+
+
+def _bound_in_time(loopback: socket.socket, port: int) -> bool:
+    """Whether the port could be had: the breaker of a daemon that was killed gives it back in a moment."""
+    for _ in range(PORT_ATTEMPTS):
+        with contextlib.suppress(OSError):
+            loopback.bind(("127.0.0.1", port))
+            return True
+        time.sleep(PORT_PAUSE_S)
+    return False

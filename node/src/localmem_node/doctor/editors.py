@@ -259,7 +259,7 @@ def _port(settings: Settings, state: DaemonState | None, status: Mapping[str, An
         detail = "the settings of Claude Code name a port that localmem knows nothing of"
         return Check(name, False, detail, "run: localmem install claude-code")
     if state is not None and state.port == endpoint.port:
-        return Check(name, True, f"{endpoint.port}: the daemon listens there")
+        return _breaker(name, endpoint.port, status)
     if is_held(endpoint.port):
         return Check(
             name,
@@ -273,6 +273,17 @@ def _port(settings: Settings, state: DaemonState | None, status: Mapping[str, An
     detail = f"the daemon listens on {state.port}, not on {endpoint.port}"
     detail += f": {problem}" if isinstance(problem, str) and problem else ""
     return Check(name, False, detail, "run: localmem down, then localmem up")
+
+
+def _breaker(name: str, port: int, status: Mapping[str, Any] | None) -> Check:
+    """Whether a daemon that hangs would delay an editor once, or again and again."""
+    detail = f"{port}: the daemon listens there"
+    problem = _at(status, "services", "breaker", "problem")
+    if isinstance(problem, str):
+        detail += f"; its breaker {problem}, so that a hang would delay every hook"
+        return Check(name, False, detail, "run: localmem down, then localmem up")
+    pid = _at(status, "services", "breaker", "pid")
+    return Check(name, True, f"{detail}, with its breaker (pid {pid})" if pid else detail)
 
 
 def _replayed(hooked: list[_Hooked]) -> Iterator[Check]:
