@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -155,3 +157,19 @@ def test_uninstall_without_an_install_does_nothing(user: User) -> None:
     out, _ = run(user, "uninstall", "all")
     assert tree(user.home) == before
     assert out.count("is as it should be") == 6
+
+
+def test_a_daemon_that_has_the_port_already_learns_of_its_hooks(user: User) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    run(user, "up", more={"LOCALMEM_PORT": port})
+    shown, _ = run(user, "install", "claude-code", more={"LOCALMEM_PORT": port})
+    assert "the daemon was restarted" in shown
+    token = json.loads((user.memory / "hooks.json").read_bytes())["token"]
+    connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=30)
+    connection.request("POST", "/v1/hook/claude-code", b"{}", {"Authorization": f"Bearer {token}"})
+    assert connection.getresponse().status == 200
+    connection.close()
+    again, _ = run(user, "install", "claude-code", more={"LOCALMEM_PORT": port})
+    assert "restarted" not in again

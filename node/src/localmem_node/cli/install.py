@@ -98,7 +98,7 @@ def install(
             way,
             _listening(environment),
         )
-        restarted = _started(environment, outcome.port)
+        restarted = _started(environment, outcome.port, made=outcome.made)
     notes = [change.note for change in outcome.changes if change.note]
     notes += _notes(editors, scope, places, way, transport, outcome.changes)
     narrowed = [path for path, one in read_record(settings).files.items() if one.mode is not None]
@@ -157,15 +157,15 @@ def _listening(environment: dict[str, str]) -> int | None:
         return state.port if state is not None else None
 
 
-def _started(environment: dict[str, str], port: int | None) -> bool:
+def _started(environment: dict[str, str], port: int | None, *, made: bool) -> bool:
     """Have a daemon listen where the hooks ask: nobody starts it for one that calls by HTTP.
 
-    Whether it had to be restarted for that.
+    One that runs knows of no endpoint that was `made` since. Whether it had to be restarted for that.
     """
     try:
         with DaemonClient(environment) as client:
             state = client.running()
-            moves = state is not None and port is not None and state.port != port
+            moves = state is not None and port is not None and (made or state.port != port)
             if moves:
                 client.stop()
             client.ensure_running()
