@@ -16,7 +16,7 @@ TORCH := $(if $(filter true,$(CI)),$(VENV)/.torch)
 # Likewise the tests with the real claude and codex, from npm.
 CLIENTS := $(if $(filter true,$(CI)),.clients/.installed)
 
-.PHONY: demo install clients test test-full check lint types contracts system clean
+.PHONY: demo install clients test test-full nightly check lint types contracts system clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -32,6 +32,12 @@ test: $(VENV)/.install $(TORCH) $(CLIENTS)
 test-full: $(VENV)/.install $(VENV)/.torch .clients/.installed
 	@$(PIP) install --group fuzz
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -m "full or not full" --timeout 3600
+
+# Ten minutes of simulated worlds, other ones every night; what fails is printed with its seed.
+SEED ?= $(shell date +%s)
+MINUTES ?= 10
+nightly: $(VENV)/.demo
+	$(BIN)/localmem simulate --swarm-minutes $(MINUTES) --seed $(SEED) --hours 6
 
 check: lint types contracts
 

@@ -28,6 +28,7 @@ BENCHMARKS: Final = {
     "locomo": ("bench.locomo", "questions about long conversations against their turns"),
     "mcp": ("bench.mcp", "what MCP costs: tokens, memory, time"),
     "memory": ("bench.memory", "memory of a daemon that goes on recording"),
+    "payload": ("bench.payload", "bytes of a day's synchronisation, by mode and batch size"),
     "redaction": ("bench.redaction", "lines that redaction changes, beside detect-secrets"),
     "roundtrips": (
         "bench.roundtrips",

@@ -80,7 +80,8 @@ async def test_a_token_says_whom_it_stands_for(served: Served) -> None:
     assert (await served.get(f"/v1/sync/{POOL}")).status_code == 401
     asked = {"Authorization": f"Bearer {served.token(ONE)}"}
     answer = await served.get(f"/v1/sync/{POOL}", asked | {"X-Localmem-Device": ONE})
-    assert (answer.status_code, answer.json()) == (200, {"pool": POOL, "role": "writer"})
+    introduced = {"pool": POOL, "role": "writer", "transports": ["websocket", "http"]}
+    assert (answer.status_code, answer.json()) == (200, introduced)
     answer = await served.get(f"/v1/sync/{POOL}", asked | {"X-Localmem-Device": TWO})
     assert answer.status_code == 401
     assert "another device" in answer.json()["error"]["message"]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
 import socket
+import sqlite3
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +15,16 @@ from pathlib import Path
 import pytest
 
 from localmem_hub import cli
+from localmem_hub.database import open_engine, prepare
+from localmem_hub.seams import Batch, RosterMark
+from localmem_hub.store import SqlStore
 from localmem_hub.tokens import parse_token
+from localmem_protocol.access import room_name
+from localmem_protocol.entries import entry_hash
+from localmem_protocol.room import Quarantined, Row
+from localmem_protocol.roster import Roster
 from support.hub_process import running_hub
+from support.pool_members import ONE, THREE, TWO, Team
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -58,6 +69,82 @@ def test_a_token_is_printed_alone_for_scripts(run: Run) -> None:
     assert re.fullmatch(r"lmt_[0-9a-f]{16}_[0-9a-f]{64}\n", out)
 
 
+def test_an_invitation_is_printed_alone_for_scripts(run: Run) -> None:
+    code, out, err = run("invite")
+    assert (code, err) == (0, "")
+    assert re.fullmatch(r"lmi_[0-9a-f]{32}\n", out)
+    made = json.loads(run("invite", "--uses", "3", "--days", "30", "--json")[1])
+    assert (made["uses"], made["days"]) == (3, 30)
+    assert made["invitation"] != out.strip()
+
+
+def put(folder: Path, team: Team) -> None:
+    """Store a pool with its roster, and an update in its newest room."""
+    engine = open_engine(f"sqlite:///{folder / 'hub.db'}")
+    prepare(engine)
+    store, entries = SqlStore(engine), team.entries
+    mark = RosterMark(1, entry_hash(entries[0]))
+    store.rosters.found(team.pool, entries[0], mark, "00", None, 1_760_000_000_000)
+    for place, entry in enumerate(entries[1:], start=2):
+        epoch = Roster.load(entries[:place]).epoch
+        mark = RosterMark(place, entry_hash(entry))
+        store.rosters.append(team.pool, entry, mark, epoch, 1_760_000_000_000)
+    room = room_name(team.pool, team.roster.epoch)
+    store.commit(
+        [Batch(room, 0, [Row(ONE, b"12345")], {1: ONE}, [Quarantined(ONE, b"", "why")])], 1
+    )
+    store.close()
+
+
+def test_pools_and_their_devices_are_listed(run: Run, tmp_path: Path) -> None:
+    team = Team()
+    team.admit(TWO)
+    team.admit(THREE, "reader")
+    team.remove(TWO)
+    put(tmp_path, team)
+    run("token", "create", "--pool", "by-token")
+    listed = json.loads(run("pool", "list", "--json")[1])["pools"]
+    assert [(one["pool"], one["entries"], one["epoch"], one["bytes"]) for one in listed] == [
+        (team.pool, 4, 2, 5),
+        ("by-token", 0, 1, 0),
+    ]
+    first, second = run("pool", "list")[1].splitlines()
+    assert first == f"{team.pool}  epoch 2  roster of 4  5 bytes  made 2025-10-09 08:53 UTC"
+    assert second.startswith("by-token  epoch 1  device tokens  0 bytes")
+    told = json.loads(run("device", "list", team.pool, "--json")[1])
+    assert (told["pool"], told["epoch"]) == (team.pool, 2)
+    devices = {one["device"]: (one["role"], one["since_epoch"]) for one in told["devices"]}
+    assert devices == {ONE: ("owner", 1), TWO: ("removed", 1), THREE: ("reader", 1)}
+    lines = run("device", "list", team.pool)[1].splitlines()
+    assert lines[0] == f"{ONE}  owner  since epoch 1  {team.keys[ONE].public.fingerprint()}"
+
+
+def test_a_pool_is_removed_with_everything_in_it_and_nothing_else(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    team, other = Team(1), Team(2)
+    for made in (team, other):
+        made.rotate()
+        put(tmp_path, made)
+    run("token", "create", "--pool", team.pool[:8])
+    code, _, err = run("pool", "remove", team.pool, "--json")
+    assert (code, json.loads(_)["error"]["code"], err) == (2, "config", "")
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    assert run("pool", "remove", team.pool)[0] == 130
+    assert len(json.loads(run("pool", "list", "--json")[1])["pools"]) == 3
+    code, out, _ = run("pool", "remove", team.pool, "--yes")
+    assert (code, out) == (0, f"{team.pool} removed\n")
+    left = json.loads(run("pool", "list", "--json")[1])["pools"]
+    assert {one["pool"] for one in left} == {other.pool, team.pool[:8]}
+    assert run("device", "list", team.pool)[0] == 2
+    assert run("device", "list", other.pool)[0] == 0
+    with contextlib.closing(sqlite3.connect(tmp_path / "hub.db")) as connection:
+        for table in ("pools", "updates", "clients", "quarantine", "roster_entries", "rosters"):
+            rows = connection.execute(f"SELECT pool FROM {table}").fetchall()
+            assert rows
+            assert not [name for (name,) in rows if name.startswith(f"{team.pool}")]
+
+
 def test_migrating_says_whether_there_was_anything_to_do(run: Run) -> None:
     assert json.loads(run("migrate", "--json")[1]) == {"migrated": True}
     assert json.loads(run("migrate", "--json")[1]) == {"migrated": False}
@@ -72,6 +159,15 @@ def test_migrating_says_whether_there_was_anything_to_do(run: Run) -> None:
         (("token", "create", "--pool", "a", "--device", "xyz"), 2, "device"),
         (("token", "create", "--pool", "a", "--role", "king"), 2, "--role"),
         (("token", "revoke", "0123"), 2, "no token '0123'"),
+        (("token", "create", "--pool", f"{'0' * 32}.1"), 2, "opened by key"),
+        (("invite", "--uses", "0"), 2, "uses"),
+        (("invite", "--uses", "10001"), 2, "uses"),
+        (("invite", "--days", "3651"), 2, "days"),
+        (("invite", "--days", "soon"), 2, "--days"),
+        (("pool", "remove", "nowhere", "--yes"), 2, "no 'nowhere'"),
+        (("pool", "remove", "%' OR 1=1 --", "--yes"), 2, "pool"),
+        (("device", "list", "nowhere"), 2, "'nowhere' has no roster"),
+        (("serve", "--origin", "hub.example.com"), 2, "origin"),
         (("migrate", "--database", "nonsense"), 2, "database"),
         (("migrate", "--database", "sqlite:///:memory:"), 2, "database"),
         (("migrate", "--config", "/nowhere/hub.toml"), 2, "/nowhere/hub.toml"),

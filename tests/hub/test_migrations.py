@@ -9,20 +9,24 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from localmem_hub import database
 from localmem_hub.database import open_engine, prepare
 from localmem_hub.errors import ConfigError, MigrationError, StoreError
-from localmem_hub.tables import metadata
+from localmem_hub.store import SqlStore
+from localmem_hub.tables import metadata, updates
+from localmem_hub.tokens import SqlTokens
+from localmem_protocol.simulation import SeededRandom
 
 NEXT_REVISION = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 
 
 def upgrade():
@@ -41,7 +45,9 @@ def test_the_migrations_make_the_tables_that_the_code_uses(tmp_path: Path) -> No
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
         indexes = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'index'")
-        assert {"ix_tokens_pool", "ix_quarantine_pool"} <= set(indexes.scalars())
+        assert {"ix_tokens_pool", "ix_rosters_recovery", "ix_mailboxes_expires_ms"} <= set(
+            indexes.scalars()
+        )
     engine.dispose()
 
 
@@ -73,14 +79,46 @@ def test_an_older_database_waits_for_the_word(
     prepare(engine)
     newer = tmp_path / "newer 100%"
     shutil.copytree(database.MIGRATIONS, newer)
-    (newer / "versions" / "r0002_notes.py").write_text(NEXT_REVISION)
+    (newer / "versions" / "r0003_notes.py").write_text(NEXT_REVISION)
     monkeypatch.setattr(database, "MIGRATIONS", newer)
-    with pytest.raises(MigrationError, match=r"at revision 0001, .* needs 0002; .*hub migrate"):
+    with pytest.raises(MigrationError, match=r"at revision 0002, .* needs 0003; .*hub migrate"):
         prepare(engine)
     assert "notes" not in sa.inspect(engine).get_table_names()
     assert prepare(engine, migrate=True)
     assert "notes" in sa.inspect(engine).get_table_names()
     assert not prepare(engine)
+    engine.dispose()
+
+
+def test_a_database_of_0_1_keeps_its_pools_and_tokens(tmp_path: Path) -> None:
+    engine = open_engine(url(tmp_path / "hub.db"))
+    with engine.begin() as connection:
+        command.upgrade(database._config(connection), "0001")
+    tokens = SqlTokens(engine)
+    token = tokens.create("team", None, "writer", SeededRandom(1), 1)
+    with engine.begin() as connection:
+        connection.execute(
+            updates.insert().values(pool="team", seq=1, device="", bytes=b"x", received_ms=1)
+        )
+    with pytest.raises(MigrationError, match="at revision 0001, this release needs 0002"):
+        prepare(engine)
+    assert prepare(engine, migrate=True)
+    assert tokens.check(token.text, "team", None, 2).role == "writer"
+    store = SqlStore(engine)
+    assert [(one.pool, one.bytes) for one in store.pools.list()] == [("team", 1)]
+    assert len(store.access.secret("session", SeededRandom(1))) == 32
+    engine.dispose()
+
+
+def test_a_migration_can_be_taken_back(tmp_path: Path) -> None:
+    engine = open_engine(url(tmp_path / "hub.db"))
+    prepare(engine)
+    with engine.begin() as connection:
+        command.downgrade(database._config(connection), "0001")
+    assert "rosters" not in sa.inspect(engine).get_table_names()
+    assert prepare(engine, migrate=True)
+    with engine.begin() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     engine.dispose()
 
 

@@ -15,6 +15,7 @@ from localmem_hub.live import LiveRoom
 from localmem_hub.rooms import Rooms
 from localmem_hub.seams import Batch, Stored
 from localmem_hub.system import SystemClock
+from localmem_hub.watchers import Watchers
 from localmem_hub.workers import Workers
 from localmem_protocol import updates
 from localmem_protocol.frames import (
@@ -74,7 +75,7 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.store = ObservedStore(open_store(folder, "a", "b"))
         self.workers = Workers()
-        self.rooms = Rooms(self.store, self.workers, SystemClock())
+        self.rooms = Rooms(self.store, self.workers, SystemClock(), Watchers())
         self.devices: list[Device] = []
         self._connections = count(1)
 

@@ -43,11 +43,29 @@ def test_the_nearer_source_wins(tmp_path: Path) -> None:
         ({"LOCALMEM_HUB_PORT": "70000"}, "port"),
         ({"LOCALMEM_HUB_PORT": "http"}, "port"),
         ({"LOCALMEM_HUB_LOG_LEVEL": "loud"}, "log_level"),
+        ({"LOCALMEM_HUB_OPEN": "perhaps"}, "open"),
     ],
 )
 def test_a_wrong_value_is_named(environment: dict[str, str], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         load_settings(environment, HOME)
+
+
+def test_a_hub_is_closed_and_known_by_its_address_unless_told_otherwise() -> None:
+    settings = load_settings({}, HOME)
+    assert not settings.open
+    assert settings.origins == {"http://127.0.0.1:8765"}
+    told = {"LOCALMEM_HUB_OPEN": "true", "LOCALMEM_HUB_HOST": "::1"}
+    told["LOCALMEM_HUB_ORIGIN"] = "wss://Hub.example.com/sync, http://old:80"
+    settings = load_settings(told, HOME)
+    assert settings.open
+    assert settings.origins == {"https://hub.example.com", "http://old", "http://[::1]:8765"}
+
+
+@pytest.mark.parametrize("origin", ["hub.example.com", "https://hub?x", "https://a,ftp://b"])
+def test_an_origin_that_is_none_is_named(origin: str) -> None:
+    with pytest.raises(ConfigError, match="origin"):
+        _ = load_settings({"LOCALMEM_HUB_ORIGIN": origin}, HOME).origins
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,7 @@ def test_relative_paths_in_the_file_are_relative_to_it(tmp_path: Path) -> None:
         ('[hub]\ntoken = "t"\npool = "p"', "hub.url"),
         ('[hub]\nurl = "wss://hub"\ntoken = "t"', "hub.pool"),
         ('[hub]\nurl = "wss://hub"\ntoken = "t"\npool = "p"', "hub.key_file"),
+        ('[hub]\nurl = "wss://hub"\ntransport = "carrier pigeon"', "hub.transport"),
         ('[hub]\nurl = 7\ntoken = "t"\npool = "p"', "hub.url"),
         ("[store", "config.toml"),
     ],
@@ -203,9 +204,10 @@ def test_a_pool_key_is_hex_or_base64_in_a_variable_or_a_private_file(
     file = tmp_path / "pool.key"
     file.write_text(text + "\n")
     file.chmod(0o600)
+    variables["LOCALMEM_HUB_TRANSPORT"] = "http"
     hub = load(tmp_path / "home", "", LOCALMEM_POOL_KEY_FILE=str(file), **variables).hub
     assert hub is not None
-    assert hub.pool_key == KEY
+    assert (hub.pool_key, hub.transport) == (KEY, "http")
 
 
 def test_a_token_in_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:

@@ -6,11 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localmem_protocol import dictionary
-from localmem_protocol.batches import decode_batch, encode_batch
 from localmem_protocol.envelope import (
     FIRST_OF_SEGMENT,
     NO_HASH,
+    PADDED,
     VERSION,
     Opener,
     PoolKey,
@@ -18,8 +17,10 @@ from localmem_protocol.envelope import (
     batch_hash,
     opens_segment,
 )
-from localmem_protocol.errors import BatchError, ProtocolError, SealError
+from localmem_protocol.errors import ProtocolError, SealError
 from localmem_protocol.events import Event
+from localmem_protocol.padding import Padding, bucket
+from localmem_protocol.parcels import Context, Parcel, decode_parcel, encode_parcel
 from support.events import DEVICE, event, events
 
 POOL = PoolKey("team", 1, bytes(range(32)))
@@ -40,44 +41,14 @@ def altered(draw: st.DrawFn, data: bytes) -> bytes:
 
 def seal(chain: list[list[Event]], head: bytes = NO_HASH) -> list[bytes]:
     sealer = Sealer(POOL, DEVICE, 1, head)
-    return [sealer.seal(batch, clock) for clock, batch in enumerate(chain)]
-
-
-@given(batches)
-def test_a_batch_round_trips(batch: list[Event]) -> None:
-    assert decode_batch(encode_batch(batch)) == batch
-
-
-@given(batches, st.data())
-def test_a_truncated_batch_is_refused(batch: list[Event], data: st.DataObject) -> None:
-    plain = encode_batch(batch)
-    with pytest.raises(BatchError):
-        decode_batch(plain[: data.draw(st.integers(0, len(plain) - 1))])
-
-
-@given(batches, st.data())
-def test_an_altered_batch_is_refused_or_valid(batch: list[Event], data: st.DataObject) -> None:
-    try:
-        decoded = decode_batch(data.draw(altered(encode_batch(batch))))
-    except BatchError:
-        return
-    assert decode_batch(encode_batch(decoded)) == decoded
-
-
-@given(st.binary(max_size=300))
-def test_noise_is_refused_or_a_batch(noise: bytes) -> None:
-    try:
-        decoded = decode_batch(noise)
-    except BatchError:
-        return
-    assert decode_batch(encode_batch(decoded)) == decoded
+    return [sealer.seal(Parcel(tuple(batch)), clock) for clock, batch in enumerate(chain)]
 
 
 @given(chains | long_chains, st.binary(min_size=16, max_size=16))
 def test_a_chain_of_envelopes_opens_in_order(chain: list[list[Event]], head: bytes) -> None:
     sealed = seal(chain, head)
     opener = Opener(POOL, DEVICE, 1)
-    assert [opener.open(one, clock) for clock, one in enumerate(sealed)] == chain
+    assert [list(opener.open(one, clock).events) for clock, one in enumerate(sealed)] == chain
 
 
 @given(long_chains, st.data())
@@ -92,7 +63,7 @@ def test_a_chain_opens_from_the_first_of_any_segment_and_nowhere_else(
             opener.open(sealed[start], start)
         return
     for clock in range(start, len(sealed)):
-        assert opener.open(sealed[clock], clock) == chain[clock]
+        assert list(opener.open(sealed[clock], clock).events) == chain[clock]
 
 
 @given(chains, st.data())
@@ -106,7 +77,7 @@ def test_an_altered_envelope_is_refused_and_the_chain_goes_on(
         if clock == at:
             with pytest.raises(SealError):
                 opener.open(data.draw(altered(one)), clock)
-        assert opener.open(one, clock) == chain[clock]
+        assert list(opener.open(one, clock).events) == chain[clock]
 
 
 @given(chains, st.data())
@@ -122,29 +93,48 @@ def test_an_envelope_opens_at_its_place_alone(
     clock = data.draw(st.integers(0, len(sealed)))
     elsewhere = (pool, device, client, clock) != (POOL, DEVICE, 1, at)
     opener = Opener(pool, device, client)
-    opener._head, opener._batches = (batch_hash(sealed[at - 1]) if at else NO_HASH), at
-    opener._history = b"".join(map(encode_batch, chain[:at]))
+    opener._head = batch_hash(sealed[at - 1]) if at else NO_HASH
+    for batch in chain[:at]:
+        _, opener._running = encode_parcel(Parcel(tuple(batch)), opener._running)
     if elsewhere:
         with pytest.raises(SealError):
             opener.open(sealed[at], clock)
     else:
-        assert opener.open(sealed[at], clock) == chain[at]
+        assert list(opener.open(sealed[at], clock).events) == chain[at]
 
 
 @given(st.binary(max_size=100), st.booleans())
 def test_what_a_member_seals_without_keeping_to_the_format_is_refused(
-    body: bytes, compressed: bool
+    body: bytes, padded: bool
 ) -> None:
     opener = Opener(POOL, DEVICE, 1)
-    flags = VERSION | FIRST_OF_SEGMENT
-    body = NO_HASH + dictionary.compress(body) if compressed else body
+    flags = VERSION | FIRST_OF_SEGMENT | (PADDED if padded else 0)
     associated = opener._associated(flags, 0, NO_HASH)
     sealed = bytes([flags]) + opener._aead.encrypt(bytes(12), body, associated)
     try:
         opened = opener.open(sealed, 0)
     except ProtocolError:
         return
-    assert decode_batch(encode_batch(opened)) == opened
+    plain, _ = encode_parcel(opened, Context.of(DEVICE))
+    assert decode_parcel(plain, Context.of(DEVICE))[0] == opened
+
+
+@given(chains, st.sampled_from(Padding))
+def test_padding_shows_only_lengths_of_buckets(chain: list[list[Event]], padding: Padding) -> None:
+    sealer, opener = Sealer(POOL, DEVICE, 1, padding=padding), Opener(POOL, DEVICE, 1)
+    for clock, batch in enumerate(chain):
+        sealed = sealer.seal(Parcel(tuple(batch)), clock)
+        assert list(opener.open(sealed, clock).events) == batch
+        inside = len(sealed) - 1 - 16
+        assert bucket(inside, padding) == inside
+
+
+@given(st.integers(1, 10**7))
+def test_buckets_are_few_and_not_much_larger(size: int) -> None:
+    padme, power = bucket(size, Padding.PADME), bucket(size, Padding.POWERS)
+    assert size <= padme <= power < 2 * size
+    assert padme <= 1.12 * size
+    assert bucket(padme, Padding.PADME) == padme
 
 
 @given(st.binary(max_size=120), st.integers(0, 2**40))

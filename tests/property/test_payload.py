@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localmem_protocol.batches import decode_batch, encode_batch
 from localmem_protocol.events import Event
+from localmem_protocol.parcels import Context, Parcel, decode_parcel, encode_parcel
 from localmem_protocol.simulation import World
-from support.events import events
+from support.events import DEVICE, events
 
 SOURCES = sorted(Path(__file__).resolve().parent.parent.rglob("*.py"))
 
@@ -45,7 +45,7 @@ def test_the_document_is_a_fraction_of_the_json(per_batch: int, share: float) ->
 
 
 def test_an_evicting_world_stays_flat_for_good() -> None:
-    world = World(3, array_bytes_max=4000)
+    world = World(3, array_bytes_max=1500)
     world.settle()
     sizes = []
     for number in range(600):
@@ -57,6 +57,6 @@ def test_an_evicting_world_stays_flat_for_good() -> None:
 
 @given(st.lists(events(), min_size=1, max_size=40))
 def test_batches_are_never_larger_than_their_events_as_json(batch: list[Event]) -> None:
-    plain = encode_batch(batch)
+    plain, _ = encode_parcel(Parcel(tuple(batch)), Context.of(DEVICE))
     assert len(plain) < len(msgspec.json.encode(batch))
-    assert decode_batch(plain) == batch
+    assert list(decode_parcel(plain, Context.of(DEVICE))[0].events) == batch

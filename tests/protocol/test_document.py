@@ -2,9 +2,9 @@
 
 import pytest
 
-from localmem_protocol.document import Document, covers
+from localmem_protocol.document import Document
 from localmem_protocol.errors import MergeError, UpdateError
-from localmem_protocol.updates import Item, Update, decode_update, encode_update
+from localmem_protocol.updates import Item, Update, covers, decode_update, encode_update
 
 DEVICE = "00112233445566aa"
 

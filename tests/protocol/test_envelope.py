@@ -2,16 +2,16 @@ import pytest
 
 from localmem_protocol.envelope import Opener, PoolKey, Sealer, batch_hash, opens_segment
 from localmem_protocol.errors import ProtocolError, SealError
-from localmem_protocol.events import Event
 from localmem_protocol.limits import SEGMENT_BATCHES_MAX
+from localmem_protocol.parcels import Parcel
 from support.events import DEVICE, event
 
 POOL = PoolKey("team", 1, bytes(32))
 
 
-def sealed_run(count: int, sealer: Sealer | None = None) -> tuple[list[list[Event]], list[bytes]]:
+def sealed_run(count: int, sealer: Sealer | None = None) -> tuple[list[Parcel], list[bytes]]:
     sealer = sealer or Sealer(POOL, DEVICE, 1)
-    batches = [[event(10 * n + i + 1) for i in range(3)] for n in range(count)]
+    batches = [Parcel(tuple(event(10 * n + i + 1) for i in range(3))) for n in range(count)]
     return batches, [sealer.seal(batch, clock) for clock, batch in enumerate(batches)]
 
 
@@ -83,7 +83,7 @@ def test_a_new_sealer_goes_on_with_the_chain_in_a_new_segment() -> None:
 
 def test_nothing_of_the_text_shows() -> None:
     secret = event(1, snippet="the quick brown fox jumps over the lazy dog")
-    sealed = Sealer(POOL, DEVICE, 1).seal([secret], 0)
+    sealed = Sealer(POOL, DEVICE, 1).seal(Parcel((secret,)), 0)
     assert b"quick" not in sealed
     assert b"main.py" not in sealed
 

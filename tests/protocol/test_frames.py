@@ -8,7 +8,9 @@ from localmem_protocol.frames import (
     Close,
     Frame,
     Hello,
+    Notice,
     Refusal,
+    Resume,
     Step1,
     Step2,
     Update,
@@ -28,6 +30,8 @@ FRAMES: list[Frame] = [
     Welcome((), 3, 7, b"\x05" * 16, writer=False),
     Ack(3, 7),
     Refusal(Close.GAP, permanent=False, reason="ask again"),
+    Notice("roster", 7),
+    Resume(3, 7, b"\x05" * 16),
 ]
 
 

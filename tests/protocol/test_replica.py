@@ -60,6 +60,24 @@ def test_only_whole_segments_are_evicted_and_never_the_running_one() -> None:
     assert writer.evict(0) is None
 
 
+def test_eviction_leaves_whole_segments_of_two_copies_that_write_at_once() -> None:
+    ours, copy = Replica(POOL, DEVICE, 1), Replica(POOL, DEVICE, 2)
+    for number in range(1, 6):
+        copy.integrate(ours.append([event(number)]))
+    for number in range(6, 60):  # segments of both lie interleaved
+        copy.integrate(ours.append([event(number)]))
+        ours.integrate(copy.append([event(number + 100)]))
+    evicted = ours.evict(len(ours.export()) // 2)
+    assert evicted is not None
+    copy.integrate(evicted)
+    copy.append([event(200)])
+    joiner = Replica(POOL, OTHER, 3)
+    result = joiner.integrate(copy.export())
+    assert result.problems == []
+    assert {event(59).id, event(159).id, event(200).id} <= {one.id for one in result.events}
+    assert event(1).id not in {one.id for one in result.events}
+
+
 def test_a_document_at_a_fixed_budget_stays_flat() -> None:
     writer = Replica(POOL, DEVICE, 1)
     sizes = []

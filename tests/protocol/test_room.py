@@ -8,6 +8,7 @@ from localmem_protocol.frames import (
     Close,
     Frame,
     Hello,
+    Notice,
     Refusal,
     Step1,
     Step2,
@@ -17,6 +18,8 @@ from localmem_protocol.frames import (
     encode_frame,
 )
 from localmem_protocol.ledger import Ledger
+from localmem_protocol.limits import SEGMENT_BATCHES_MAX
+from localmem_protocol.parcels import Parcel
 from localmem_protocol.replica import Replica
 from localmem_protocol.room import Drop, Effect, Peer, Room, Send
 from localmem_protocol.updates import Item, encode_update
@@ -43,6 +46,13 @@ class Bench:
 
     def give(self, connection: int, frame: Frame) -> list[Effect]:
         return self.room.receive(connection, encode_frame(frame))
+
+    def again(self, connection: int) -> None:
+        """A device whose connection was dropped comes back."""
+        device = {1: ONE, 2: TWO}[connection]
+        self.room.join(Peer(connection, device))
+        self.give(connection, Hello(PROTOCOL, CAPABILITIES, device, connection))
+        self.give(connection, Step1(b"\x00"))
 
     def write(self, number: int) -> list[Effect]:
         return self.give(1, Update(self.replica.append([event(number, ONE)])))
@@ -102,6 +112,31 @@ def test_a_device_that_has_not_caught_up_gets_no_broadcast() -> None:
     assert [connection for connection, _ in bench.commit()] == [1]
 
 
+def test_a_notice_reaches_those_who_said_that_they_know_what_it_is() -> None:
+    bench = Bench()
+    notice = Notice("roster", 2)
+    bench.give(2, Hello(PROTOCOL, ("segments", "zstd-1"), TWO, 2))
+    bench.room.join(Peer(3, "33" * 8))  # has not said hello yet
+    assert sent(bench.room.notify(notice)) == [(1, notice)]
+    bench.give(2, Hello(PROTOCOL, CAPABILITIES, TWO, 2))
+    bench.room.leave(1)
+    assert sent(bench.room.notify(notice)) == [(2, notice)]
+
+
+def test_who_is_welcomed_later_is_told_the_last_notice() -> None:
+    bench = Bench()
+    bench.room.notify(Notice("roster", 2))
+    bench.room.notify(Notice("roster", 3))
+    for capabilities, told in ((CAPABILITIES, [Notice("roster", 3)]), ((), [])):
+        greeting = sent(bench.give(1, Hello(PROTOCOL, capabilities, ONE, 1)))
+        assert [type(frame) for _, frame in greeting[:2]] == [Welcome, Step1]
+        assert [frame for _, frame in greeting[2:]] == told
+
+
+def test_a_device_has_nothing_to_notify_the_hub_of() -> None:
+    assert refused(Bench().give(1, Notice("roster", 2))) == Close.BAD_FRAME
+
+
 def test_what_is_known_is_acknowledged_again_and_not_stored_again() -> None:
     bench = Bench()
     update = Update(bench.replica.append([event(1, ONE)]))
@@ -139,11 +174,6 @@ def another_devices_client(bench: Bench) -> bytes:
 
 def another_devices_array(_: Bench) -> bytes:
     return encode_update(Structs({1: [Item(0, 1, (b"x",), root=TWO)]}))
-
-
-def another_devices_batches_deleted(bench: Bench) -> bytes:
-    bench.give(2, Update(Replica(POOL, TWO, 2).append([event(1, TWO)])))
-    return encode_update(Structs({}, {2: [(0, 1)]}))
 
 
 def other_bytes_at_a_known_clock(bench: Bench) -> bytes:
@@ -190,7 +220,6 @@ def not_binary(_: Bench) -> bytes:
     [
         another_devices_client,
         another_devices_array,
-        another_devices_batches_deleted,
         other_bytes_at_a_known_clock,
         another_devices_array_by_an_origin,
         on_itself,
@@ -262,6 +291,72 @@ def test_a_room_is_mended_when_it_is_broken_and_all_is_stored(unchecked: Structs
         bench.room.mend(Room())
     bench.commit()
     assert bench.room.to_mend
+
+
+def test_a_writer_may_delete_in_anothers_array_but_only_whole_segments() -> None:
+    bench = Bench()
+    for number in range(1, 4):
+        bench.write(number)
+    bench.commit()
+    before = bench.room.snapshot()
+    for first, length in [(0, 1), (0, 2), (1, 1)]:
+        part = encode_update(Structs({}, {1: [(first, length)]}))
+        assert refused(bench.give(2, Update(part))) == Close.GAP
+        bench.again(2)
+    assert bench.room.snapshot() == before
+    # Its last ones may go: nothing has to be opened after them.
+    bench.give(2, Update(encode_update(Structs({}, {1: [(1, 1), (2, 1)]}))))
+    commit = bench.room.take()
+    assert commit is not None
+    assert commit.erases
+    assert not commit.quarantined
+    bench.room.committed()
+    assert refused(bench.give(1, Update(bench.replica.append([event(4, ONE)])))) == Close.GAP
+
+
+def test_a_segment_that_was_deleted_is_not_continued_but_a_new_one_follows_it() -> None:
+    bench = Bench()
+    bench.write(1)
+    bench.commit()
+    whole = encode_update(Structs({}, {1: [(0, 1)]}))
+    bench.give(2, Update(whole))
+    bench.commit()
+    ahead = bench.replica.append([event(2, ONE)])
+    assert refused(bench.give(1, Update(ahead))) == Close.GAP
+    bench.again(1)
+    bench.replica.integrate(whole)
+    moved = bench.replica.move({1: [(1, 1)]}, [Parcel((event(2, ONE),))], lambda one: True)
+    both = bench.replica.own_part(b"\x01\x01\x01", bench.replica.deletes_beyond({1: [(0, 1)]}))
+    assert len(both) == 1
+    assert moved != both[0]
+    bench.give(1, Update(both[0]))
+    assert (1, Ack(1, 3)) in bench.commit()
+    joiner = Replica(POOL, TWO, 9, [bench.room.snapshot()])
+    assert joiner.loaded.events == [event(2, ONE)]
+    assert joiner.loaded.problems == []
+
+
+def test_who_evicts_erases_nothing_and_who_moves_does() -> None:
+    bench = Bench()
+    last = SEGMENT_BATCHES_MAX + 3
+    for number in range(1, last + 1):
+        bench.write(number)
+    bench.commit()
+    evicted = bench.replica.evict(0)
+    assert evicted is not None
+    bench.give(1, Update(evicted))
+    commit = bench.room.take()
+    assert commit is not None
+    assert commit.rows
+    assert not commit.erases
+    bench.room.committed()
+    segment = bench.replica.segments.segment_of(1, last - 1)
+    assert segment is not None
+    (moved,) = bench.replica.trim([segment], lambda one: one.sequence != last)
+    bench.give(1, Update(moved))
+    commit = bench.room.take()
+    assert commit is not None
+    assert commit.erases
 
 
 def test_a_reading_token_is_told_so_and_does_not_write() -> None:
@@ -337,7 +432,7 @@ def test_when_the_store_fails_everybody_goes_and_nobody_is_told_it_is_stored() -
 def test_a_large_answer_comes_in_parts_and_broadcasts_begin_after_the_last() -> None:
     writer = Replica(POOL, ONE, 1)
     rows = [writer.append([event(number, ONE)]) for number in range(1, 21)]
-    room = Room(rows, {1: ONE, 2: TWO}, step_bytes=400)
+    room = Room(rows, {1: ONE, 2: TWO}, step_bytes=200)
     room.join(Peer(2, TWO))
     room.receive(2, encode_frame(Hello(PROTOCOL, (), TWO, 2)))
     reader = Replica(POOL, TWO, 2)

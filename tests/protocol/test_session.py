@@ -6,10 +6,12 @@ from localmem_protocol.envelope import PoolKey
 from localmem_protocol.errors import FrameError, GapError, RefusedError
 from localmem_protocol.events import Event
 from localmem_protocol.frames import (
+    CAPABILITIES,
     Ack,
     Close,
     Frame,
     Hello,
+    Notice,
     Refusal,
     Step1,
     Step2,
@@ -64,7 +66,7 @@ def test_a_journal_that_does_not_load_is_thrown_away_and_all_is_sealed_again(
     bench.journal.save(damaged, 1, 1)
     bench.session = Session(POOL, bench.log, bench.journal)
     (hello,) = bench.session.hello()
-    assert decode_frame(hello) == Hello("localmem.sync.v1", ("segments", "zstd-1"), DEVICE, 0)
+    assert decode_frame(hello) == Hello("localmem.sync.v1", CAPABILITIES, DEVICE, 0)
     assert bench.journal.saved.updates == ()
     bench.give(Welcome((), 6, 0, bytes(16)))
     bench.session.receive(EMPTY)
@@ -73,10 +75,23 @@ def test_a_journal_that_does_not_load_is_thrown_away_and_all_is_sealed_again(
     assert len(Replica(POOL, "22" * 8, 7, [frame.update]).loaded.events) == 1
 
 
+def test_a_notice_is_kept_whenever_it_comes_and_one_of_another_kind_means_nothing() -> None:
+    bench = Bench()
+    bench.session.hello()
+    assert bench.give(Notice("roster", 3)) == []
+    assert bench.session.roster_length == 3
+    bench.ready()
+    assert bench.give(Notice("weather", 9)) == []
+    assert (bench.session.state, bench.session.roster_length) == (State.READY, 3)
+    bench.session.disconnect()
+    with pytest.raises(FrameError, match="Notice while offline"):
+        bench.give(Notice("roster", 4))
+
+
 def test_a_first_connection_asks_for_a_client_id_and_keeps_it() -> None:
     bench = Bench()
     (hello,) = bench.session.hello()
-    assert decode_frame(hello) == Hello("localmem.sync.v1", ("segments", "zstd-1"), DEVICE, 0)
+    assert decode_frame(hello) == Hello("localmem.sync.v1", CAPABILITIES, DEVICE, 0)
     assert bench.give(Welcome((), 5, 0, bytes(16))) == []
     assert bench.journal.saved.client == 5
     answers = bench.give(Step1(b"\x00"))
@@ -113,8 +128,8 @@ def test_a_reader_keeps_its_batches_back_and_sends_them_once_it_may_write() -> N
     bench.session.disconnect()
     bench.session.hello()
     bench.give(Welcome((), 5, 0, bytes(16)))
-    assert [type(frame) for frame in bench.give(Step1(b"\x00"))] == [Step2, Step1]
-    bench.session.receive(EMPTY)
+    assert [type(frame) for frame in bench.give(Step1(b"\x00"))] == [Step1]
+    assert [type(frame) for frame in bench.give(Step2(b"\x00\x00"))] == [Update]
     assert [type(frame) for frame in bench.upload()] == [Update]
     assert not bench.session.settled
 
@@ -152,9 +167,8 @@ def test_a_lost_batch_is_sent_again_after_reconnecting() -> None:
     bench.session.disconnect()
     bench.session.hello()
     bench.give(Welcome((), 5, 0, bytes(16)))
-    resent = bench.give(Step1(b"\x00"))
-    assert isinstance(sent, Update)
-    assert Step2(sent.update) in resent
+    assert [type(frame) for frame in bench.give(Step1(b"\x00"))] == [Step1]
+    assert bench.give(Step2(b"\x00\x00")) == [sent]
 
 
 @pytest.mark.parametrize(
@@ -275,3 +289,44 @@ def test_a_gap_is_transient() -> None:
     with pytest.raises(GapError) as caught:
         bench.give(Update(second))
     assert not caught.value.permanent
+
+
+def test_two_copies_of_a_machine_that_are_idle_at_equal_clocks_come_apart() -> None:
+    bench = Bench()
+    bench.ready()
+    bench.log.record("before the copy was made", 1)
+    bench.upload()
+    bench.session.disconnect(Close.GOING_AWAY)
+    assert bench.journal.saved.client == 5
+    bench.session.disconnect(Close.REPLACED)
+    (hello,) = bench.session.hello()
+    assert decode_frame(hello) == Hello("localmem.sync.v1", CAPABILITIES, DEVICE, 0)
+    bench.give(Welcome((), 6, 0, bytes(16)))
+    bench.session.receive(EMPTY)
+    assert [type(frame) for frame in bench.upload()] == [Update]
+
+
+@pytest.mark.parametrize("by", ["count", "bytes"])
+def test_events_of_two_copies_with_one_sequence_stay_on_one_side_of_a_batch(
+    by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, bound = BOUNDS[by]
+    monkeypatch.setattr(f"localmem_protocol.trimming.{name}", bound)
+    monkeypatch.setattr(f"localmem_protocol.session.{name}", bound, raising=False)
+    bench, copy = Bench(), MemoryLog(DEVICE)
+    for number in range(1, 7):
+        bench.log.record(f"here, {number}", number)
+        copy.record(f"there {number}", number)
+    bench.log.insert(copy.ordered())
+    bench.ready()
+    reader = Replica(POOL, "22" * 8, 7)
+    held = [
+        event.id
+        for frame in bench.upload() + bench.upload() + bench.upload() + bench.upload()
+        if isinstance(frame, Update)
+        for event in reader.integrate(frame.update).events
+    ]
+    assert sorted(held) == sorted(bench.log.events)
+
+
+BOUNDS = {"count": ("BATCH_EVENTS_MAX", 5), "bytes": ("BATCH_SNIPPET_BYTES_MAX", 5 * 7)}

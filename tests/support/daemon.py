@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,23 @@ def localmem(
         timeout=100,
         check=False,
     )
+
+
+@contextlib.contextmanager
+def started(home: Path, *arguments: str, **more: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Begin a command that takes its time; it is killed at the end if it still runs."""
+    with subprocess.Popen(
+        command(*arguments),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(home, **more),
+        cwd=home.parent,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def command(*arguments: str) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from localmem_protocol.events import KINDS, LOCATED, Draft, Event, parse_draft, stamp
+from localmem_protocol.references import Reference, refer
 
 DEVICE = "00112233445566aa"
 MOMENT = 1_760_000_000_000
@@ -33,6 +34,13 @@ def event(number: int = 1, device: str = DEVICE, **changes: Any) -> Event:
     moment = MOMENT + 1000 * number
     offered = draft(**{"timestamp": moment, "snippet": f"line {number}\n", **changes})
     return stamp(offered, device=device, clock=moment << 16, sequence=number)
+
+
+def reference(offered: Event, key: bytes = bytes(32)) -> Reference:
+    """The reference to an event that is at a place in a file."""
+    made = refer(offered, key)
+    assert made is not None
+    return made
 
 
 _text = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=30)

@@ -25,6 +25,7 @@ class HubProcess:
         self.database = folder / "hub.db"
         self.log = folder / "hub.log"
         self.url = ""
+        self.transport = "auto"  # how devices are told to reach it
         self._process: subprocess.Popen[str] | None = None
 
     def start(self, *, file_bytes_max: int | None = None) -> None:
@@ -47,6 +48,11 @@ class HubProcess:
         line = self._process.stdout.readline()
         assert "url" in line, line + self.log.read_text()
         self.url = json.loads(line)["url"]
+
+    @property
+    def http_url(self) -> str:
+        """The same address for single requests."""
+        return "http" + self.url.removeprefix("ws")
 
     @property
     def running(self) -> bool:

@@ -7,11 +7,15 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from localmem_hub.access_store import SqlAccess
 from localmem_hub.database import open_engine, prepare
 from localmem_hub.errors import CommitError
+from localmem_hub.mailbox_store import SqlMailboxes
+from localmem_hub.roster_store import SqlRosters
 from localmem_hub.seams import Batch, Stored
 from localmem_hub.store import SqlStore
 from localmem_hub.tokens import SqlTokens
+from localmem_protocol.exchange import News
 from localmem_protocol.simulation import SeededRandom
 
 
@@ -35,12 +39,25 @@ class ObservedStore:
         self.failing: set[str] = set()
         self.entered: queue.SimpleQueue[list[Batch]] = queue.SimpleQueue()
         self.compacted = threading.Semaphore(0)
+        self.erased = threading.Semaphore(0)
         self.gate = threading.Event()
         self.gate.set()
 
     @property
     def tokens(self) -> SqlTokens:
         return self.inner.tokens
+
+    @property
+    def rosters(self) -> SqlRosters:
+        return self.inner.rosters
+
+    @property
+    def access(self) -> SqlAccess:
+        return self.inner.access
+
+    @property
+    def mailboxes(self) -> SqlMailboxes:
+        return self.inner.mailboxes
 
     def commit(self, batches: Sequence[Batch], now_ms: int) -> None:
         self.entered.put(list(batches))
@@ -54,9 +71,20 @@ class ObservedStore:
         self.loads.append(pool)
         return self.inner.load(pool)
 
+    def head(self, pool: str) -> int:
+        return self.inner.head(pool)
+
+    def rows_after(self, pool: str, number: int, last: int | None = None) -> News | None:
+        return self.inner.rows_after(pool, number, last)
+
     def compact(self, pool: str, head: int, snapshot: bytes) -> bool:
         done = self.inner.compact(pool, head, snapshot)
         self.compacted.release()
+        return done
+
+    def erase(self, pool: str | None) -> bool:
+        done = self.inner.erase(pool)
+        self.erased.release()
         return done
 
     def ping(self) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Final
 
 from starlette.applications import Starlette
@@ -13,46 +14,109 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route, WebSocketRoute
 
+from localmem_hub.authentication import Authentication
 from localmem_hub.endpoint import Endpoint
-from localmem_hub.errors import StoreError
+from localmem_hub.errors import StoppingError, StoreError
+from localmem_hub.http_sync import HttpSync
+from localmem_hub.limits import WAIT_SECONDS_MAX
+from localmem_hub.mailboxes import Mailboxes
+from localmem_hub.pools import Pools
 from localmem_hub.rooms import Rooms
+from localmem_hub.rosters import Rosters
 from localmem_hub.seams import Store
+from localmem_hub.system import SystemRandom
+from localmem_hub.watchers import Watchers
 from localmem_hub.workers import Workers
-from localmem_protocol.seams import Clock
+from localmem_protocol.roster import Roster
+from localmem_protocol.seams import Clock, Random
 
 log: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the operator decided: may anybody make pools, and under which origins devices dial.
+
+    A server without WebSocket, or one that pays for requests that wait, says so here.
+    """
+
+    open: bool = False
+    origins: frozenset[str] = frozenset()
+    websocket: bool = True
+    wait_seconds: int = WAIT_SECONDS_MAX
 
 
 class Hub:
     """The parts of a running hub."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, random: Random, policy: Policy) -> None:
         self.store = store
+        self.policy = policy
         self.workers = Workers()
-        self.rooms = Rooms(store, self.workers, clock)
-        self.endpoint = Endpoint(self.rooms, store.tokens, self.workers, clock)
-        self._rechecking: asyncio.Task[None] | None = None
+        self.watchers = Watchers()
+        self.rooms = Rooms(store, self.workers, clock, self.watchers)
+        self.rosters = Rosters(store.rosters, self.workers, self._roster_changed)
+        self.authentication = Authentication(
+            store.access, self.rosters, self.workers, clock, random, policy.origins
+        )
+        self.pools = Pools(
+            store.rosters,
+            self.rosters,
+            self.authentication,
+            self.workers,
+            clock,
+            open_to_all=policy.open,
+        )
+        self.endpoint = Endpoint(
+            self.rooms,
+            self.rosters,
+            self.authentication,
+            store.tokens,
+            self.workers,
+            clock,
+            ["websocket", "http"] if policy.websocket else ["http"],
+        )
+        self.http = HttpSync(
+            self.endpoint,
+            self.rooms,
+            store,
+            self.watchers,
+            self.workers,
+            clock,
+            wait_seconds=policy.wait_seconds,
+        )
+        self.mailboxes = Mailboxes(store.mailboxes, self.workers, clock, random)
+        self._recurring: list[asyncio.Task[None]] = []
+
+    def _roster_changed(self, pool: str, roster: Roster | None) -> None:
+        self.endpoint.roster_changed(pool, roster)
 
     def start(self) -> None:
         """Begin to serve; needs a running event loop."""
         self.rooms.start()
-        self._rechecking = asyncio.create_task(self.endpoint.recheck_forever())
+        for recurring in (self.endpoint.recheck_forever(), self.mailboxes.sweep_forever()):
+            self._recurring.append(asyncio.create_task(recurring))
 
     async def stop(self) -> None:
         """Commit what has arrived and send everybody away. A second call does nothing."""
-        rechecking, self._rechecking = self._rechecking, None
-        if rechecking is not None:
-            rechecking.cancel()
+        recurring, self._recurring = self._recurring, []
+        for task in recurring:
+            task.cancel()
+        if recurring:
+            self.mailboxes.stop()
+            self.watchers.close()
             await self.rooms.stop()
             self.workers.close()
 
 
-def create_app(store: Store, clock: Clock) -> Starlette:
+def create_app(
+    store: Store, clock: Clock, random: Random | None = None, policy: Policy | None = None
+) -> Starlette:
     """The application on a store that is ready to use; the store stays the caller's.
 
     `app.state.hub` is its `Hub`, for a server that wants to stop it before the connections.
     """
-    hub = Hub(store, clock)
+    hub = Hub(store, clock, random or SystemRandom(), policy or Policy())
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -66,7 +130,7 @@ def create_app(store: Store, clock: Clock) -> Starlette:
         """200 while the store answers, else 503."""
         try:
             await hub.workers.read(store.ping)
-        except StoreError as error:
+        except (StoreError, StoppingError) as error:
             log.error("unhealthy: %s", error)
             return JSONResponse({"status": "the store does not answer"}, 503)
         return JSONResponse({"status": "ok", "rooms": len(hub.rooms)})
@@ -75,7 +139,16 @@ def create_app(store: Store, clock: Clock) -> Starlette:
         routes=[
             Route("/healthz", healthz),
             Route("/v1/sync/{pool}", hub.endpoint.introduce),
-            WebSocketRoute("/v1/sync/{pool}", hub.endpoint.serve),
+            Route("/v1/sync/{pool}", hub.http.post, methods=["POST"]),
+            Route("/v1/sync/{pool}/updates", hub.http.updates),
+            *(
+                [WebSocketRoute("/v1/sync/{pool}", hub.endpoint.serve)]
+                if hub.policy.websocket
+                else []
+            ),
+            *hub.authentication.routes(),
+            *hub.pools.routes(),
+            *hub.mailboxes.routes(),
         ],
         lifespan=lifespan,
     )

@@ -1,4 +1,4 @@
-"""The command line `localmem-hub`: serve, migrate, token.
+"""The command line `localmem-hub`: serve, migrate, token; invite, pool and device (`cli_pools.py`).
 
 Exit codes: 0 done, 1 it failed, 2 it was asked wrongly. Errors are one line on stderr; with
 `--json` they are `{"error": {"code", "message", "field"}}` on stdout, as those of `localmem`.
@@ -8,38 +8,21 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
-from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from localmem_hub import __version__
+from localmem_hub.cli_options import common, open_store, read_settings, when
+from localmem_hub.cli_pools import device, invite, pool
 from localmem_hub.errors import ConfigError, HubError
-from localmem_hub.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from localmem_hub.seams import Role
-    from localmem_hub.store import SqlStore
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
-
-
-def common(command: Command) -> Command:
-    """The options of every command."""
-    options = (
-        click.option("--config", type=click.Path(path_type=Path), help="A TOML file of settings."),
-        click.option("--database", metavar="URL", help="sqlite:///PATH"),
-        click.option("--json", "as_json", is_flag=True, help="Print JSON."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,10 +31,16 @@ def group() -> None:
     """Keep localmem's devices in sync, without being able to read what they say."""
 
 
+for _command in (invite, pool, device):
+    group.add_command(_command)
+
+
 @group.command()
 @common
 @click.option("--host", help="Address to listen on; 127.0.0.1 unless told.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 takes a free one.")
+@click.option("--origin", metavar="URL", help="The address that devices dial, if not this one.")
+@click.option("--open", "open_", is_flag=True, default=None, help="Let anybody make pools.")
 @click.option("--migrate", is_flag=True, help="Bring an older database to this release first.")
 def serve(
     config: Path | None,
@@ -59,14 +48,19 @@ def serve(
     as_json: bool,
     host: str | None,
     port: int | None,
+    origin: str | None,
+    open_: bool | None,
     migrate: bool,
 ) -> None:
     """Run the hub until it is told to stop."""
-    from localmem_hub.app import create_app
+    from localmem_hub.app import Policy, create_app
     from localmem_hub.server import run
-    from localmem_hub.system import SystemClock
+    from localmem_hub.system import SystemClock, SystemRandom
 
-    settings = _settings(config, database=database, host=host, port=port)
+    settings = read_settings(
+        config, database=database, host=host, port=port, origin=origin, open=open_
+    )
+    policy = Policy(settings.open, settings.origins)
     logging.basicConfig(
         level=settings.log_level.upper(),
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
@@ -78,7 +72,12 @@ def serve(
             "listening on %s without TLS: put a TLS proxy in front, or tokens travel in the clear",
             settings.host,
         )
-    store = _open_store(settings, migrate=migrate)
+    if settings.host in ("0.0.0.0", "::") and not settings.origin:  # noqa: S104
+        logging.getLogger(__name__).warning(
+            "no `origin` is set: devices elsewhere cannot prove their keys; set it to the address "
+            "that they dial"
+        )
+    store = open_store(settings, migrate=migrate)
 
     def announce(url: str, bound: int) -> None:
         if as_json:
@@ -88,7 +87,8 @@ def serve(
         sys.stdout.flush()
 
     try:
-        run(create_app(store, SystemClock()), settings.host, settings.port, announce)
+        app = create_app(store, SystemClock(), SystemRandom(), policy)
+        run(app, settings.host, settings.port, announce)
     finally:
         store.close()
 
@@ -99,7 +99,7 @@ def migrate(config: Path | None, database: str | None, as_json: bool) -> None:
     """Bring the database to this release."""
     from localmem_hub.database import open_engine, prepare
 
-    engine = open_engine(_settings(config, database=database).database)
+    engine = open_engine(read_settings(config, database=database).database)
     try:
         migrated = prepare(engine, migrate=True)
     finally:
@@ -129,7 +129,7 @@ def create_token(
     """Make a token, and print it: it is not shown again."""
     from localmem_hub.system import SystemClock, SystemRandom
 
-    store = _open_store(_settings(config, database=database))
+    store = open_store(read_settings(config, database=database))
     try:
         made = store.tokens.create(pool, device, role, SystemRandom(), SystemClock().now_ms())
     finally:
@@ -143,7 +143,7 @@ def create_token(
 @click.option("--pool", help="Only those of this pool.")
 def list_tokens(config: Path | None, database: str | None, as_json: bool, pool: str | None) -> None:
     """List the tokens, without their secrets."""
-    store = _open_store(_settings(config, database=database))
+    store = open_store(read_settings(config, database=database))
     try:
         records = store.tokens.list(pool)
     finally:
@@ -152,7 +152,7 @@ def list_tokens(config: Path | None, database: str | None, as_json: bool, pool: 
         click.echo(json.dumps({"tokens": [vars(record) for record in records]}))
         return
     for record in records:
-        state = "revoked" if record.revoked_ms is not None else f"seen {_when(record.last_seen_ms)}"
+        state = "revoked" if record.revoked_ms is not None else f"seen {when(record.last_seen_ms)}"
         device = record.device or "no device yet"
         click.echo(f"{record.id}  {record.pool}  {record.role}  {device}  {state}")
 
@@ -164,7 +164,7 @@ def revoke_token(config: Path | None, database: str | None, as_json: bool, token
     """End a token. A running hub drops its connections within half a minute."""
     from localmem_hub.system import SystemClock
 
-    store = _open_store(_settings(config, database=database))
+    store = open_store(read_settings(config, database=database))
     try:
         known = store.tokens.revoke(token_id, SystemClock().now_ms())
     finally:
@@ -191,29 +191,6 @@ def main() -> None:
         _complain(str(error), error.code, as_json)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def _settings(config: Path | None, **overrides: object) -> Settings:
-    return load_settings(os.environ, Path.home(), config, overrides)
-
-
-def _open_store(settings: Settings, *, migrate: bool = False) -> SqlStore:
-    from localmem_hub.database import open_engine, prepare
-    from localmem_hub.store import SqlStore
-
-    engine = open_engine(settings.database)
-    try:
-        prepare(engine, migrate=migrate)
-    except HubError:
-        engine.dispose()
-        raise
-    return SqlStore(engine)
-
-
-def _when(time_ms: int | None) -> str:
-    if time_ms is None:
-        return "never"
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _usage(error: click.ClickException) -> str:

@@ -48,6 +48,11 @@ def make_snapshot(store: Store, pool: str) -> tuple[int, bytes] | None:
     return stored.head, snapshot
 
 
+def holds_deletes(rows: Iterable[bytes]) -> bool:
+    """Whether rows delete anything: then they, or a snapshot before them, may hold it still."""
+    return any(decode_update(row, stored=True).deletes for row in rows)
+
+
 def _clocks(updates: Iterable[bytes]) -> dict[int, int]:
     """client -> the clock after the last item in these updates."""
     ends: dict[int, int] = {}

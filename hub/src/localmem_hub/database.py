@@ -32,6 +32,7 @@ _PRAGMAS: Final = (
     "fullfsync=ON",  # macOS: past the drive's cache; nothing elsewhere
     "checkpoint_fullfsync=ON",
     "foreign_keys=ON",
+    "secure_delete=ON",  # what is deleted is overwritten
     f"busy_timeout={BUSY_MS}",
 )
 
@@ -98,6 +99,23 @@ def prepare(engine: sa.Engine, *, migrate: bool = False) -> bool:
     except SQLAlchemyError as error:
         raise StoreError(f"cannot use the database: {describe(error)}") from None
     return True
+
+
+def empty_log(engine: sa.Engine) -> bool:
+    """Put SQLite's write-ahead log into the database and cut it to nothing; False if it is in use.
+
+    Other databases keep their logs by rules of their own.
+    """
+    if engine.dialect.name != "sqlite":
+        return True
+    connection = engine.raw_connection()
+    try:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        found = cursor.fetchone()
+        return found is not None and not found[0]
+    finally:
+        connection.close()
 
 
 def _refuse_foreign(script: ScriptDirectory, current: str | None, *, empty: bool) -> None:

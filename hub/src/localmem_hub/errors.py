@@ -4,6 +4,8 @@ HubError
 ├── ConfigError             a setting or argument that is wrong (names it)
 ├── ListenError             the address cannot be listened on
 ├── TokenError              a device that may not come in; the reason is for its user
+├── AdmissionError          a pool that may not be made here; the reason is for its founder
+├── LengthError             a roster has another length than was expected (carries it)
 ├── StoppingError           the hub is going away: nobody comes in any more
 └── StoreError              the database
     ├── MigrationError      its tables are not those of this release
@@ -42,6 +44,22 @@ class TokenError(HubError):
     """The token is unknown, revoked, or another pool's or device's."""
 
     code = "token"
+
+
+class AdmissionError(HubError):
+    """No invitation, or one that is unknown, used up or expired."""
+
+    code = "admission"
+
+
+class LengthError(HubError):
+    """The roster has `length` entries, not as many as whoever appends to it knows of."""
+
+    code = "length"
+
+    def __init__(self, length: int) -> None:
+        super().__init__(f"the roster has {length} entries; fetch the rest and try again")
+        self.length = length
 
 
 class StoppingError(HubError):

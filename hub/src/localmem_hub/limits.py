@@ -14,6 +14,9 @@ QUARANTINE_BYTES_MAX: Final = 16 * 1024 * 1024
 COMPACT_ROWS: Final = 1024
 """Rows since the last snapshot that are worth a new one: about 50 ms of loading."""
 
+ERASE_SECONDS: Final = 2.0
+"""How long what was forgotten may stay in the tables, so that several forgettings share a snapshot."""
+
 DRAIN_SECONDS: Final = 5.0
 """How long a stopping hub waits for its last commits, and then for its connections to close."""
 
@@ -29,5 +32,71 @@ SEEN_MS: Final = 60_000
 BUSY_MS: Final = 10_000
 """How long SQLite waits for another process, such as `localmem-hub token`."""
 
+CHALLENGE_MS: Final = 60_000
+"""How long a challenge may be answered."""
+
+SESSION_MS: Final = 3_600_000
+"""How long a session token opens connections; the roster is looked up at each use all the same."""
+
+ROSTER_PAGE_BYTES: Final = 1024 * 1024
+"""Entries in one answer, at least one; who lacks more asks again."""
+
+ROSTERS_CACHED_BYTES: Final = 32 * 1024 * 1024
+"""Encoded entries whose verified rosters are kept in memory; those used longest ago go first."""
+
+RECOVERED_POOLS_MAX: Final = 1000
+"""Pools that one recovery key is told of."""
+
+SMALL_BODY_BYTES: Final = 4096
+"""Body of a request that carries no entry and no message."""
+
+ENTRY_BODY_BYTES: Final = 192 * 1024
+"""Body of a request with a roster entry: its 128 KiB in base64, and what stands around it."""
+
+BODY_SECONDS: Final = 10.0
+"""How long a request may take to arrive."""
+
+MAILBOX_MS: Final = 600_000
+"""How long a mailbox is there: time to walk from one machine to the other."""
+
+MAILBOX_MESSAGES_MAX: Final = 8
+"""Messages in a mailbox, half of them from each side."""
+
+MAILBOX_MESSAGE_BYTES: Final = 64 * 1024
+"""Bytes of one message in a mailbox."""
+
+MAILBOXES_MAX: Final = 1000
+"""Mailboxes at a time; keeps their numbers at four digits, and what strangers store at 500 MiB."""
+
+MAILBOX_WAIT_S: Final = 25
+"""Longest wait for a message in one request; proxies cut at 30 s or more."""
+
+MAILBOX_POLL_S: Final = 1.0
+"""How often a waiting request looks for what came in through another process."""
+
+SWEEP_SECONDS: Final = 60.0
+"""How often expired mailboxes are looked for."""
+
+ADDRESSES_MAX: Final = 10_000
+"""Addresses whose requests are counted; those seen longest ago are forgotten first."""
+
 WEBSOCKET_BYTES_MAX: Final = 16 * 1024 * 1024
 """Largest WebSocket message taken in, so that one over the frame limit is told so by its code."""
+
+WAIT_SECONDS_MAX: Final = 25
+"""How long a request may wait for news; proxies give up after 30 seconds or more."""
+
+LOOK_SECONDS: Final = 5.0
+"""How often a request that waits looks for what another process stored."""
+
+VISIT_ATTEMPTS: Final = 3
+"""How often a request is carried out when another process writes to its pool at the same time."""
+
+LINGER_SECONDS: Final = 60.0
+"""How long a room stays in memory after the last request, for the next one."""
+
+LINGERING_MAX: Final = 32
+"""Rooms that stay so; a hub with many pools must not hold them all."""
+
+KEEP_ALIVE_SECONDS: Final = 360
+"""How long a quiet HTTP connection is kept: longer than a device pauses between two requests."""

@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Iterable
 from typing import Protocol
 
+from localmem_hub.compaction import holds_deletes
 from localmem_hub.limits import GATHERED_BYTES_MAX
 from localmem_hub.seams import Batch, Stored
+from localmem_protocol.frames import Notice
 from localmem_protocol.limits import QUEUED_UPDATES_MAX
 from localmem_protocol.room import Drop, Effect, Room
 
@@ -32,11 +34,18 @@ class LiveRoom:
         self.room = room
         self.head = stored.head
         self.rows_uncompacted = len(stored.rows)
+        self.to_erase = holds_deletes(stored.rows)  # what is stored holds what was forgotten
         self.sinks: dict[int, Sink] = {}
         self.under_way: Batch | None = None
         self.discarded = False
+        self.lingers_until = 0.0  # by the event loop's clock
         self._gathered: dict[int, tuple[int, int]] = {}  # connection -> frames, bytes
         self._taken = asyncio.Event()
+
+    @property
+    def newest(self) -> int:
+        """The number of its newest row, whether that is stored yet or not."""
+        return self.head + self.room.pending_rows
 
     async def ready(self, connection: int) -> None:
         """Wait while the room is broken, or has as much of this connection as it may have."""
@@ -54,6 +63,14 @@ class LiveRoom:
         self._gathered[connection] = (frames + 1, size + len(data))
         self._carry_out(self.room.receive(connection, data))
 
+    def notify(self, notice: Notice) -> None:
+        """Tell everybody here, and who comes later, what depends on nothing that is stored here."""
+        self._carry_out(self.room.notify(notice))
+
+    def finish(self, connection: int) -> None:
+        """A transient peer says no more; it is dropped when everything is answered."""
+        self._carry_out(self.room.finish(connection))
+
     def take(self) -> Batch | None:
         """What to store now, if there is anything; those who wait may go on."""
         self._gathered.clear()
@@ -64,6 +81,7 @@ class LiveRoom:
         self.under_way = Batch(
             self.pool, self.head, commit.rows, commit.clients, commit.quarantined
         )
+        self.to_erase |= commit.erases
         return self.under_way
 
     def committed(self) -> None:

@@ -20,11 +20,18 @@ from typing import Final
 
 from localmem_hub.compaction import build_room, make_snapshot
 from localmem_hub.errors import StoppingError, StoreError
-from localmem_hub.limits import COMPACT_ROWS, DRAIN_SECONDS
+from localmem_hub.limits import (
+    COMPACT_ROWS,
+    DRAIN_SECONDS,
+    ERASE_SECONDS,
+    LINGER_SECONDS,
+    LINGERING_MAX,
+)
 from localmem_hub.live import LiveRoom, Sink
 from localmem_hub.seams import Store
+from localmem_hub.watchers import Watchers
 from localmem_hub.workers import Workers
-from localmem_protocol.frames import Close
+from localmem_protocol.frames import Close, Notice
 from localmem_protocol.room import Peer
 from localmem_protocol.seams import Clock
 
@@ -34,8 +41,9 @@ log: Final = logging.getLogger(__name__)
 class Rooms:
     """Every room in use. All methods belong to the event loop it was started on."""
 
-    def __init__(self, store: Store, workers: Workers, clock: Clock) -> None:
+    def __init__(self, store: Store, workers: Workers, clock: Clock, watchers: Watchers) -> None:
         self._store = store
+        self._watchers = watchers
         self._workers = workers
         self._clock = clock
         self._live: dict[str, LiveRoom] = {}
@@ -45,20 +53,24 @@ class Rooms:
         self._left = asyncio.Event()
         self._stopping = False
         self._committer: asyncio.Task[None] | None = None
-        self._background: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[object]] = set()
+        self._erasing: dict[str, bool] = {}  # pool -> whether it has to be done again
 
     def __len__(self) -> int:
         return len(self._live)
 
     def start(self) -> None:
-        """Begin to commit."""
-        self._committer = asyncio.create_task(self._commit_until_stopped())
+        """Begin to commit; the first `join` does so, too, where nothing else can."""
+        if self._committer is None:
+            self._committer = asyncio.create_task(self._commit_until_stopped())
+            self._run(self._wiped(None))  # a crash may have come between a compaction and that
 
     async def join(self, pool: str, peer: Peer, sink: Sink) -> LiveRoom:
         """Bring a connection into its room, which is loaded if it is not in use.
 
         Raises StoreError when it cannot be loaded, and StoppingError.
         """
+        self.start()
         while not self._stopping:
             live = self._live.get(pool)
             if live is None:
@@ -92,8 +104,32 @@ class Rooms:
         self._dirty[live] = None
         self._wake.set()
 
-    def leave(self, live: LiveRoom, connection: int) -> None:
-        """A connection is gone; a room that nobody needs leaves memory."""
+    def notify(self, pool: str, notice: Notice) -> None:
+        """Tell everybody in a room something, if it is in use."""
+        live = self._live.get(pool)
+        if live is not None:
+            live.notify(notice)
+
+    def finish(self, live: LiveRoom, connection: int) -> None:
+        """A transient connection says no more: its sink is dropped when it has all its answers."""
+        if not live.discarded and not self._stopping:
+            live.finish(connection)
+
+    async def refresh(self, pool: str) -> None:
+        """Let go of a room in memory if another process wrote to its pool. Raises StoreError."""
+        live = self._live.get(pool)
+        if live is None or live.newest != live.head:
+            return  # its own commit will tell
+        head = await self._workers.read(lambda: self._store.head(pool))
+        if self._live.get(pool) is live and head > live.newest:
+            self._discard(live, "another process wrote to the pool; try again")
+
+    def leave(self, live: LiveRoom, connection: int, *, linger: bool = False) -> None:
+        """A connection is gone; a room that nobody needs leaves memory, at once or after a while."""
+        if linger and len(self._live) <= LINGERING_MAX:
+            loop = asyncio.get_running_loop()
+            live.lingers_until = loop.time() + LINGER_SECONDS
+            loop.call_later(LINGER_SECONDS + 1, self._forget_if_idle, live)
         live.sinks.pop(connection, None)
         live.room.leave(connection)
         self._left.set()
@@ -165,6 +201,7 @@ class Rooms:
             return
         for live in rooms:
             live.committed()
+            self._watchers.changed(live.pool)
             if live.room.to_mend:
                 self._run(self._mend(live))
             self._compact_if_due(live)
@@ -191,26 +228,57 @@ class Rooms:
 
     def _forget_if_idle(self, live: LiveRoom) -> None:
         here = self._live.get(live.pool) is live
+        here = here and live.lingers_until <= asyncio.get_running_loop().time()
         if here and not live.sinks and live.room.idle and live not in self._dirty:
             del self._live[live.pool]
 
     def _compact_if_due(self, live: LiveRoom) -> None:
-        if live.rows_uncompacted >= COMPACT_ROWS:
+        if live.to_erase:
+            live.to_erase = False
+            if live.pool in self._erasing:
+                self._erasing[live.pool] = True
+            else:
+                self._erasing[live.pool] = False
+                self._run(self._erase(live.pool))
+        elif live.rows_uncompacted >= COMPACT_ROWS:
             live.rows_uncompacted = 0
             self._run(self._compact(live.pool))
 
-    def _run(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
+    def _run(self, work: Coroutine[None, None, object]) -> None:
+        task: asyncio.Task[object] = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    async def _compact(self, pool: str) -> None:
+    async def _compact(self, pool: str) -> bool:
+        """Whether a snapshot stands for all that was stored when this began."""
         try:
             made = await self._workers.read(lambda: make_snapshot(self._store, pool))
             if made is not None:
                 await self._workers.write(lambda: self._store.compact(pool, *made))
         except StoreError as error:
             log.warning("compaction put off: %s", error)
+            return False
+        return True
+
+    async def _erase(self, pool: str) -> None:
+        """Take what was forgotten out of the store, and try again until it is."""
+        try:
+            while True:
+                await asyncio.sleep(ERASE_SECONDS)
+                self._erasing[pool] = False
+                done = await self._compact(pool) and await self._wiped(pool)
+                if done and not self._erasing[pool]:
+                    log.info("erased what was forgotten pool=%s", pool)
+                    return
+        finally:
+            del self._erasing[pool]
+
+    async def _wiped(self, pool: str | None) -> bool:
+        try:
+            return await self._workers.write(lambda: self._store.erase(pool))
+        except StoreError as error:
+            log.warning("erasing put off: %s", error)
+            return False
 
 
 def _ignore(task: asyncio.Task[LiveRoom]) -> None:

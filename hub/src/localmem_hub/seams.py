@@ -1,7 +1,9 @@
-"""What a hub stands on, and what it must hold: the store of updates, snapshots and tokens.
+"""What a hub stands on, and what it must hold: the stores of updates, snapshots, tokens, rosters,
+what access by key needs, and mailboxes.
 
-Above: the rooms and the endpoint. Below: SQL (`store.py`, `tokens.py`); blobs later. A store never
-looks inside an update. Every call blocks, is made from a worker thread, and raises StoreError.
+Above: the rooms and the endpoints. Below: SQL (`store.py`, `tokens.py`, `*_store.py`); blobs later.
+A store never looks inside an update or an entry. Every call blocks, is made from a worker thread,
+and raises StoreError.
 """
 
 from __future__ import annotations
@@ -10,9 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from localmem_protocol.exchange import News
 from localmem_protocol.room import Quarantined, Row
+from localmem_protocol.seams import Random
 
 Role = Literal["writer", "reader"]
+Party = Literal["opener", "joiner"]
 
 
 @dataclass(frozen=True)
@@ -46,13 +51,18 @@ class Stored:
 
 @dataclass(frozen=True)
 class Identity:
-    """Whom a token stands for. `fresh` is whether its use still has to be noted."""
+    """Whom a token stands for. `fresh` is whether its use still has to be noted.
+
+    For a session token `pool` is the room, `roster` the pool whose roster decides, and `token` empty.
+    """
 
     token: str
     pool: str
     device: str
     role: Role
     fresh: bool = False
+    roster: str = ""
+    epoch: int = 0
 
 
 class UpdateLog(Protocol):
@@ -69,12 +79,30 @@ class UpdateLog(Protocol):
         """One consistent state of a pool."""
         ...
 
+    def head(self, pool: str) -> int:
+        """The number of the newest row, without looking at any; 0 when there is none."""
+        ...
+
+    def rows_after(self, pool: str, number: int, last: int | None = None) -> News | None:
+        """The rows after this one (up to `last`), at least one if there is any, else as many as
+        STEP_BYTES hold. None when they are not all there any more, or `number` is beyond the newest.
+        """
+        ...
+
 
 class SnapshotStore(Protocol):
     """Snapshots, which stand for all rows up to one of them."""
 
     def compact(self, pool: str, head: int, snapshot: bytes) -> bool:
         """Put a snapshot in the place of all rows up to `head`; False if a later one is there."""
+        ...
+
+    def erase(self, pool: str | None) -> bool:
+        """After `compact`: see that what it took out is nowhere in the store's files.
+
+        What was refused of this pool, if one is named, goes as well, since it may hold the same.
+        False when somebody was reading: try again.
+        """
         ...
 
 
@@ -94,8 +122,114 @@ class TokenStore(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class RosterMark:
+    """How far a roster has come: its length, and the hash of its newest entry."""
+
+    length: int
+    head: bytes
+
+
+class RosterStore(Protocol):
+    """The signed rosters: append-only entries of every pool, numbered from 0 without gaps."""
+
+    def mark(self, pool: str) -> RosterMark | None:
+        """How far a pool's roster has come; None if there is no such pool."""
+        ...
+
+    def read(self, pool: str, start: int, bytes_max: int) -> list[bytes]:
+        """Entries from `start`, in order: as many as fit, and at least one if there is any."""
+        ...
+
+    def found(
+        self,
+        pool: str,
+        entry: bytes,
+        mark: RosterMark,
+        recovery: str,
+        invitation: str | None,
+        now_ms: int,
+    ) -> bool:
+        """A new pool with its first entry and the room of epoch 1; False if it is there already.
+
+        `recovery` is the fingerprint of the recovery public keys in hex. An invitation is used up by it,
+        in the same transaction; None asks for none. Raises AdmissionError.
+        """
+        ...
+
+    def append(self, pool: str, entry: bytes, mark: RosterMark, epoch: int, now_ms: int) -> None:
+        """Append the entry that leads to `mark`, and make the room of its epoch if there is none.
+
+        Raises LengthError when the roster has not one entry less than that.
+        """
+        ...
+
+    def recovered(self, recovery: str, limit: int) -> list[str]:
+        """The pools whose roster names the recovery key of this fingerprint, oldest first."""
+        ...
+
+
+class AccessStore(Protocol):
+    """What access by key stands on."""
+
+    def secret(self, name: str, random: Random) -> bytes:
+        """32 random bytes, drawn at the first call for a name and the same ever after."""
+        ...
+
+    def spend(self, nonce: str, expires_ms: int, now_ms: int) -> bool:
+        """Note that a challenge was answered, until it expires; False if it was before."""
+        ...
+
+
+class MailboxStore(Protocol):
+    """Mailboxes of two parties; secrets come as their SHA-256. Expired ones are not there."""
+
+    def open(self, secret_hash: bytes, expires_ms: int, random: Random, now_ms: int) -> int | None:
+        """A new mailbox; its number, or None when there are too many."""
+        ...
+
+    def join(self, number: int, secret_hash: bytes, now_ms: int) -> bool:
+        """Become its second party; False if there is no such mailbox, or it has two."""
+        ...
+
+    def party(self, number: int, secret_hash: bytes, now_ms: int) -> Party | None:
+        """Which party this secret makes one."""
+        ...
+
+    def put(self, number: int, slot: int, data: bytes) -> bool:
+        """Leave a message; False if another one is there. The same again changes nothing."""
+        ...
+
+    def get(self, number: int, slot: int) -> bytes | None:
+        """The message in a slot."""
+        ...
+
+    def remove(self, number: int) -> None:
+        """End a mailbox, and everything in it."""
+        ...
+
+    def sweep(self, now_ms: int) -> None:
+        """End those that have expired; writes only if there is one."""
+        ...
+
+
 class Store(UpdateLog, SnapshotStore, Protocol):
     """All of it, as one place."""
+
+    @property
+    def rosters(self) -> RosterStore:
+        """The rosters."""
+        ...
+
+    @property
+    def access(self) -> AccessStore:
+        """Secrets and spent challenges."""
+        ...
+
+    @property
+    def mailboxes(self) -> MailboxStore:
+        """The mailboxes."""
+        ...
 
     @property
     def tokens(self) -> TokenStore:

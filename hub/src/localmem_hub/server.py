@@ -14,7 +14,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from localmem_hub.errors import ListenError
-from localmem_hub.limits import DRAIN_SECONDS, WEBSOCKET_BYTES_MAX
+from localmem_hub.limits import DRAIN_SECONDS, KEEP_ALIVE_SECONDS, WEBSOCKET_BYTES_MAX
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -31,6 +31,7 @@ class HubServer(uvicorn.Server):
                 server_header=False,
                 ws_max_size=WEBSOCKET_BYTES_MAX,
                 ws_per_message_deflate=False,  # sealed batches do not shrink
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=int(DRAIN_SECONDS),
             )
         )

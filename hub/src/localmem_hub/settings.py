@@ -14,18 +14,35 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from localmem_hub.errors import ConfigError
+from localmem_protocol.access import origin_of
 
 PREFIX: Final = "LOCALMEM_HUB_"
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a hub can be told. `database` is a SQLAlchemy URL; port 0 takes any free one."""
+    """What a hub can be told. `database` is a SQLAlchemy URL; port 0 takes any free one.
+
+    `origin` is the address that devices dial (`https://hub.example.com`), several with commas; one on
+    loopback need not be named. With `open` anybody may make a pool, without an invitation.
+    """
 
     database: str
     host: Annotated[str, msgspec.Meta(min_length=1)] = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8765
     log_level: LogLevel = "info"
+    origin: str = ""
+    open: bool = False
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """Under which origins the hub is known beside loopback. Raises ConfigError."""
+        named = {origin_of(text.strip()) for text in self.origin.split(",") if text.strip()}
+        if None in named:
+            raise ConfigError("origin: must be URLs such as https://hub.example.com")
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        named.add(origin_of(f"http://{host}:{self.port}"))  # none if the host is no plain name
+        return frozenset(origin for origin in named if origin)
 
 
 def load_settings(

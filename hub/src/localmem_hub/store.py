@@ -12,12 +12,18 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from localmem_hub.database import READING, failures
+from localmem_hub.access_store import SqlAccess
+from localmem_hub.database import READING, empty_log, failures
 from localmem_hub.errors import CommitError, StaleError
-from localmem_hub.limits import QUARANTINE_BYTES_MAX, QUARANTINE_ROWS_MAX
+from localmem_hub.limits import COMPACT_ROWS, QUARANTINE_BYTES_MAX, QUARANTINE_ROWS_MAX
+from localmem_hub.mailbox_store import SqlMailboxes
+from localmem_hub.pool_admin import PoolAdmin
+from localmem_hub.roster_store import SqlRosters
 from localmem_hub.seams import Batch, Stored
 from localmem_hub.tables import clients, pools, quarantine, snapshots, updates
 from localmem_hub.tokens import SqlTokens
+from localmem_protocol.exchange import News, NumberedRow
+from localmem_protocol.limits import STEP_BYTES
 
 
 class SqlStore:
@@ -27,6 +33,10 @@ class SqlStore:
         self._engine = engine
         self._reading = engine.execution_options(**{READING: True})
         self.tokens = SqlTokens(engine)
+        self.rosters = SqlRosters(engine)
+        self.access = SqlAccess(engine)
+        self.mailboxes = SqlMailboxes(engine)
+        self.pools = PoolAdmin(engine)
 
     def commit(self, batches: Sequence[Batch], now_ms: int) -> None:
         """As `UpdateLog` says."""
@@ -62,6 +72,44 @@ class SqlStore:
             clients=owners,
         )
 
+    def head(self, pool: str) -> int:
+        """As `UpdateLog` says."""
+        query = sa.select(pools.c.head).where(pools.c.pool == pool)
+        with failures(f"cannot look at pool {pool}"), self._reading.begin() as connection:
+            return connection.scalar(query) or 0
+
+    def rows_after(self, pool: str, number: int, last: int | None = None) -> News | None:
+        """As `UpdateLog` says."""
+        here = sa.and_(updates.c.pool == pool, updates.c.seq > number)
+        if last is not None:
+            here = sa.and_(here, updates.c.seq <= last)
+        sizes = sa.select(updates.c.seq, sa.func.length(updates.c.bytes).label("length")).where(
+            here
+        )
+        with failures(f"cannot read pool {pool}"), self._reading.begin() as connection:
+            found = connection.execute(sizes.order_by(updates.c.seq).limit(COMPACT_ROWS)).all()
+            if not found:
+                head = connection.scalar(sa.select(pools.c.head).where(pools.c.pool == pool))
+                return News() if number == (head or 0) else None
+            if found[0].seq != number + 1:
+                return None  # a snapshot took their place
+            end, size = found[0].seq, found[0].length
+            for seq, length in found[1:]:
+                size += length
+                if size > STEP_BYTES:
+                    break
+                end = seq
+            query = sa.select(updates.c.seq, updates.c.device, updates.c.bytes).where(
+                here, updates.c.seq <= end
+            )
+            rows = connection.execute(query.order_by(updates.c.seq)).all()
+        if len(rows) != end - number:
+            return None  # …just now
+        return News(
+            [NumberedRow(*row) for row in rows],
+            more=found[-1].seq > end or len(found) == COMPACT_ROWS,
+        )
+
     def compact(self, pool: str, head: int, snapshot: bytes) -> bool:
         """As `SnapshotStore` says."""
         with failures(f"cannot compact pool {pool}"), self._engine.begin() as connection:
@@ -76,6 +124,18 @@ class SqlStore:
                 sa.delete(updates).where(updates.c.pool == pool, updates.c.seq <= head)
             )
         return True
+
+    def erase(self, pool: str | None) -> bool:
+        """As `SnapshotStore` says.
+
+        SQLite overwrites what is deleted (`secure_delete`); the write-ahead log, which may hold it
+        still, is emptied.
+        """
+        with failures("cannot erase what was deleted"):
+            if pool is not None:
+                with self._engine.begin() as connection:
+                    connection.execute(sa.delete(quarantine).where(quarantine.c.pool == pool))
+            return empty_log(self._engine)
 
     def ping(self) -> None:
         """As `Store` says."""

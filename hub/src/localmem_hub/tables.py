@@ -84,6 +84,67 @@ tokens = Table(
     Index(None, "pool"),
 )
 
+rosters = Table(
+    "rosters",
+    metadata,
+    Column("pool", String(32), primary_key=True),
+    Column("length", BigInteger, nullable=False),
+    Column("head", LargeBinary, nullable=False),  # hash of the newest entry
+    Column("recovery", String(32), nullable=False),  # fingerprint of the recovery public keys
+    Column("created_ms", BigInteger, nullable=False),
+    Index(None, "recovery"),
+)
+
+roster_entries = Table(
+    "roster_entries",
+    metadata,
+    Column("pool", String(32), ForeignKey("rosters.pool"), primary_key=True, nullable=False),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("bytes", LargeBinary, nullable=False),
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", String(16), primary_key=True),
+    Column("bytes", LargeBinary, nullable=False),
+)
+
+spent_challenges = Table(
+    "spent_challenges",
+    metadata,
+    Column("nonce", String(64), primary_key=True),
+    Column("expires_ms", BigInteger, nullable=False),
+    Index(None, "expires_ms"),
+)
+
+invitations = Table(
+    "invitations",
+    metadata,
+    Column("code_hash", String(64), primary_key=True),  # SHA-256 of 128 random bits
+    Column("uses_left", Integer, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+)
+
+mailboxes = Table(
+    "mailboxes",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("opener_hash", LargeBinary, nullable=False),  # SHA-256 of 256 random bits
+    Column("joiner_hash", LargeBinary),  # null until somebody joins
+    Column("expires_ms", BigInteger, nullable=False),
+    Index(None, "expires_ms"),
+)
+
+mailbox_messages = Table(
+    "mailbox_messages",
+    metadata,
+    Column("number", Integer, ForeignKey("mailboxes.number"), primary_key=True, nullable=False),
+    Column("slot", Integer, primary_key=True, autoincrement=False),
+    Column("bytes", LargeBinary, nullable=False),
+)
+
 quarantine = Table(
     "quarantine",
     metadata,

@@ -20,6 +20,7 @@ from localmem_hub.errors import ConfigError, TokenError
 from localmem_hub.limits import SEEN_MS
 from localmem_hub.seams import Identity, Role
 from localmem_hub.tables import pools, tokens
+from localmem_protocol.access import parse_room
 from localmem_protocol.events import is_device_id
 from localmem_protocol.seams import Random
 
@@ -93,6 +94,8 @@ class SqlTokens:
             raise ConfigError(
                 "pool: 1 to 64 letters, digits, '.', '_', '-'; a letter or digit first"
             )
+        if parse_room(pool) is not None:
+            raise ConfigError("pool: such names are rooms of pools with a roster, opened by key")
         if device is not None and not is_device_id(device):
             raise ConfigError("device: must be 16 lower-case hex digits")
         token = new_token(random)

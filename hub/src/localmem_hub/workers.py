@@ -11,6 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
+from localmem_hub.errors import StoppingError
+
 Result = TypeVar("Result")
 
 READERS: Final = 2
@@ -22,16 +24,26 @@ class Workers:
     def __init__(self) -> None:
         self._writer = ThreadPoolExecutor(1, "hub-writer")
         self._readers = ThreadPoolExecutor(READERS, "hub-reader")
+        self._closed = False
 
     async def write(self, call: Callable[[], Result]) -> Result:
-        """The result of a call that writes; calls run in the order in which they come."""
-        return await asyncio.get_running_loop().run_in_executor(self._writer, call)
+        """The result of a call that writes; calls run in the order in which they come.
+
+        Raises StoppingError after `close`, as does `read`.
+        """
+        return await self._run(self._writer, call)
 
     async def read(self, call: Callable[[], Result]) -> Result:
         """The result of a call that only reads."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, call)
+        return await self._run(self._readers, call)
 
     def close(self) -> None:
         """Let what runs finish, and start nothing more."""
+        self._closed = True
         self._writer.shutdown(wait=False, cancel_futures=True)
         self._readers.shutdown(wait=False, cancel_futures=True)
+
+    async def _run(self, threads: ThreadPoolExecutor, call: Callable[[], Result]) -> Result:
+        if self._closed:
+            raise StoppingError("the hub is stopping; try again")
+        return await asyncio.get_running_loop().run_in_executor(threads, call)

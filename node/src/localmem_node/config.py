@@ -26,6 +26,7 @@ EVICTION_DEFAULT: Final = "relevance"
 ENCODERS: Final = ("minilm", "onnx", "sentence-transformers")
 PROVIDERS: Final = ("cpu", "cuda")
 DEVICES: Final = ("auto", "cpu", "cuda")
+TRANSPORTS: Final = ("auto", "websocket", "http")
 IDLE_EXIT_S_DEFAULT: Final = 8 * 3600
 IDLE_EXIT_S_MAX: Final = 30 * 24 * 3600
 GLOBS_MAX: Final = 256
@@ -36,7 +37,7 @@ _KNOWN: Final[Mapping[str, frozenset[str]]] = {
     "encoder": frozenset({"kind", "model", "revision", "device", "provider", "download"}),
     "daemon": frozenset({"port", "idle_exit_s"}),
     "capture": frozenset({"deny_paths", "deny_projects", "deny_tools", "skip_ignored", "answers"}),
-    "hub": frozenset({"url", "token", "token_file", "pool", "key_file"}),
+    "hub": frozenset({"url", "token", "token_file", "pool", "key_file", "transport"}),
 }
 _UNITS: Final = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _SIZE = re.compile(r"\s*([0-9]{1,12})\s*([A-Za-z]{0,3})\s*")
@@ -46,7 +47,8 @@ _SIZE = re.compile(r"\s*([0-9]{1,12})\s*([A-Za-z]{0,3})\s*")
 class HubSettings:
     """Where to synchronise, as what, and with which key (32 bytes, never sent anywhere).
 
-    `token_file` is the file that the token was read from, if it was one.
+    `token_file` is the file that the token was read from, if it was one; `transport` one of
+    TRANSPORTS.
     """
 
     url: str
@@ -54,6 +56,7 @@ class HubSettings:
     pool: str
     pool_key: bytes = field(repr=False)
     token_file: Path | None = field(default=None, compare=False)
+    transport: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +246,8 @@ def _hub(file: _File, environment: Mapping[str, str]) -> HubSettings | None:
     pool = file.text("hub", "pool", environment.get("LOCALMEM_POOL"))
     key_file = file.path("hub", "key_file", environment.get("LOCALMEM_POOL_KEY_FILE"))
     key = environment.get("LOCALMEM_POOL_KEY")
+    transport = environment.get("LOCALMEM_HUB_TRANSPORT")
+    transport = file.choice("hub", "transport", transport, TRANSPORTS, "auto")
     if url is None:
         if file.has("hub"):
             raise ConfigError(f"{file.name}: hub.url: missing; without a hub remove [hub]")
@@ -257,11 +262,12 @@ def _hub(file: _File, environment: Mapping[str, str]) -> HubSettings | None:
     assert token is not None
     assert pool is not None
     if key is not None:
-        return HubSettings(url, token, pool, decode_key(key, "LOCALMEM_POOL_KEY"), token_file)
+        pool_key = decode_key(key, "LOCALMEM_POOL_KEY")
+        return HubSettings(url, token, pool, pool_key, token_file, transport)
     assert key_file is not None
     text = read_private(key_file, "hub.key_file").decode(errors="replace")
     pool_key = decode_key(text, f"hub.key_file: {key_file}")
-    return HubSettings(url, token, pool, pool_key, token_file)
+    return HubSettings(url, token, pool, pool_key, token_file, transport)
 
 
 class _File:

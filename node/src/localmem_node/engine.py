@@ -36,6 +36,7 @@ from localmem_node.writer import Write, Writer
 from localmem_protocol.errors import EventError
 from localmem_protocol.events import Draft, Event, Order
 from localmem_protocol.seams import Clock, Random
+from localmem_protocol.tombstones import TombstoneKey
 
 logger = logging.getLogger(__name__)
 
@@ -240,6 +241,27 @@ class Engine:
         """Whether an event is here, or was forgotten, so that it is not to be inserted."""
         return event_id in self._live or event_id in self._store.forgotten
 
+    def honour(self, key: TombstoneKey) -> None:
+        """From now on, what was forgotten under this key is not taken in."""
+        self._store.forgotten.honour(key)
+
+    def forget(self, tombstones: Sequence[bytes], key: TombstoneKey) -> int:
+        """Forget what these stand for, as `Maintenance.forget_elsewhere` says."""
+        return self.maintenance.forget_elsewhere(tombstones, key)
+
+    @property
+    def erasing_due(self) -> bool:
+        """Whether what was forgotten is hidden, and not yet out of the store's file."""
+        return self.maintenance.erasing_due
+
+    def finish_erasing(self) -> bool:
+        """Erase it; whether there was anything. Raises StoreError."""
+        return self.maintenance.finish_erasing()
+
+    def forgets(self, event_id: str) -> bool:
+        """Whether an event was forgotten, here or elsewhere."""
+        return event_id in self._store.forgotten
+
     def next_to_leave(self) -> Order | None:
         """The event that makes room for the next ones; None while there is room."""
         with self._live.lock:
@@ -277,6 +299,7 @@ class Engine:
                 "kept_bytes": self._store.kept_bytes,
                 "copied_bytes": stats.copied_bytes,
                 "forgotten": len(self._store.forgotten),
+                "erasing": self._store.forgotten.erasing_due,
                 "eviction": self._eviction,
             },
             "encoder": {

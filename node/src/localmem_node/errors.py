@@ -23,6 +23,8 @@ NodeError
 ├── InstallError            an editor's settings cannot be changed; none were
 │   └── SettingsRefused     a file that is not understood (names line and column)
 ├── SyncError               the hub refused, or is not set up
+│   ├── HubRefused          a hub that says no to a request, and why (its HTTP status and code)
+│   └── RemovedError        a pool that this device is in no more
 └── HistoryError            the history of a git repository cannot be read
     ├── GitMissing          git is not installed
     ├── NotARepository      there is no git repository
@@ -32,6 +34,8 @@ Every message says what happened and what to do, in one line.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 
 class NodeError(Exception):
@@ -129,6 +133,23 @@ class SettingsRefused(InstallError):
 
 class SyncError(NodeError):
     """The hub refused, or sync is not set up."""
+
+
+class HubRefused(SyncError):
+    """A hub said no: the HTTP status, its own code ("" if it gave none), and what stood beside it."""
+
+    def __init__(self, status: int, code: str, message: str, more: Mapping[str, object]) -> None:
+        super().__init__(f"the hub refused: {message}")
+        self.status = status
+        self.code = code
+        self.more = more
+
+
+class RemovedError(SyncError):
+    """A pool that this device is in no more."""
+
+    def __init__(self, pool: str) -> None:
+        super().__init__(f"this device is not in the pool {pool} any more")
 
 
 class HistoryError(NodeError):

@@ -8,7 +8,7 @@ are written to a new file under a new data key, which then takes the old one's p
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
 from typing import Any, Protocol
@@ -27,6 +27,7 @@ from localmem_node.store.vault import recovery_pair
 from localmem_protocol.errors import EventError
 from localmem_protocol.events import Event
 from localmem_protocol.seams import Random
+from localmem_protocol.tombstones import TombstoneKey
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ class Maintenance:
     ) -> None:
         self._store, self._keystore, self._random, self._host = store, keystore, random, host
         self._running = Lock()
+        self._told: tuple[Callable[[Sequence[str]], object], ...] = ()
         self._work: str | None = None
         self._done = self._total = 0
 
@@ -114,6 +116,18 @@ class Maintenance:
         meant = [event for event in events.values() if event is not None]
         return [event for event in meant if narrowed.takes(event)]
 
+    def before_forgetting(self, callback: Callable[[Sequence[str]], object]) -> Callable[[], None]:
+        """Call back with the ids of what is about to be forgotten here; returns how to stop that.
+
+        An error that it raises keeps them from being forgotten.
+        """
+        self._told = (*self._told, callback)
+
+        def stop() -> None:
+            self._told = tuple(one for one in self._told if one is not callback)
+
+        return stop
+
     def forget(self, ids: Sequence[str]) -> int:
         """Forget events for good: hidden and marked, durably, then erased from the file.
 
@@ -121,13 +135,34 @@ class Maintenance:
         Returns how many were here. Raises StoreError: the events are hidden all the same, and
         erased by the next forgetting or start that can.
         """
-        with self._host.exclusive():
-            found = [self._host.ordinal_of(event_id) for event_id in dict.fromkeys(ids)]
-            ordinals = [ordinal for ordinal in found if ordinal is not None]
-            self._host.forgotten(ordinals, self._store.forgotten.forget(ids))
+        ids = list(dict.fromkeys(ids))
+        here = sum(self._host.ordinal_of(event_id) is not None for event_id in ids)
+        for tell in self._told:
+            tell(ids)
+        self._hide(ids)
         with self._work_named("forget", wait=True):
             self._rewrite()
-        return len(ordinals)
+        return here
+
+    def forget_elsewhere(self, tombstones: Sequence[bytes], key: TombstoneKey) -> int:
+        """Forget what other devices forgot, whether it is here or comes later; how many were here.
+
+        Durable, and hidden, on return; `finish_erasing` erases it, some time.
+        """
+        with self._host.exclusive():
+            self._store.forgotten.honour(key)
+            self._host.settle(self._store.forgotten.bury(tombstones))
+        # Not before: what is recorded from now on is known to be forgotten.
+        wanted = set(tombstones)
+        here = [event_id for event_id in self._store.named()[1] if key.of(event_id) in wanted]
+        if here:
+            self._hide(here)
+        return len(here)
+
+    @property
+    def erasing_due(self) -> bool:
+        """Whether the file may still hold what was forgotten, hidden."""
+        return self._store.forgotten.erasing_due
 
     def finish_erasing(self) -> bool:
         """Erase what a crash left in the file; whether there was anything. Raises StoreError."""
@@ -230,6 +265,12 @@ class Maintenance:
             if rewrite.durable:
                 rewrite.wipe()
                 replaced.discard(salt)
+
+    def _hide(self, ids: Sequence[str]) -> None:
+        with self._host.exclusive():
+            found = [self._host.ordinal_of(event_id) for event_id in ids]
+            ordinals = [ordinal for ordinal in found if ordinal is not None]
+            self._host.forgotten(ordinals, self._store.forgotten.forget(ids))
 
     def _event(self, event_id: str) -> Event | None:
         ordinal = self._host.ordinal_of(event_id)

@@ -120,6 +120,10 @@ class Memory:
             settings = replace(settings, passphrase=passphrase, key_file=file)
         clock = SystemClock()
         engine = open_engine(settings, clock=clock)
+        if path is None and settings.hub is not None:
+            from localmem_node.sync.outbox import tell_when_forgetting
+
+            tell_when_forgetting(settings, settings.hub, engine)
         delivered = Delivered(delivered_path(settings.store_path), engine.derive_key(PURPOSE))
         return cls(backend=EngineBackend(engine, delivered, clock))
 

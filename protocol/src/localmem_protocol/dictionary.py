@@ -1,4 +1,6 @@
-"""Compression with the dictionary that ships with the protocol.
+"""Compression of what stands alone, with a dictionary that ships with the protocol.
+
+Records of the ring file are pieces. (Batches have a dictionary and a format of their own: `texts`.)
 
 A compressed piece is one byte naming the dictionary, then a zstd frame (RFC 8878) without magic
 number, dictionary id or checksum: what surrounds it is authenticated, so those bytes buy nothing.

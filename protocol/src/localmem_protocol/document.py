@@ -9,7 +9,6 @@ whatever the document holds.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -22,6 +21,7 @@ from localmem_protocol.updates import (
     Ranges,
     Update,
     after,
+    covers,
     decode_state_vector,
     decode_update,
     encode_state_vector,
@@ -75,12 +75,13 @@ class Document:
         """What is deleted."""
         return decode_update(self.since(self._doc.get_state()), stored=True).deletes
 
-    def load(self, data: bytes) -> Runs:
+    def load(self, data: bytes, update: Update | None = None) -> Runs:
         """Merge an update that was merged before; what it brings. Call `verify` after the last.
 
-        Raises UpdateError for one that is damaged, and MergeError.
+        `update` is the decoded form, if that is known. Raises UpdateError for one that is damaged,
+        and MergeError.
         """
-        update = decode_update(data, stored=True)
+        update = update or decode_update(data, stored=True)
         owners = self.ledger.check(update)
         fresh = self._fresh(update)
         self.ledger.note(update, owners)
@@ -185,9 +186,3 @@ def contents(run: list[Item]) -> dict[int, bytes]:
         for item in run
         for offset, sealed in enumerate(item.contents or ())
     }
-
-
-def covers(ranges: list[tuple[int, int]], first: int, length: int) -> bool:
-    """Whether a document's ranges (ascending, apart) hold all of these clocks."""
-    place = bisect_right(ranges, first, key=lambda one: one[0]) - 1
-    return place >= 0 and first + length <= sum(ranges[place])

@@ -1,6 +1,6 @@
 """Sealing batches, so that a hub can keep them and never read them.
 
-A sealed batch is one flag byte and AES-256-GCM-SIV (RFC 8452) over the compressed columns. The key
+A sealed batch is one flag byte and AES-256-GCM-SIV (RFC 8452) over an encoded parcel. The key
 is the pool's epoch key by HKDF (RFC 5869) for one device and one incarnation of it (its Yjs client
 id); the nonce is the batch's clock, which is also its place in the device's array. A cloned machine
 that seals twice at one clock reveals at most that two batches are equal: that is why GCM-SIV.
@@ -13,7 +13,6 @@ segment so far. Whoever holds a whole segment can open it, on any day; whole seg
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -22,39 +21,52 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from localmem_protocol.batches import decode_batch, encode_batch
-from localmem_protocol.dictionary import compress, decompress
 from localmem_protocol.errors import SealError
-from localmem_protocol.events import Event
 from localmem_protocol.limits import (
-    BATCH_PLAIN_BYTES_MAX,
     BATCH_SEALED_BYTES_MAX,
     SEGMENT_BATCHES_MAX,
 )
+from localmem_protocol.padding import Padding, pad, unpad
+from localmem_protocol.parcels import Context, Parcel, decode_parcel, encode_parcel
 from localmem_protocol.wire import varuint
 
-VERSION: Final = 1
+VERSION: Final = 2
 FIRST_OF_SEGMENT: Final = 0x10
+PADDED: Final = 0x20
 HASH_BYTES: Final = 16
 EPOCH_KEY_BYTES: Final = 32
-HISTORY_BYTES_MAX: Final = 256 * 1024
-"""Plain bytes of a segment; beyond it a new one starts, since a prefix costs time to digest."""
+HISTORY_BYTES_MAX: Final = 64 * 1024
+"""Text of a segment; beyond it a new one starts, since a prefix costs time to digest."""
 
 NO_HASH: Final = bytes(HASH_BYTES)
+_PURPOSE: Final = b"localmem batch 2"
 _TAG_BYTES: Final = 16
 
 
 @dataclass(frozen=True)
 class PoolKey:
-    """What a member device holds of a pool: its id, the epoch and that epoch's random key."""
+    """What a member device holds of a pool: its id, the epoch and that epoch's random key.
+
+    `lasting` is the first epoch's key, for what has to be recognised in every epoch (tombstones);
+    None stands for `key`.
+    """
 
     pool: str
     epoch: int
     key: bytes = field(repr=False)
+    lasting: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.key) != EPOCH_KEY_BYTES:
             raise ValueError(f"an epoch key is {EPOCH_KEY_BYTES} bytes, not {len(self.key)}")
+
+    def reference_key(self) -> bytes:
+        """The key of the hashes that stand for texts (`references`); 32 bytes."""
+        return _derive(self, b"localmem reference 1")
+
+
+def _derive(pool: PoolKey, info: bytes) -> bytes:
+    return HKDF(hashes.SHA256(), 32, pool.pool.encode(), info).derive(pool.key)
 
 
 def batch_hash(sealed: bytes) -> bytes:
@@ -71,67 +83,71 @@ class _Chain:
     """The key and the running segment of one device's incarnation."""
 
     def __init__(self, pool: PoolKey, device: str, client: int) -> None:
-        derive = HKDF(
-            algorithm=hashes.SHA256(),
-            length=32,
-            salt=pool.pool.encode(),
-            info=b"localmem batch 1" + bytes.fromhex(device) + varuint(client),
-        )
-        self._aead = AESGCMSIV(derive.derive(pool.key))
+        self._aead = AESGCMSIV(_derive(pool, _PURPOSE + bytes.fromhex(device) + varuint(client)))
         self._context = b"".join(
             (
-                b"localmem batch 1",
+                _PURPOSE,
                 pool.epoch.to_bytes(4, "little"),
                 bytes.fromhex(device),
                 client.to_bytes(8, "little"),
                 pool.pool.encode(),
             )
         )
+        self._device = device
         self._head = NO_HASH
-        self._history = b""
-        self._batches = 0
+        self._running = Context.of(device)
 
     def _associated(self, flags: int, clock: int, previous: bytes) -> bytes:
         return bytes([flags]) + clock.to_bytes(8, "little") + previous + self._context
-
-    def _note(self, sealed: bytes, plain: bytes, *, first: bool) -> None:
-        self._head = batch_hash(sealed)
-        self._history = plain if first else self._history + plain
-        self._batches = 1 if first else self._batches + 1
 
 
 class Sealer(_Chain):
     """Seals one incarnation's batches in order; starts a segment whenever it is made anew."""
 
-    def __init__(self, pool: PoolKey, device: str, client: int, head: bytes = NO_HASH) -> None:
+    def __init__(
+        self,
+        pool: PoolKey,
+        device: str,
+        client: int,
+        head: bytes = NO_HASH,
+        padding: Padding = Padding.NONE,
+    ) -> None:
         super().__init__(pool, device, client)
-        self._head = head
+        self._head = head or NO_HASH  # it is empty if that batch was deleted
+        self._padding = padding
 
-    def seal(self, events: Sequence[Event], clock: int) -> bytes:
+    def seal(self, parcel: Parcel, clock: int) -> bytes:
         """The sealed batch for the array's item `clock`. Batches must be sealed in order."""
-        plain = encode_batch(events)
-        full = (
-            self._batches >= SEGMENT_BATCHES_MAX
-            or len(self._history) + len(plain) > HISTORY_BYTES_MAX
+        first = (
+            not self._running.batches
+            or self._running.batches >= SEGMENT_BATCHES_MAX
+            or len(self._running.history) > HISTORY_BYTES_MAX
         )
-        first = self._batches == 0 or full
+        context = Context.of(self._device) if first else self._running
+        plain, context = encode_parcel(parcel, context)
         flags = VERSION | (FIRST_OF_SEGMENT if first else 0)
+        previous = self._head
         if first:
-            body, previous = self._head + compress(plain), NO_HASH
-        else:
-            body, previous = compress(plain, history=self._history), self._head
+            plain, previous = self._stated(clock) + plain, NO_HASH
+        if self._padding is not Padding.NONE:
+            flags |= PADDED
+            plain = pad(plain, self._padding)
         sealed = bytes([flags]) + self._aead.encrypt(
-            clock.to_bytes(12, "little"), body, self._associated(flags, clock, previous)
+            clock.to_bytes(12, "little"), plain, self._associated(flags, clock, previous)
         )
-        self._note(sealed, plain, first=first)
+        self._head, self._running = batch_hash(sealed), context
         return sealed
+
+    def _stated(self, clock: int) -> bytes:
+        """The hash before the first batch of a segment; at clock 0 there is none to state."""
+        return self._head if clock else b""
 
 
 class Opener(_Chain):
     """Opens one incarnation's batches in order, from the first of any segment."""
 
-    def open(self, sealed: bytes, clock: int) -> list[Event]:
-        """The events of a batch.
+    def open(self, sealed: bytes, clock: int) -> Parcel:
+        """What a batch holds.
 
         Raises SealError for a wrong key, altered bytes, another place or another predecessor, and
         BatchError for a plaintext that does not parse.
@@ -141,19 +157,21 @@ class Opener(_Chain):
         flags, first = sealed[0], opens_segment(sealed)
         if flags & 0x0F != VERSION:
             raise SealError(f"a batch of version {flags & 0x0F}; this release reads {VERSION}")
-        if not first and self._batches == 0:
+        if flags & ~(VERSION | FIRST_OF_SEGMENT | PADDED):
+            raise SealError("a batch with unknown flags")
+        if not first and not self._running.batches:
             raise SealError("a segment whose first batch is missing")
-        previous = NO_HASH if first else self._head
         try:
-            body = self._aead.decrypt(
-                clock.to_bytes(12, "little"), sealed[1:], self._associated(flags, clock, previous)
+            plain = self._aead.decrypt(
+                clock.to_bytes(12, "little"),
+                sealed[1:],
+                self._associated(flags, clock, NO_HASH if first else self._head),
             )
         except InvalidTag:
             raise SealError("wrong key, altered, or out of its place") from None
-        if first:
-            body = body[HASH_BYTES:]
-        history = b"" if first else self._history
-        plain = decompress(body, BATCH_PLAIN_BYTES_MAX, history=history)
-        events = decode_batch(plain)
-        self._note(sealed, plain, first=first)
-        return events
+        if flags & PADDED:
+            plain = unpad(plain)
+        context = Context.of(self._device) if first else self._running
+        parcel, context = decode_parcel(plain[HASH_BYTES if first and clock else 0 :], context)
+        self._head, self._running = batch_hash(sealed), context
+        return parcel

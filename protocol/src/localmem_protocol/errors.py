@@ -2,7 +2,8 @@
 
 ProtocolError
 ├── LocalError              this side broke a rule; fix the call
-│   └── EventError          an event with a missing or wrong field (names the field)
+│   ├── EventError          an event with a missing or wrong field (names the field)
+│   └── PhraseError         words that are no recovery phrase (says which)
 └── RemoteError             the other side, or what it stored, broke a rule
     ├── FrameError          bytes that are no frame of ours, or a frame out of turn
     ├── RefusedError        the hub said no, and why (its own code and permanence)
@@ -10,7 +11,14 @@ ProtocolError
     │   └── GapError        …because something before it is missing: ask again, nothing is wrong
     ├── MergeError          a document that can no longer be trusted: load it again
     ├── BatchError          a batch that opens but does not parse
-    └── SealError           a batch that does not open: wrong key, altered, or out of its place
+    ├── SealError           sealed bytes that do not open: wrong key, altered, or out of their place
+    ├── KeysError           bytes that are no keys, or that nothing can be sealed to
+    ├── SignatureError      not signed by whom it should be
+    ├── HeadError           a signed chain head that does not parse
+    ├── RosterError         a roster entry that breaks the rules of its pool
+    │   ├── ConflictError   …because another came first: read the roster again, then decide again
+    │   └── ForkError       …because it, or the whole log, belongs to another history
+    └── PairingError        a pairing that went wrong: wrong code, altered, or out of turn
 
 Each class carries `code`, stable and machine-readable, and `permanent`: whether trying the same
 again can help.
@@ -43,6 +51,16 @@ class EventError(LocalError):
         super().__init__(f"{field}: {problem}" if field else problem)
         self.field = field
         self.problem = problem
+
+
+class PhraseError(LocalError):
+    """Words that are no recovery phrase. `word` is the 1-based place of the wrong one, 0 if unknown."""
+
+    code = "phrase"
+
+    def __init__(self, problem: str, word: int = 0) -> None:
+        super().__init__(problem)
+        self.word = word
 
 
 class RemoteError(ProtocolError):
@@ -98,6 +116,58 @@ class BatchError(RemoteError):
 
 
 class SealError(RemoteError):
-    """A batch that does not open: wrong key, altered, or moved from its place."""
+    """Sealed bytes that do not open: wrong key, altered, or moved from their place."""
 
     code = "seal"
+
+
+class KeysError(RemoteError):
+    """Bytes that are no keys, or a public key that nothing can be sealed to."""
+
+    code = "keys"
+
+
+class SignatureError(RemoteError):
+    """Something that was not signed by whom it should be, or not for this purpose."""
+
+    code = "signature"
+
+
+class HeadError(RemoteError):
+    """A signed chain head that does not parse."""
+
+    code = "head"
+
+
+class RosterError(RemoteError):
+    """A roster entry that does not parse, or that the rules of its pool do not allow."""
+
+    code = "roster"
+
+
+class ConflictError(RosterError):
+    """An entry for a place that is taken, or not reached yet: somebody else was faster.
+
+    Read what is new, and build the entry anew if it is still wanted.
+    """
+
+    code = "conflict"
+    permanent = False
+
+
+class ForkError(RosterError):
+    """A roster of another pool, or one that leaves out or replaces what is known of it.
+
+    Whoever handed it out withholds entries, or shows different people different rosters.
+    """
+
+    code = "fork"
+
+
+class PairingError(RemoteError):
+    """A pairing that went wrong: another code, an altered message, or one out of turn.
+
+    Nothing came of it, on this side for certain; a new code is needed.
+    """
+
+    code = "pairing"

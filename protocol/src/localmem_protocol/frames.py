@@ -1,4 +1,4 @@
-"""The frames of a sync connection: y-sync's, and four of our own around them.
+"""The frames of a sync connection: y-sync's, and five of our own around them.
 
 A frame is a varuint type and a body. Type 0 is y-sync as every Yjs client speaks it (step 1: a
 state vector; step 2 and update: an update). The others say who is there and what is durable:
@@ -6,30 +6,41 @@ state vector; step 2 and update: an update). The others say who is there and wha
     device                          hub
       Hello(device, client)      ──▶
                                  ◀── Welcome(client, clock, head, writer), Step1(state vector)
-      Step2(what the hub lacks)  ──▶
       Step1(own state vector)    ──▶
                                  ◀── Step2(what the device lacks), or Update(a part of it):
       Step1(own state vector)    ──▶    …then the device asks for the rest
+      Update(what the hub lacks) ──▶
       Update …                   ──▶
                                  ◀── Ack(client, clock): everything before `clock` is on disk
                                  ◀── Update … of others
+                                 ◀── Notice(kind, value), after Welcome and whenever it changes:
+                                     only to devices whose Hello names the capability "notices"
                                  ◀── Refusal(code, permanent, reason), then the connection closes
+
+Where no connection lasts (`exchange`), Resume carries over from one request to the next what a
+connection would remember, and stands in the place of Hello.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
 from localmem_protocol.errors import FrameError
-from localmem_protocol.limits import FRAME_BYTES_MAX, UPDATE_BYTES_MAX
+from localmem_protocol.limits import FRAME_BYTES_MAX, MARK_MAX, NAME_BYTES_MAX, UPDATE_BYTES_MAX
 from localmem_protocol.wire import Reader, varbytes, varuint
 
 PROTOCOL: Final = "localmem.sync.v1"
 """Name of this protocol: the WebSocket subprotocol, and what Hello must carry."""
 
-CAPABILITIES: Final = ("segments", "zstd-1")
+NOTICES: Final = "notices"
+"""The capability of a device that wants `Notice` frames."""
+
+ROSTER_NOTICE: Final = "roster"
+"""The notice that a pool's roster grew; its value is the roster's length."""
+
+CAPABILITIES: Final = ("segments", "zstd-1", NOTICES)
 """What this release can do, negotiated by name: unknown ones are ignored."""
 
 _SYNC: Final = 0
@@ -88,19 +99,39 @@ class Refusal(msgspec.Struct, frozen=True, array_like=True):
     reason: str
 
 
-Frame = Step1 | Step2 | Update | Hello | Welcome | Ack | Refusal
-_OWN: Final[dict[int, type[Hello | Welcome | Ack | Refusal]]] = {
+class Notice(msgspec.Struct, frozen=True, array_like=True):
+    """Something beside the document is new: look again. Kinds that are not known mean nothing."""
+
+    kind: Annotated[str, msgspec.Meta(max_length=NAME_BYTES_MAX)]
+    value: Annotated[int, msgspec.Meta(ge=0, le=MARK_MAX)]
+
+
+class Resume(msgspec.Struct, frozen=True, array_like=True):
+    """What the hub held of `client` when an exchange ended, as in Welcome. The device begins the next
+    one with it: if nobody went on under that client id meanwhile, no greeting is needed."""
+
+    client: int
+    clock: int
+    head: bytes
+
+
+Frame = Step1 | Step2 | Update | Hello | Welcome | Ack | Refusal | Notice | Resume
+_OWN: Final[dict[int, type[Hello | Welcome | Ack | Refusal | Notice | Resume]]] = {
     100: Hello,
     101: Welcome,
     102: Ack,
     103: Refusal,
+    104: Notice,
+    105: Resume,
 }
 _NUMBERS: Final = {kind: number for number, kind in _OWN.items()}
 
 
 class Close:
-    """Close codes. 44xx is permanent, 45xx means try again (as in Yjs' own hubs)."""
+    """Close codes. 44xx is permanent, 45xx means try again (as in Yjs' own hubs); ANSWERED is the
+    orderly end of a request (RFC 6455, 7.4.1)."""
 
+    ANSWERED: Final = 1000
     BAD_FRAME: Final = 4400
     BAD_TOKEN: Final = 4401
     READ_ONLY: Final = 4403
@@ -112,6 +143,7 @@ class Close:
     SLOW: Final = 4502
     STORE_FAILED: Final = 4503
     GOING_AWAY: Final = 4504
+    ROSTER_CHANGED: Final = 4505
 
 
 def is_permanent(code: int) -> bool:
@@ -130,6 +162,11 @@ def encode_frame(frame: Frame) -> bytes:
             return b"\x00\x02" + varbytes(update)
         case _:
             return varuint(_NUMBERS[type(frame)]) + msgspec.msgpack.encode(frame)
+
+
+def is_kind(data: bytes, kind: type[Hello | Welcome | Ack | Refusal | Resume]) -> bool:
+    """Whether bytes begin as a frame of this kind does; they are not read further."""
+    return data[:1] == varuint(_NUMBERS[kind])
 
 
 def decode_frame(data: bytes) -> Frame:

@@ -7,27 +7,31 @@ another's array. The check costs time linear in the update, whatever the documen
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import count
 
-from localmem_protocol.envelope import NO_HASH, batch_hash
+from localmem_protocol.envelope import NO_HASH, batch_hash, opens_segment
 from localmem_protocol.errors import GapError, UpdateError
 from localmem_protocol.events import is_device_id
 from localmem_protocol.limits import CLIENT_ID_MAX, CLIENTS_MAX
-from localmem_protocol.updates import Update, in_order
+from localmem_protocol.updates import Update, covers, in_order, normal
 
 
 @dataclass(slots=True)
 class Account:
     """One client id: its device, the clock after its newest batch, that batch's hash.
 
-    `head` is NO_HASH while there is none, and b"" when the newest batch is not here any more.
+    `head` is NO_HASH while there is none, and b"" when the newest batch was deleted before it came
+    here; `ended` is whether it is deleted, so that nothing can continue its segment. `firsts` are
+    the clocks of the live batches that open a segment.
     """
 
     device: str
     clock: int = 0
     head: bytes = NO_HASH
+    ended: bool = False
+    firsts: set[int] = field(default_factory=set)
 
 
 class Ledger:
@@ -116,8 +120,16 @@ class Ledger:
             account = self._accounts[client]
             for item in run:
                 if item.end > account.clock:
+                    account.firsts.update(
+                        clock
+                        for clock, sealed in enumerate(item.contents or (), start=item.clock)
+                        if clock >= account.clock and opens_segment(sealed)
+                    )
                     account.clock = item.end
                     account.head = batch_hash(item.contents[-1]) if item.contents else b""
+                    account.ended = item.contents is None
+        for client, ranges in update.deletes.items():
+            _delete(self._accounts[client], ranges)
 
     def _admit(self, client: int, device: str, found: Mapping[int, str]) -> str:
         """The device that a new client id belongs to. Raises UpdateError if it cannot be one."""
@@ -128,3 +140,9 @@ class Ledger:
         if len(self._accounts) + len(found) >= CLIENTS_MAX:
             raise UpdateError(f"more than {CLIENTS_MAX} client ids in one pool")
         return device
+
+
+def _delete(account: Account, ranges: Iterable[tuple[int, int]]) -> None:
+    gone = normal(ranges)
+    account.ended |= covers(gone, account.clock - 1, 1)
+    account.firsts -= {clock for clock in account.firsts if covers(gone, clock, 1)}

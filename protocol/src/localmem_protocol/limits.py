@@ -26,13 +26,22 @@ MARK_MAX: Final = 2**63 - 1
 BATCH_EVENTS_MAX: Final = 256
 """Events in one batch."""
 
+BATCH_TOMBSTONES_MAX: Final = 1024
+"""Tombstones in one batch; who forgets more sends more batches."""
+
+BATCH_HEADS_MAX: Final = 64
+"""Signed chain heads in one batch; a device signs one for each of its client ids."""
+
+HEAD_BYTES_MAX: Final = 256
+"""Bytes of one signed chain head."""
+
 BATCH_PLAIN_BYTES_MAX: Final = 4 * 1024 * 1024
 """Bytes a batch may unpack to; stops compression bombs."""
 
 BATCH_SEALED_BYTES_MAX: Final = 2 * 1024 * 1024
 """Bytes of one sealed batch, tag included."""
 
-SEGMENT_BATCHES_MAX: Final = 16
+SEGMENT_BATCHES_MAX: Final = 32
 """Batches of a segment: what must be fetched, and kept, to open its last one."""
 
 UPDATE_BYTES_MAX: Final = 8 * 1024 * 1024
@@ -66,3 +75,36 @@ QUEUED_UPDATES_MAX: Final = 1024
 
 OUTGOING_BYTES_MAX: Final = 16 * 1024 * 1024
 """Bytes queued for one slow reader before the hub lets it go; it catches up by state vector."""
+
+ROSTER_MEMBERS_MAX: Final = 256
+"""Devices of one pool at a time; a key for each stands in every rotation."""
+
+ROSTER_ENTRIES_MAX: Final = 4096
+"""Entries of one roster, ever. Whoever joins checks the signature of each."""
+
+ROSTER_ENTRY_BYTES_MAX: Final = 128 * 1024
+"""Bytes of one entry: a rotation for most members, and an admission to most epochs, fit."""
+
+ROSTER_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Bytes of all entries of one roster: what a hub keeps, and a joiner loads, of one pool."""
+
+ADMITTED_EPOCHS_MAX: Final = 1024
+"""Epochs whose keys one admission carries; with a rotation it still fits into an entry."""
+
+EXCHANGE_BYTES_MAX: Final = FRAME_BYTES_MAX + 1024
+"""Bytes of the body of one request or answer: a largest frame, and what stands around it."""
+
+EXCHANGE_FRAMES_MAX: Final = QUEUED_UPDATES_MAX
+"""Frames of one body; what a room takes from one peer before a commit."""
+
+POSITION_BYTES_MAX: Final = 64
+"""ASCII characters of a position in a pool's log, which is also an HTTP entity tag."""
+
+MAILBOX_MAX: Final = 999_999
+"""Highest number of a mailbox in which a hub relays a pairing; people type it."""
+
+PAIRING_BYTES_MAX: Final = 4096
+"""Bytes of one message of a pairing; the largest one carries a hub's address and a token."""
+
+ADDRESS_BYTES_MAX: Final = 1024
+"""UTF-8 bytes of a hub's address, and of a token."""

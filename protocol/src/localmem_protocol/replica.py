@@ -1,8 +1,9 @@
 """A device's copy of a pool's document: what is sealed into it and opened out of it.
 
-The document holds one array of sealed batches per device. Only the owner appends to an array and
-evicts from it, whole segments from the front, under one persistent client id: so the document
-stays as large as what is in it. Updates from the hub are checked strictly before they
+The document holds one array of sealed batches per device. Only the owner appends to an array, under
+one persistent client id, and evicts from it, whole segments from the front: so the document stays as
+large as what is in it. Whoever forgets an event deletes the segment that holds it, in any array, and
+appends what else was in it to the own array. Updates from the hub are checked strictly before they
 reach the CRDT library, and every batch is opened in the order of its chain.
 
 A replica does no I/O. Its owner keeps every update that it returns or takes, or `export()`.
@@ -10,10 +11,11 @@ A replica does no I/O. Its owner keeps every update that it returns or takes, or
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
-from localmem_protocol.document import Document
+from localmem_protocol.document import Document, Runs, contents
 from localmem_protocol.envelope import (
     NO_HASH,
     Opener,
@@ -26,7 +28,32 @@ from localmem_protocol.errors import BatchError, SealError, UpdateError
 from localmem_protocol.events import Event
 from localmem_protocol.ledger import Ledger
 from localmem_protocol.limits import STEP_BYTES
-from localmem_protocol.updates import Item, decode_update, encode_update, split
+from localmem_protocol.parcels import TOMBSTONE_BYTES, Parcel
+from localmem_protocol.segments import Batch, Segment, Segments
+from localmem_protocol.tombstones import TombstoneKey
+from localmem_protocol.trimming import parcels
+from localmem_protocol.updates import (
+    NOTHING,
+    Id,
+    Item,
+    Ranges,
+    Update,
+    covers,
+    decode_update,
+    encode_update,
+    normal,
+    split,
+    without,
+)
+
+MOVED_BYTES: Final = STEP_BYTES // 2
+"""Sealed bytes whose content one update puts elsewhere; it has to fit into a frame, packed anew."""
+
+GATHERED_BYTES_MAX: Final = 32 * 1024
+"""Sealed bytes that a segment gathers of what is moved; the next to be forgotten moves them again."""
+
+TOMBSTONES_SHARE: Final = 8
+"""Tombstones of evicted segments are kept on while they take at most this part of the array."""
 
 
 @dataclass(frozen=True)
@@ -41,17 +68,26 @@ class Problem:
 
 @dataclass
 class Integrated:
-    """What an update brought: the events it holds for us, and what did not open."""
+    """What an update brought.
+
+    `events` are for the event log, `tombstones` stand for what is forgotten, `problems` did not open.
+    `stranded` are the contents of batches that no joiner could open, because the segment that they
+    continue is deleted: they have to be put elsewhere (`Replica.move`). `forgotten` is whether it
+    deleted something that a tombstone stands for.
+    """
 
     events: list[Event] = field(default_factory=list)
+    tombstones: list[bytes] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    stranded: dict[Id, Parcel] = field(default_factory=dict)
+    forgotten: bool = False
 
 
 class Replica:
     """One device's replica of one pool's document. `client` is 0 until the hub has given one.
 
     `updates` are those that an earlier replica returned or took; `loaded` says what they brought.
-    Raises UpdateError and MergeError for updates that no replica kept.
+    `segments` are what is live. Raises UpdateError and MergeError for updates that no replica kept.
     """
 
     def __init__(
@@ -60,15 +96,18 @@ class Replica:
         self.pool = pool
         self.device = device
         self.client = client
+        self.tombstone_key = TombstoneKey(pool)
+        self.segments = Segments()
         self._document = Document(client or 1)
         self._openers: dict[int, Opener] = {}
-        self._own_bytes = 0  # sealed bytes in the own array, evicted ones counted until `evict`
+        self._own_bytes = 0  # sealed bytes in the own array
         self.loaded = Integrated()
-        for update in updates:
-            self._open(self._document.load(update), self.loaded)
+        for data in updates:
+            update = decode_update(data, stored=True)
+            self._set_aside(update.deletes, self.loaded)
+            self._follow(self._document.load(data, update), update.deletes, self.loaded)
         self._document.verify()
-        mine = self.ledger.account(client)
-        self._sealer = Sealer(pool, device, client, mine.head if mine else NO_HASH)
+        self._sealer = self._new_sealer()
 
     @property
     def ledger(self) -> Ledger:
@@ -100,52 +139,112 @@ class Replica:
         """The whole document as one update."""
         return self._document.export()
 
-    def own_part(self, state_vector: bytes) -> list[bytes]:
+    def own_part(self, state_vector: bytes, deletes: Ranges) -> list[bytes]:
         """What a hub with this state vector lacks of the own array, under every own client id.
 
-        In pieces to be sent in this order; none if it lacks nothing. Deletes are always sent, since
-        state vectors do not tell them.
+        In pieces to be sent in this order; none if it lacks nothing. What else is deleted goes with
+        the last, so that whoever has that has what was moved.
         """
         update = decode_update(self._document.since(state_vector), stored=True)
-        part = update.only(self.ledger.clients_of(self.device))
-        if not part.items and not part.deletes:
-            return []
-        return [encode_update(piece) for piece in split(part, STEP_BYTES)]
+        part = Update(update.only(self.ledger.clients_of(self.device)).items)
+        *pieces, last = split(part, STEP_BYTES)
+        pieces.append(Update(last.items, deletes))
+        return [encode_update(piece) for piece in pieces if piece.items or piece.deletes]
 
-    def append(self, events: Sequence[Event]) -> bytes:
+    def deletes_beyond(self, deletes: Ranges) -> Ranges:
+        """What is deleted here, in any array, and not among these."""
+        return without(self._document.deletes(), deletes)
+
+    def append(self, events: Sequence[Event], tombstones: Sequence[bytes] = ()) -> bytes:
         """Seal a batch and append it to the own array; the update to keep and then to send."""
-        if not self.client:
-            raise ValueError("no client id yet: the hub gives one")
-        sealed = self._sealer.seal(events, self.clock)
-        self._own_bytes += len(sealed)
-        array = self._document.array(self.device)
-        return self._document.change(lambda: array.append(sealed))
+        return self.append_parcel(Parcel(tuple(events), tuple(tombstones)))
+
+    def append_parcel(self, parcel: Parcel) -> bytes:
+        """As `append`, for a batch that holds something else, or more."""
+        return self._append([parcel])
 
     def evict(self, bytes_max: int) -> bytes | None:
         """Drop whole segments from the front of the own array until it fits; None if it does.
 
-        The running segment stays. Returns the update to keep and to send.
+        The running segment stays, of every client id: a copy of this machine may be writing on under
+        another one. So do
+        tombstones, the newest ones, which are appended again. Returns the update to keep and to send.
         """
         if self._own_bytes <= bytes_max:
             return None
         array = self._document.array(self.device)
-        sizes = [(len(sealed), opens_segment(sealed)) for sealed in array]
-        left = sum(size for size, _ in sizes)
-        count = 0
-        for index, (_, first) in enumerate(sizes):
-            if first and index:
-                left -= sum(size for size, _ in sizes[count:index])
-                count = index
+        batches = self._own_batches()
+        left = sum(len(sealed) for _, sealed in batches)
+        places: list[int] = []
+        for segment in _finished_segments(batches):
             if left <= bytes_max:
                 break
-        self._own_bytes = left
-        if count == 0:
+            places += segment
+            left -= sum(len(batches[place][1]) for place in segment)
+        if not places:
             return None
 
         def remove() -> None:
-            del array[0:count]
+            for place in sorted(places, reverse=True):
+                del array[place]
 
-        return self._document.change(remove)
+        data = self._document.change(remove)
+        deletes = decode_update(data, stored=True).deletes
+        tombstones = self.segments.tombstones_in(deletes)
+        self._drop(deletes)
+        most = bytes_max // TOMBSTONES_SHARE // TOMBSTONE_BYTES
+        lost = [one for one in tombstones if self.segments.tombstone_at(one) is None][-most:]
+        if not lost or not most:
+            return data
+        return _together(self._append(list(parcels((), lost))), deletes)
+
+    def trim(
+        self,
+        segments: Sequence[Segment],
+        keep: Callable[[Event], bool],
+        tombstones: Sequence[bytes] = (),
+    ) -> list[bytes]:
+        """Delete segments, in any array, and append what is to be kept, and tombstones.
+
+        The updates to keep, and to send in this order.
+        """
+        updates = []
+        for listed in _groups(segments):
+            # Looked up again: what was moved before may have gone into one of them.
+            found = [self.segments.segment_of(*one.id) for one in listed]
+            group = [one for one in found if one is not None]
+            self._make_room(group)
+            held = [parcel for one in self._read(group).values() for parcel in one.values()]
+            updates.append(self.move(_ranges(group), held, keep, tombstones))
+            tombstones = ()
+        if tombstones:
+            updates.append(self.move({}, (), keep, tombstones))
+        return updates
+
+    def move(
+        self,
+        ranges: Ranges,
+        held: Iterable[Parcel],
+        keep: Callable[[Event], bool],
+        tombstones: Iterable[bytes] = (),
+    ) -> bytes:
+        """Delete batches, and append what is to be kept of what they held. One update.
+
+        References go along: nobody can tell here which event one stands for. Copies of one event
+        become one. A copy elsewhere is no reason to leave an event out: who holds that might do the
+        same at the same time.
+        """
+        held = list(held)
+        marks = dict.fromkeys(tombstones)
+        marks |= dict.fromkeys(mark for parcel in held for mark in parcel.tombstones)
+        events = {event.id: event for parcel in held for event in parcel.events if keep(event)}
+        references = dict.fromkeys(one for parcel in held for one in parcel.references)
+        if ranges:
+            update = Update({}, ranges)
+            self._document.merge(encode_update(update), update, {})
+            self._drop(ranges)
+        sealed = list(parcels(events.values(), marks, references))
+        return _together(self._append(sealed) if sealed else NOTHING, ranges)
 
     def integrate(self, data: bytes) -> Integrated:
         """Check an update from the hub, merge it and open what is new.
@@ -160,25 +259,168 @@ class Replica:
             if item.end > self.clock:
                 raise UpdateError("the hub has batches under our client id that we did not write")
         result = Integrated()
-        self._open(self._document.merge(data, update, owners), result)
+        self._set_aside(update.deletes, result)
+        fresh = self._document.merge(data, update, owners)
+        self._follow(fresh, update.deletes, result)
         return result
 
-    def _open(self, fresh: dict[int, list[Item]], result: Integrated) -> None:
+    def _own_batches(self) -> list[tuple[int, bytes]]:
+        """(client id, sealed batch) of the own array, in its order."""
+        array = self._document.array(self.device)
+        clients = self.ledger.clients_of(self.device)
+        if len(clients) == 1:
+            return [(clients[0], bytes(sealed)) for sealed in array]
+        writers = {
+            sealed: client
+            for client in clients
+            for sealed in contents(self._document.run(client, 0)).values()
+        }
+        return [(writers[bytes(sealed)], bytes(sealed)) for sealed in array]
+
+    def _append(self, sealing: Sequence[Parcel]) -> bytes:
+        if not self.client:
+            raise ValueError("no client id yet: the hub gives one")
+        first = self.clock
+        sealed = [
+            self._sealer.seal(parcel, clock) for clock, parcel in enumerate(sealing, start=first)
+        ]
+        array = self._document.array(self.device)
+        data = self._document.change(lambda: array.extend(sealed))
+        for clock, (parcel, batch) in enumerate(zip(sealing, sealed, strict=True), start=first):
+            self._note(self.client, clock, batch, parcel)
+        return data
+
+    def _make_room(self, group: Sequence[Segment]) -> None:
+        """Start a segment for what is moved, unless it fits into the running one."""
+        running = self.segments.segment_of(self.client, self.clock - 1)
+        moved = sum(one.size for one in group)
+        if running is not None and running.size + moved > GATHERED_BYTES_MAX:
+            self._sealer = self._new_sealer()
+
+    def _new_sealer(self) -> Sealer:
+        """A sealer that starts a segment after the newest own batch."""
+        mine = self.ledger.account(self.client)
+        return Sealer(self.pool, self.device, self.client, (mine and mine.head) or NO_HASH)
+
+    def _set_aside(self, deletes: Ranges, result: Integrated) -> None:
+        """Read what the deletes of an update would strand, before they are carried out."""
+        for client, listed in deletes.items():
+            gone = normal(listed)
+            for end in map(sum, gone):
+                batch = self.segments.get(client, end)
+                segment = None
+                if batch is not None and not batch.first:
+                    segment = self.segments.segment_of(client, end)
+                if segment is None or not segment.opened:
+                    continue
+                for clock, parcel in self._read([segment])[segment.id].items():
+                    if clock >= end and not covers(gone, clock, 1):
+                        result.stranded[client, clock] = parcel
+
+    def _read(self, segments: Sequence[Segment]) -> dict[Id, dict[int, Parcel]]:
+        """What live segments hold, by their ids and clocks. Raises SealError, BatchError."""
+        found: dict[Id, dict[int, Parcel]] = {}
+        for client in {segment.client for segment in segments}:
+            mine = [segment for segment in segments if segment.client == client]
+            sealed = contents(self._document.run(client, min(one.clock for one in mine)))
+            opener = Opener(self.pool, self.ledger.owner(client) or "", client)
+            for one in mine:
+                found[one.id] = {
+                    clock: opener.open(sealed[clock], clock) for clock in range(one.clock, one.end)
+                }
+        return found
+
+    def _follow(self, fresh: Runs, deletes: Ranges, result: Integrated) -> None:
+        """Open what an update brought, and follow what it deleted."""
+        opened: dict[Id, Parcel] = {}
         for client, run in fresh.items():
             for item in run:
-                self._open_item(client, item, result)
+                self._open_item(client, item, opened, result.problems)
+        for parcel in opened.values():
+            result.events += parcel.events
+            result.tombstones += parcel.tombstones
+        if deletes:
+            result.forgotten |= self.segments.any_forgotten(deletes)
+            self._drop(deletes)
+        held = result.stranded | opened
+        stranded = self.segments.stranded
+        result.stranded = {place: held[place] for place in held.keys() & stranded}
 
-    def _open_item(self, client: int, item: Item, result: Integrated) -> None:
+    def _open_item(
+        self, client: int, item: Item, opened: dict[Id, Parcel], problems: list[Problem]
+    ) -> None:
         device = self.ledger.owner(client) or ""
         if client not in self._openers:
             self._openers[client] = Opener(self.pool, device, client)
         opener = self._openers[client]
-        if device == self.device:
-            self._own_bytes += sum(map(len, item.contents or ()))
         for clock, sealed in enumerate(item.contents or (), start=item.clock):
             try:
-                events = opener.open(sealed, clock)
+                parcel = opener.open(sealed, clock)
             except (SealError, BatchError) as error:
-                result.problems.append(Problem(device, client, clock, str(error)))
+                problems.append(Problem(device, client, clock, str(error)))
+                self._note(client, clock, sealed, None)
             else:
-                result.events += events
+                self._note(client, clock, sealed, parcel)
+                opened[client, clock] = parcel
+
+    def _note(self, client: int, clock: int, sealed: bytes, parcel: Parcel | None) -> None:
+        """A live batch; None if it did not open."""
+        batch = Batch(opens_segment(sealed), len(sealed), opened=parcel is not None)
+        if parcel is not None:
+            batch.marks = b"".join(self.tombstone_key.of(event.id) for event in parcel.events)
+            batch.tombstones = parcel.tombstones
+        self.segments.add(client, clock, batch)
+        if self.ledger.owner(client) == self.device:
+            self._own_bytes += len(sealed)
+
+    def _drop(self, deletes: Ranges) -> None:
+        """Follow what was deleted, by whomever."""
+        for client, listed in deletes.items():
+            size = self.segments.delete({client: listed})
+            if self.ledger.owner(client) == self.device:
+                self._own_bytes -= size
+        running = self.segments.segment_of(self.client, self.clock - 1)
+        if self.client in deletes and running is None:
+            self._sealer = self._new_sealer()
+
+
+def _together(appended: bytes, deletes: Ranges) -> bytes:
+    """One update that appends what another does, and deletes."""
+    return encode_update(Update(decode_update(appended, stored=True).items, deletes))
+
+
+def _ranges(segments: Iterable[Segment]) -> Ranges:
+    ranges: Ranges = {}
+    for one in segments:
+        ranges.setdefault(one.client, []).append((one.clock, one.end - one.clock))
+    return {client: normal(listed) for client, listed in ranges.items()}
+
+
+def _groups(segments: Sequence[Segment]) -> Iterable[list[Segment]]:
+    """Segments by and by, some MOVED_BYTES of them at a time."""
+    group: list[Segment] = []
+    size = 0
+    for one in sorted(segments, key=lambda segment: segment.id):
+        if group and size + one.size > MOVED_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(one)
+        size += one.size
+    if group:
+        yield group
+
+
+def _finished_segments(batches: Sequence[tuple[int, bytes]]) -> list[list[int]]:
+    """The places of each segment that another of the same client id follows, oldest first.
+
+    Segments of several client ids lie interleaved when two copies of a machine write at once.
+    """
+    found: list[list[int]] = []
+    running: dict[int, int] = {}  # client -> its newest segment in `found`
+    for place, (client, sealed) in enumerate(batches):
+        if client not in running or opens_segment(sealed):
+            running[client] = len(found)
+            found.append([])
+        found[running[client]].append(place)
+    newest = set(running.values())
+    return [places for number, places in enumerate(found) if number not in newest]

@@ -10,6 +10,10 @@ broadcasts and answers let go. So nobody ever learns from the hub what the hub c
 Effects that depend on nothing uncommitted are returned at once. A room never opens a batch: it has
 no key.
 
+A peer may be there for one request only (`transient`). It begins with Hello, or with the Resume that
+ended its last request; it hears no broadcasts; and `finish` says when everything that answers it has
+been said. It cuts nobody's connection by coming, only by writing under the same client id.
+
 Should the CRDT library fail on an update that passed the check, then that update is refused and kept
 aside like any other, and the room is `broken`: what it has is committed, it hears nobody meanwhile,
 and goes on with the document of a room that was loaded anew (`mend`). Its connections stay.
@@ -20,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from localmem_protocol.document import Document, contents, covers
+from localmem_protocol.document import Document, contents
 from localmem_protocol.envelope import NO_HASH
 from localmem_protocol.errors import (
     FrameError,
@@ -32,11 +36,15 @@ from localmem_protocol.errors import (
 from localmem_protocol.events import is_device_id
 from localmem_protocol.frames import (
     CAPABILITIES,
+    NOTICES,
     PROTOCOL,
     Ack,
     Close,
+    Frame,
     Hello,
+    Notice,
     Refusal,
+    Resume,
     Step1,
     Step2,
     Welcome,
@@ -47,11 +55,13 @@ from localmem_protocol.frames import (
 from localmem_protocol.frames import Update as UpdateFrame
 from localmem_protocol.ledger import Ledger
 from localmem_protocol.limits import CLIENT_ID_MAX, STEP_BYTES
+from localmem_protocol.trimming import keep_whole
 from localmem_protocol.updates import (
     Item,
     Ranges,
     Update,
     after,
+    covers,
     decode_state_vector,
     decode_update,
     encode_update,
@@ -61,11 +71,15 @@ from localmem_protocol.updates import (
 
 @dataclass(frozen=True)
 class Peer:
-    """A connection that has been authenticated: `connection` is unique, `device` its token's."""
+    """A connection that has been authenticated: `connection` is unique, `device` its token's.
+
+    A `transient` one lives as long as one request.
+    """
 
     connection: int
     device: str
     writer: bool = True
+    transient: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,7 +92,8 @@ class Send:
 
 @dataclass(frozen=True)
 class Drop:
-    """Close a connection with a code of `frames.Close`; it has left the room already."""
+    """Close a connection with a code of `frames.Close`; it has left the room already (but after
+    `finish`)."""
 
     connection: int
     code: int
@@ -107,13 +122,19 @@ class Quarantined:
 
 @dataclass
 class Commit:
-    """What goes into one transaction, in this order, and what waits for it."""
+    """What goes into one transaction, in this order, and what waits for it.
+
+    `erases` is whether something was deleted in a way in which nobody evicts: somebody forgot it, and
+    it should leave the store soon.
+    """
 
     rows: list[Row] = field(default_factory=list)
     clients: dict[int, str] = field(default_factory=dict)
     quarantined: list[Quarantined] = field(default_factory=list)
     effects: list[Effect] = field(default_factory=list)
     acks: dict[int, Ack] = field(default_factory=dict)  # connection -> the newest
+    last: list[Effect] = field(default_factory=list)  # what ends a request, after its acks
+    erases: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.rows or self.clients or self.quarantined)
@@ -143,6 +164,8 @@ class Room:
         self._peers: dict[int, Peer] = {}
         self._clients: dict[int, int] = {}  # connection -> client id, once it has said hello
         self._synced: set[int] = set()  # connections that were sent what they lacked
+        self._noticing: set[int] = set()  # connections that know what a notice is
+        self.notice: Notice | None = None  # what those are told once they are welcomed
         self._next = Commit()
         self._under_way: Commit | None = None
 
@@ -160,6 +183,12 @@ class Room:
     def to_mend(self) -> bool:
         """It is broken, and all that it has is stored."""
         return self.broken and self._stored
+
+    @property
+    def pending_rows(self) -> int:
+        """Rows that are not stored yet, those of a commit under way included."""
+        under_way = self._under_way.rows if self._under_way is not None else ()
+        return len(self._next.rows) + len(under_way)
 
     def snapshot(self) -> bytes:
         """The whole document, deleted batches without their content, as one update."""
@@ -180,6 +209,13 @@ class Room:
         self._peers.pop(connection, None)
         self._clients.pop(connection, None)
         self._synced.discard(connection)
+        self._noticing.discard(connection)
+
+    def notify(self, notice: Notice) -> list[Effect]:
+        """Tell everybody who understands it, and who comes later; it depends on nothing stored here."""
+        self.notice = notice
+        frame = encode_frame(notice)
+        return [Send(connection, frame) for connection in self._noticing]
 
     def receive(self, connection: int, data: bytes) -> list[Effect]:
         """Take one frame; what to do now. A connection that is not here any more is ignored.
@@ -195,6 +231,8 @@ class Room:
             frame = decode_frame(data)
             if isinstance(frame, Hello):
                 return self._greet(peer, frame)
+            if isinstance(frame, Resume):
+                return self._resume(peer, frame)
             if connection not in self._clients:
                 raise FrameError(f"a {type(frame).__name__} before Hello")
             match frame:
@@ -208,6 +246,22 @@ class Room:
             return self._refuse(peer, Close.GAP, str(error))
         except ProtocolError as error:
             return self._refuse(peer, Close.BAD_FRAME, str(error))
+
+    def finish(self, connection: int) -> list[Effect]:
+        """A transient peer says no more. Once all that answers it has been said it gets a Resume for
+        its next request, if it has a client id, and a Drop with `Close.ANSWERED`; `leave` is next."""
+        client = self._clients.get(connection)
+        ending: list[Effect] = []
+        if client is not None:
+            clock, head = self._held(client)
+            ending.append(Send(connection, encode_frame(Resume(client, clock, head))))
+        if connection in self._peers:
+            ending.append(Drop(connection, Close.ANSWERED, ""))
+        waiting = self._waiting()
+        if waiting is None:
+            return ending
+        waiting.last += ending
+        return []
 
     def take(self) -> Commit | None:
         """What to store now: None while a commit is under way, or when there is nothing."""
@@ -224,6 +278,7 @@ class Room:
         effects += (
             Send(connection, encode_frame(ack)) for connection, ack in self._under_way.acks.items()
         )
+        effects += self._under_way.last
         self._under_way = None
         here = self._peers
         return [
@@ -251,7 +306,8 @@ class Room:
             data = encode_update(next(pieces))
             if next(pieces, None) is not None:
                 return self._after_commit(Send(connection, encode_frame(UpdateFrame(data))))
-        self._synced.add(connection)  # from now on it hears of everything as it happens
+        if not self._peers[connection].transient:
+            self._synced.add(connection)  # from now on it hears of everything as it happens
         return self._after_commit(Send(connection, encode_frame(Step2(data))))
 
     def _greet(self, peer: Peer, hello: Hello) -> list[Effect]:
@@ -264,19 +320,38 @@ class Room:
         client = hello.client
         if client == 0 or self._ledger.owner(client) not in (None, peer.device):
             client = self._unused(peer.device)
-        effects = self._replace(peer, client)
+        effects = [] if peer.transient else self._replace(peer, client)
         if client not in self._ledger:
             self._ledger.register(client, peer.device)
             self._next.clients[client] = peer.device
         self._clients[peer.connection] = client
         self._synced.discard(peer.connection)
-        account = self._ledger.account(client)
-        clock, head = (account.clock, account.head) if account else (0, NO_HASH)
-        welcome = Welcome(CAPABILITIES, client, clock, head, peer.writer)
+        clock, head = self._held(client)
+        said: list[Frame] = [Welcome(CAPABILITIES, client, clock, head, peer.writer)]
+        said.append(Step1(self._document.state_vector()))
+        self._noticing.discard(peer.connection)
+        if NOTICES in hello.capabilities:
+            self._noticing.add(peer.connection)
+            said += [] if self.notice is None else [self.notice]
         return effects + self._after_commit(
-            Send(peer.connection, encode_frame(welcome)),
-            Send(peer.connection, encode_frame(Step1(self._document.state_vector()))),
+            *(Send(peer.connection, encode_frame(frame)) for frame in said)
         )
+
+    def _resume(self, peer: Peer, resume: Resume) -> list[Effect]:
+        """Go on with a client id, unless something happened under it since. Raises GapError."""
+        if not peer.transient:
+            raise FrameError("a Resume on a connection that lasts")
+        if self._ledger.owner(resume.client) != peer.device:
+            raise GapError(f"client {resume.client} is not known here; greet again")
+        if self._held(resume.client) != (resume.clock, resume.head):
+            raise GapError(f"client {resume.client} is elsewhere by now; greet again")
+        self._clients[peer.connection] = resume.client
+        return []
+
+    def _held(self, client: int) -> tuple[int, bytes]:
+        """The clock after a client's newest batch, and that batch's hash."""
+        account = self._ledger.account(client)
+        return (account.clock, account.head) if account else (0, NO_HASH)
 
     def _unused(self, device: str) -> int:
         """A client id under which nothing was written: an earlier one of the device, or a new one."""
@@ -287,8 +362,14 @@ class Room:
         return self._ledger.free()
 
     def _replace(self, peer: Peer, client: int) -> list[Effect]:
-        """One live connection per client id: the newer one stays."""
-        older = [c for c, held in self._clients.items() if held == client and c != peer.connection]
+        """One live connection per client id: the newer one stays. Requests are none."""
+        older = [
+            connection
+            for connection, held in self._clients.items()
+            if held == client
+            and connection != peer.connection
+            and not self._peers[connection].transient
+        ]
         for connection in older:
             self.leave(connection)
         return [Drop(c, Close.REPLACED, "another connection took over") for c in older]
@@ -296,6 +377,8 @@ class Room:
     def _write(self, peer: Peer, data: bytes) -> list[Effect]:
         if not peer.writer:
             return self._refuse(peer, Close.READ_ONLY, "this token may only read")
+        client = self._clients[peer.connection]
+        replaced: list[Effect] = []
         try:
             update = decode_update(data)
             owners = self._check(update, peer.device)
@@ -305,6 +388,9 @@ class Room:
                 self._document.merge(news, update, owners)
                 self._next.clients |= owners
                 self._next.rows.append(Row(peer.device, news))
+                if peer.transient:  # whoever is connected as this client lost touch, or is a clone
+                    replaced = self._replace(peer, client)
+                self._next.erases |= self._forgets(update, peer.device)
                 frame = encode_frame(UpdateFrame(news))
                 self._next.effects += (
                     Send(other, frame) for other in self._synced if other != peer.connection
@@ -315,21 +401,25 @@ class Room:
             self.broken = isinstance(error, MergeError)
             self._next.quarantined.append(Quarantined(peer.device, data, str(error)))
             return self._refuse(peer, Close.REFUSED_UPDATE, str(error))
-        client = self._clients[peer.connection]
         ack = Ack(client, self._ledger.clock(client))
         if (waiting := self._waiting()) is None:
             return [Send(peer.connection, encode_frame(ack))]
         waiting.acks[peer.connection] = ack
-        return []
+        return replaced
 
     def _check(self, update: Update, device: str) -> dict[int, str]:
-        """Whether a device may say this; the client ids that it brings. Raises UpdateError, GapError."""
-        for client in {*update.items, *update.deletes}:
+        """Whether a device may say this; the client ids that it brings. Raises UpdateError, GapError.
+
+        It may write in its own array alone, and delete in every array: who forgets an event deletes
+        the segment that it is in, wherever that is.
+        """
+        for client in update.items:
             if self._ledger.owner(client) not in (None, device):
                 raise UpdateError(f"client {client} belongs to another device")
         owners = self._ledger.check(update)
         if any(owner != device for owner in owners.values()):
             raise UpdateError("a new client id writes into another device's array")
+        keep_whole(self._document, update)
         return owners
 
     def _new_part(self, update: Update) -> Update:
@@ -350,6 +440,14 @@ class Room:
                 if (news := [r for r in ranges if not covers(deleted.get(client, []), *r)])
             }
         return Update(items, deletes)
+
+    def _forgets(self, update: Update, device: str) -> bool:
+        """Whether this is how somebody forgets: in another's array, or moving what is to stay.
+
+        Who evicts deletes in the own array alone, and mostly nothing else comes with it.
+        """
+        others = any(self._ledger.owner(client) != device for client in update.deletes)
+        return others or bool(update.deletes and update.items)
 
     def _compare(self, client: int, run: list[Item], known: int) -> None:
         """Refuse other bytes than ours at a clock that is known."""

@@ -12,33 +12,53 @@ GREETING ends in a comparison. The hub says how far it knows our client id and t
 newest batch there. If it knows more than we do, or another batch at that place, then this device
 was restored from a backup or cloned: its document cannot be continued. It asks for a new client id,
 starts with an empty document, and whatever its event log has that the hub lacks is sealed again.
+So it does when another connection takes over its client id: that is a copy of it, at an equal clock.
 
 An answer of the hub is bounded. While there is more it comes as Update, and SYNCING asks again for
 what follows; the last one is Step2. Until then the hub broadcasts nothing to this connection.
 
+Nothing is sent before READY, since what the hub has may change what is to be said: a segment of ours
+that was deleted meanwhile is not to be continued.
+
 A hub may welcome a device as a reader. It then receives everything and sends nothing; its own
 events stay in its event log, and its document, until it is welcomed as a writer.
 
+What was forgotten, here (`forget`) or elsewhere (a tombstone), is kept out of the event log by the
+log itself. Here the document is kept free of it: by who forgets, by the owner of an array, and by
+whoever connects.
+
 What must be on disk before what is decided here and nowhere else: events of others go to the event
-log before the update that brought them is journalled; an own batch is journalled before it is sent.
+log before the update that brought them is journalled; an own batch is journalled before it is sent;
+a tombstone is in the journal's outbox before the event log forgets, and until the hub has it.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from enum import Enum
-from typing import Final, Protocol
+from typing import Final
 
+from localmem_protocol.durable import EventLog as EventLog
+from localmem_protocol.durable import Journal as Journal
+from localmem_protocol.durable import Saved as Saved
 from localmem_protocol.envelope import PoolKey
-from localmem_protocol.errors import FrameError, MergeError, RefusedError, UpdateError
+from localmem_protocol.errors import (
+    FrameError,
+    GapError,
+    MergeError,
+    RefusedError,
+    UpdateError,
+)
 from localmem_protocol.events import Event
 from localmem_protocol.frames import (
     CAPABILITIES,
     PROTOCOL,
+    ROSTER_NOTICE,
     Ack,
+    Close,
     Hello,
+    Notice,
     Refusal,
     Step1,
     Step2,
@@ -47,12 +67,19 @@ from localmem_protocol.frames import (
     decode_frame,
     encode_frame,
 )
-from localmem_protocol.limits import BATCH_EVENTS_MAX
+from localmem_protocol.limits import BATCH_EVENTS_MAX, BATCH_TOMBSTONES_MAX
+from localmem_protocol.parcels import Parcel
 from localmem_protocol.replica import Integrated, Problem, Replica
-from localmem_protocol.updates import NOTHING, decode_state_vector
-
-BATCH_SNIPPET_BYTES_MAX: Final = 256 * 1024
-"""Text in one batch; more is split, so that no frame keeps a slow line busy for long."""
+from localmem_protocol.trimming import whole_sequences
+from localmem_protocol.updates import (
+    NOTHING,
+    Id,
+    Ranges,
+    clipped,
+    decode_state_vector,
+    decode_update,
+)
+from localmem_protocol.updates import Update as Structs
 
 UNACKNOWLEDGED_MAX: Final = 16
 """Batches under way before the session waits for the hub's disk."""
@@ -67,67 +94,8 @@ ARRAY_BYTES_MAX: Final = 16 * 1024 * 1024
 PROBLEMS_MAX: Final = 64
 """Batches that did not open, kept for a look; all are counted."""
 
-
-class EventLog(Protocol):
-    """Where events are kept for good (the node's ring)."""
-
-    @property
-    def device(self) -> str:
-        """This device's id, 16 hex digits."""
-        ...
-
-    @property
-    def position(self) -> int:
-        """How many events were ever kept here; never less, unless an older copy was restored."""
-        ...
-
-    def insert(self, events: Sequence[Event]) -> object:
-        """Keep events from elsewhere, durably; those that are there already are left out."""
-        ...
-
-    def own_events(self, after: int, limit: int) -> list[Event]:
-        """This device's events with a sequence above `after`, ascending, at most `limit`."""
-        ...
-
-
-@dataclass(frozen=True)
-class Saved:
-    """What a journal holds of an earlier run.
-
-    `watermark` is the highest own sequence that is in the document; `position` that of the event
-    log when this was saved; `acknowledged` the clock that the hub confirmed last, with the hash of
-    the batch before it.
-    """
-
-    client: int = 0
-    watermark: int = 0
-    position: int = 0
-    acknowledged: tuple[int, bytes] = (0, b"")
-    updates: Sequence[bytes] = ()
-
-
-class Journal(Protocol):
-    """Where a session keeps its state. Every call is durable, and atomic, when it returns."""
-
-    def load(self) -> Saved:
-        """What was saved last."""
-        ...
-
-    def reset(self, client: int) -> None:
-        """A new incarnation: forget everything but this client id."""
-        ...
-
-    def save(self, update: bytes | None, watermark: int, position: int) -> None:
-        """Append an update of the document (if any), and keep both marks."""
-        ...
-
-    def compact(self, document: bytes) -> None:
-        """Put this one update in the place of all that were saved."""
-        ...
-
-    def acknowledge(self, clock: int, head: bytes) -> None:
-        """The hub has everything before `clock`; `head` is the hash of the batch before it."""
-        ...
+NO_CLOCKS: Final = b"\x00"
+"""The state vector of somebody who has nothing."""
 
 
 class State(Enum):
@@ -143,7 +111,8 @@ class Session:
     """One device's synchronisation of one pool.
 
     `problems` are the latest batches that did not open, `unreadable` is how many there were;
-    `writer` is whether the hub takes updates, as it said last.
+    `writer` is whether the hub takes updates, as it said last, and `roster_length` how long the
+    pool's roster is, as it told last (0: it never did).
     """
 
     def __init__(
@@ -154,6 +123,7 @@ class Session:
         self.problems: deque[Problem] = deque(maxlen=PROBLEMS_MAX)
         self.unreadable = 0
         self.writer = True
+        self.roster_length = 0
         self._log = log
         self._journal = journal
         self._array_bytes_max = array_bytes_max
@@ -161,13 +131,29 @@ class Session:
         replica = self._load(saved)
         if replica is None:
             journal.reset(0)
-            saved, replica = Saved(), Replica(pool, log.device)
+            saved, replica = Saved(outbox=saved.outbox), Replica(pool, log.device)
         self._watermark = saved.watermark
         self._acknowledged = saved.acknowledged
         self._present: set[str] = set()  # own events above the watermark that the document has
+        self._outbox = dict.fromkeys(saved.outbox)
+        self._stale: set[Id] = set()  # segments that hold what was forgotten
+        self._stranded: dict[Id, Parcel] = {}  # what nobody new could open, with what it holds
+        self._doubtful: list[Problem] = []  # of batches that may turn out to be stranded by us
+        self._hub_vector = NO_CLOCKS  # how far the hub was when it greeted
+        self._hub_clocks: dict[int, int] = {}  # the same, and what it has told since
+        self._hub_deletes: Ranges = {}  # what it had deleted, as far as it has told
+        self._made: list[bytes] = []  # updates that were made here, to be sent
         self.replica = replica
         self._journalled = len(saved.updates)
-        self._keep(self.replica.loaded)
+        self._due = replica.loaded.forgotten  # the journal may hold what is forgotten
+        log.honour(replica.tombstone_key)
+        # A crash may have come between the outbox and the log; and an older log been put back.
+        self._forget([*saved.outbox, *replica.loaded.tombstones])
+        self._take_in(replica.loaded)
+        if saved.outbox:
+            self._tidy(everywhere=True)
+        self._due = self._due and self._journalled > 1
+        self._compact_if_due()
 
     @property
     def unacknowledged(self) -> int:
@@ -183,16 +169,47 @@ class Session:
         """Connected, everything received, everything of ours confirmed that the hub would take."""
         if self.state is not State.READY:
             return False
-        return not self.writer or (not self.unacknowledged and not self.unsent())
+        if not self.writer:
+            return True
+        return not (self.unacknowledged or self._made or self._outbox or self.unsent())
+
+    @property
+    def untold(self) -> int:
+        """Tombstones that wait for the hub."""
+        return len(self._outbox)
+
+    def forget(self, ids: Sequence[str]) -> None:
+        """Forget events here, in the document, and everywhere.
+
+        The event log and the journal do not hold them any more on return (a reader's journal does;
+        and the event log as its `forget` says). The rest follows with `upload`, on this connection
+        or the next.
+        """
+        tombstones = [self.replica.tombstone_key.of(one) for one in dict.fromkeys(ids)]
+        self._journal.queue(tombstones)
+        self._outbox |= dict.fromkeys(tombstones)
+        self._forget(tombstones)
+        self._tidy(everywhere=True)
+        self._compact_if_due()
+        self._settle_outbox()
 
     def hello(self) -> list[bytes]:
         """Begin a connection: the frames to send first."""
         self.state = State.GREETING
+        self._hub_vector, self._hub_clocks = NO_CLOCKS, {}
+        self._hub_deletes, self._made = {}, []
         return [self._hello()]
 
-    def disconnect(self) -> None:
-        """The connection is gone."""
+    def disconnect(self, code: int | None = None) -> None:
+        """The connection is gone; `code` is what the hub closed it with, if it did.
+
+        Told that another connection took over, this device takes a new client id: somebody else
+        holds ours. Two copies of one machine would else replace each other for ever, as long as
+        neither has anything to say: their clocks and heads are equal, so no comparison tells.
+        """
         self.state = State.OFFLINE
+        if code == Close.REPLACED:
+            self._reincarnate(0)
 
     def receive(self, data: bytes) -> list[bytes]:
         """Take one frame from the hub; the frames to answer.
@@ -204,14 +221,17 @@ class Session:
         match frame, self.state:
             case Refusal(code, permanent, reason), _:
                 raise RefusedError(code, permanent, reason)
+            case Notice(kind, value), State.GREETING | State.SYNCING | State.READY:
+                if kind == ROSTER_NOTICE:
+                    self.roster_length = value
+                return []
             case Welcome(), State.GREETING:
                 return self._welcomed(frame)
             case Step1(vector), State.SYNCING | State.READY:
                 return self._answer(vector)
             case Step2(update), State.SYNCING | State.READY:
                 self._integrate(update)
-                self.state = State.READY
-                return []
+                return self._ready() if self.state is State.SYNCING else []
             case Update(update), State.SYNCING:
                 return self._more(update)
             case Update(update), State.READY:
@@ -230,24 +250,28 @@ class Session:
         """
         if self.state is not State.READY or not self.writer:
             return []
-        if self.unacknowledged >= UNACKNOWLEDGED_MAX:
-            return []
-        events = _batch(self._log.own_events(self._watermark, BATCH_EVENTS_MAX))
-        if not events:
-            return []
-        self._watermark = events[-1].sequence
+        if not self._made and self.unacknowledged < UNACKNOWLEDGED_MAX:
+            self._seal()
+        made, self._made = self._made, []
+        return [encode_frame(Update(update)) for update in made]
+
+    def _seal(self) -> None:
+        """A batch of what is in no batch yet, if there is anything."""
+        events = whole_sequences(self._log.own_events(self._watermark, BATCH_EVENTS_MAX + 1))
+        tombstones = self._unsealed()[:BATCH_TOMBSTONES_MAX]
+        if events:
+            self._watermark = events[-1].sequence
         fresh = [event for event in events if event.id not in self._present]
         self._present.difference_update(event.id for event in events)
-        if not fresh:
+        if fresh or tombstones:
+            self._keep(self.replica.append(fresh, tombstones))
+            evicted = self.replica.evict(self._array_bytes_max)
+            if evicted is not None:
+                self._keep(evicted)
+            self._compact_if_due()
+        elif events:
             self._journal.save(None, self._watermark, self._log.position)
-            return self.upload()
-        updates = [self.replica.append(fresh)]
-        self._save(updates[0])
-        evicted = self.replica.evict(self._array_bytes_max)
-        if evicted is not None:
-            self._save(evicted)
-            updates.append(evicted)
-        return [encode_frame(Update(update)) for update in updates]
+            self._seal()
 
     def _load(self, saved: Saved) -> Replica | None:
         """The replica of what was saved; None if a new incarnation must take its place.
@@ -281,6 +305,8 @@ class Session:
         """Whether the hub's newest batch of our client id is one that we wrote."""
         if welcome.clock > self.replica.clock:
             return False
+        if not welcome.head:  # others deleted it: only its place can be compared
+            return self._acknowledged[0] == welcome.clock
         known = self.replica.head_before(welcome.clock)
         if known is None and self._acknowledged[0] == welcome.clock:
             known = self._acknowledged[1]
@@ -290,20 +316,52 @@ class Session:
         self._journal.reset(client)
         self._watermark, self._acknowledged = 0, (0, b"")
         self._present.clear()
+        self._stale.clear()
+        self._stranded.clear()
+        self._doubtful.clear()
         self._journalled = 0
         self.replica = Replica(self.pool, self._log.device, client)
 
     def _answer(self, vector: bytes) -> list[bytes]:
+        """The hub says what it has. While SYNCING, ask first for what it has beyond us."""
         hub = decode_state_vector(vector)
         clock = min(hub.get(self.replica.client, 0), self.replica.clock)
         self._confirmed(self.replica.client, clock)
-        lacking = self.replica.own_part(vector) if self.writer else []
-        *parts, last = lacking or [NOTHING]
-        frames = [encode_frame(Update(part)) for part in parts]
-        frames += [encode_frame(Step2(last))] if last != NOTHING else []
         if self.state is State.SYNCING:
-            frames.append(encode_frame(Step1(self.replica.state_vector())))
-        return frames
+            self._hub_vector, self._hub_clocks = vector, hub
+            return [encode_frame(Step1(self.replica.state_vector()))]
+        return self._lacking(vector)
+
+    def _lacking(self, vector: bytes, deletes: Ranges | None = None) -> list[bytes]:
+        """What a hub with this state vector lacks of what was made here."""
+        parts = self.replica.own_part(vector, deletes or {}) if self.writer else []
+        return [encode_frame(Update(part)) for part in parts]
+
+    def _ready(self) -> list[bytes]:
+        """All that the hub has is here: mend what does not go with it, and send what it lacks."""
+        self.state = State.READY
+        if not self.writer:
+            return []
+        self._tidy(everywhere=True)
+        self._compact_if_due()
+        self._made = []  # it is in what follows
+        deletes = self._untold_deletes()
+        if any(client in deletes for client, _ in self.replica.segments.stranded):
+            # We deleted a part of a segment that went on, and cannot open the rest: begin again.
+            self._reincarnate(0)
+            raise GapError("a segment that was deleted here has gone on")
+        doubtful, self._doubtful = self._doubtful, []
+        for problem in doubtful:
+            if self.replica.segments.get(problem.client, problem.clock):
+                self._report(problem)
+        return self._lacking(self._hub_vector, deletes)
+
+    def _untold_deletes(self) -> Ranges:
+        """What is deleted here and not at the hub; of others, what the hub has at all."""
+        mine = self.replica.ledger.clients_of(self.replica.device)
+        deletes = self.replica.deletes_beyond(self._hub_deletes)
+        reached = {client: self.replica.ledger.clock(client) for client in mine}
+        return clipped(deletes, self._hub_clocks | reached)
 
     def _more(self, update: bytes) -> list[bytes]:
         """A part of what the hub has: ask for what follows it."""
@@ -316,27 +374,113 @@ class Session:
 
     def _integrate(self, update: bytes) -> None:
         result = self.replica.integrate(update)
+        if self.state is State.SYNCING:
+            self._note_hub(decode_update(update))
+        self._forget(result.tombstones)
         if result.events:
             self._log.insert(result.events)
         if update != NOTHING:
-            self._save(update)
-        self._keep(result)
+            self._journal.save(update, self._watermark, self._log.position)
+            self._journalled += 1
+        self._take_in(result)
+        if self.state is State.READY:
+            self._tidy(everywhere=False)
+        self._compact_if_due(now=result.forgotten)
 
-    def _save(self, update: bytes) -> None:
+    def _note_hub(self, told: Structs) -> None:
+        for client, run in told.items.items():
+            self._hub_clocks[client] = max(self._hub_clocks.get(client, 0), run[-1].end)
+        for client, ranges in told.deletes.items():
+            self._hub_deletes.setdefault(client, []).extend(ranges)
+
+    def _forget(self, tombstones: Sequence[bytes]) -> None:
+        """Let the event log forget what these stand for, and find it in the document."""
+        if tombstones:
+            self._log.forget(tombstones, self.replica.tombstone_key)
+            self._stale |= self.replica.segments.holding(set(tombstones))
+            self._due = True  # also what is deleted may still be in the journal
+
+    def _unsealed(self) -> list[bytes]:
+        """Tombstones of the outbox that are in no batch."""
+        at = self.replica.segments.tombstone_at
+        return [tombstone for tombstone in self._outbox if at(tombstone) is None]
+
+    def _tidy(self, *, everywhere: bool) -> None:
+        """Take out of the document what was forgotten, and mend what nobody new could open.
+
+        Unless it is to be done `everywhere`, in the own array alone: its owner is the first to.
+        """
+        replica = self.replica
+        if not self.writer or not replica.client:
+            return
+        found = [replica.segments.segment_of(*place) for place in self._stale]
+        self._stale = {segment.id for segment in found if segment is not None}
+        mine = replica.ledger.clients_of(replica.device)
+        # What cannot be opened here is left to its owner: more than what is forgotten may be in it.
+        due = [one for one in found if one and one.opened and (everywhere or one.client in mine)]
+        stranded = {
+            place: self._stranded[place]
+            for place in replica.segments.stranded & self._stranded.keys()
+        }
+        self._stranded.clear()
+        if stranded:
+            gone = {client: [(clock, 1)] for client, clock in stranded}
+            for client, clock in stranded:
+                gone[client].append((clock, 1))
+            self._keep(replica.move(gone, stranded.values(), self._wanted))
+        if due:
+            for update in replica.trim(due, self._wanted, self._unsealed()):
+                self._keep(update)
+            self._stale -= {one.id for one in due}
+            self._due = True
+
+    def _wanted(self, event: Event) -> bool:
+        return not self._log.forgets(event.id)
+
+    def _keep(self, update: bytes) -> None:
+        """Journal an update that was made here; it is sent by `upload`."""
         self._journal.save(update, self._watermark, self._log.position)
         self._journalled += 1
-        if self._journalled >= JOURNAL_UPDATES_MAX:
-            self._journal.compact(self.replica.export())
-            self._journalled = 1
+        if self.state is State.READY:  # else it goes with what the hub lacks
+            self._made.append(update)
 
-    def _keep(self, result: Integrated) -> None:
-        self.problems += result.problems
-        self.unreadable += len(result.problems)
+    def _compact_if_due(self, *, now: bool = False) -> None:
+        self._due |= now
+        if self._stranded and self.writer:
+            return  # it can be read after a crash only if what it builds on is kept
+        if self._due or self._journalled >= JOURNAL_UPDATES_MAX:
+            self._compact()
+
+    def _compact(self) -> None:
+        self._journal.compact(self.replica.export())
+        self._journalled, self._due = 1, False
+
+    def _take_in(self, result: Integrated) -> None:
+        """Follow what came: problems, what is known of own events, and what is not to be there."""
+        segments = self.replica.segments
+        for problem in result.problems:
+            if (problem.client, problem.clock) in segments.stranded:
+                self._doubtful.append(problem)  # `_ready` knows
+            elif segments.get(problem.client, problem.clock):  # else it is deleted again
+                self._report(problem)
         self._present.update(
             event.id
             for event in result.events
             if event.device == self._log.device and event.sequence > self._watermark
         )
+        self._stranded |= result.stranded
+        forgotten = {
+            self.replica.tombstone_key.of(event.id)
+            for event in result.events
+            if self._log.forgets(event.id)
+        }
+        if forgotten:
+            self._stale |= self.replica.segments.holding(forgotten)
+        self._settle_outbox()
+
+    def _report(self, problem: Problem) -> None:
+        self.problems.append(problem)
+        self.unreadable += 1
 
     def _confirmed(self, client: int, clock: int) -> None:
         if client != self.replica.client or clock > self.replica.clock:
@@ -344,15 +488,20 @@ class Session:
         if clock > self._acknowledged[0]:
             self._acknowledged = (clock, self.replica.head_before(clock) or b"")
             self._journal.acknowledge(*self._acknowledged)
+            self._settle_outbox()
 
+    def _settle_outbox(self) -> None:
+        """Drop tombstones that the hub has: in another's batch, or in one that it confirmed."""
+        if not self._outbox:
+            return
+        there = [tombstone for tombstone in self._outbox if self._is_at_hub(tombstone)]
+        if there:
+            self._journal.delivered(there)
+            for tombstone in there:
+                del self._outbox[tombstone]
 
-def _batch(events: Iterable[Event]) -> list[Event]:
-    """The leading events that fit in one batch; at least one, if there is any."""
-    chosen: list[Event] = []
-    size = 0
-    for event in events:
-        size += len(event.snippet.encode())
-        if chosen and size > BATCH_SNIPPET_BYTES_MAX:
-            break
-        chosen.append(event)
-    return chosen
+    def _is_at_hub(self, tombstone: bytes) -> bool:
+        place = self.replica.segments.tombstone_at(tombstone)
+        if place is None:
+            return False
+        return place[0] != self.replica.client or place[1] < self._acknowledged[0]

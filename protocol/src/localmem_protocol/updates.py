@@ -12,6 +12,7 @@ them, and an item that builds on one is collected with it. Layout as in Yjs' `Up
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ from localmem_protocol.limits import (
     CLIENTS_MAX,
     CLOCK_MAX,
     NAME_BYTES_MAX,
+    STEP_BYTES,
     UPDATE_BYTES_MAX,
     UPDATE_STRUCTS_MAX,
 )
@@ -164,6 +166,28 @@ def split(update: Update, bytes_max: int) -> Iterator[Update]:
     yield replace(piece, deletes=deletes)
 
 
+def join(updates: Iterable[Update]) -> Iterator[Update]:
+    """Updates that follow each other, as few as hold them all within the bounds of one.
+
+    Each must be mergeable after those before it; so are the results.
+    """
+    joined, size, structs = Update(), 0, 0
+    for update in updates:
+        weight = sum(_weight(item) for run in update.items.values() for item in run)
+        count = sum(map(len, update.items.values())) + sum(map(len, update.deletes.values()))
+        if structs and (size + weight > STEP_BYTES or structs + count > UPDATE_STRUCTS_MAX):
+            yield joined
+            joined, size, structs = Update(), 0, 0
+        for client, run in update.items.items():
+            for item in run:
+                _extend(joined.items.setdefault(client, []), client, item)
+        for client, ranges in update.deletes.items():
+            joined.deletes.setdefault(client, []).extend(ranges)
+        size, structs = size + weight, structs + count
+    if structs:
+        yield joined
+
+
 def in_order(items: Mapping[int, Iterable[Item]]) -> Iterator[tuple[int, Item]]:
     """Every client's items, each after those here that it builds on, in n log n steps at most.
 
@@ -192,6 +216,56 @@ def in_order(items: Mapping[int, Iterable[Item]]) -> Iterator[tuple[int, Item]]:
             ready.append(heappop(held)[1])
     if any(runs.values()):
         raise UpdateError("items that wait for each other")
+
+
+def normal(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges in ascending order, those that touch or overlap as one."""
+    found: list[tuple[int, int]] = []
+    for first, length in sorted(ranges):
+        if found and first <= sum(found[-1]):
+            before = found[-1][0]
+            found[-1] = (before, max(sum(found[-1]), first + length) - before)
+        else:
+            found.append((first, length))
+    return found
+
+
+def covers(ranges: list[tuple[int, int]], first: int, length: int) -> bool:
+    """Whether ranges (ascending, apart) hold all of these clocks."""
+    place = bisect_right(ranges, first, key=lambda one: one[0]) - 1
+    return place >= 0 and first + length <= sum(ranges[place])
+
+
+def without(ranges: Ranges, others: Ranges) -> Ranges:
+    """The parts of ranges that are in none of the others."""
+    left: Ranges = {}
+    for client, listed in ranges.items():
+        known = normal(others.get(client, ()))
+        for first, length in normal(listed):
+            end = first + length
+            at = max(0, bisect_right(known, first, key=lambda one: one[0]) - 1)
+            for start, size in known[at:]:
+                if start >= end:
+                    break
+                if start > first:
+                    left.setdefault(client, []).append((first, start - first))
+                first = max(first, start + size)
+            if first < end:
+                left.setdefault(client, []).append((first, end - first))
+    return left
+
+
+def clipped(ranges: Ranges, clocks: Mapping[int, int]) -> Ranges:
+    """The parts of ranges before each client's clock."""
+    parts = {
+        client: [
+            (first, min(length, clocks.get(client, 0) - first))
+            for first, length in listed
+            if first < clocks.get(client, 0)
+        ]
+        for client, listed in ranges.items()
+    }
+    return {client: listed for client, listed in parts.items() if listed}
 
 
 def decode_state_vector(data: bytes) -> dict[int, int]:

@@ -12,46 +12,16 @@ import pytest
 
 from localmem_node.config import HubSettings
 from localmem_node.errors import StoreFailed, SyncError
-from localmem_node.sync.agent import (
-    RETRY_FIRST_S,
-    RETRY_MAX_S,
-    RETRY_REFUSED_S,
-    SyncAgent,
-)
-from localmem_node.sync.transport import WebSocketTransport
+from localmem_node.sync.agent import SyncAgent
+from localmem_node.sync.choosing import open_transport
+from localmem_node.sync.way import FixedWay, Place, Target
 from localmem_node.system import SystemClock, SystemRandom
 from localmem_protocol.envelope import PoolKey
-from localmem_protocol.errors import RefusedError
-from localmem_protocol.events import Event
-from localmem_protocol.frames import Close
-from localmem_protocol.simulation import MemoryJournal, MemoryLog
 from support.hub_process import HubProcess, running_hub
+from support.telling_log import Journal, Log
 
 ONE, TWO = "11" * 8, "22" * 8
 WAIT_S = 30.0
-
-
-class Log(MemoryLog):
-    """A memory log that tells its subscriber."""
-
-    def __init__(self, device: str) -> None:
-        super().__init__(device)
-        self._callbacks: list[Callable[[], None]] = []
-
-    def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
-        self._callbacks.append(callback)
-        return lambda: self._callbacks.remove(callback)
-
-    def happen(self, text: str) -> Event:
-        event = self.record(text, 1_760_000_000_000 + self.position)
-        for callback in self._callbacks:
-            callback()
-        return event
-
-
-class Journal(MemoryJournal):
-    def close(self) -> None:
-        self.closed = True
 
 
 class Node:
@@ -64,16 +34,10 @@ class Node:
 
     @asynccontextmanager
     async def running(self, key: bytes = bytes(32)) -> AsyncIterator[SyncAgent]:
-        hub = HubSettings(self.hub.url, self.token, "team", key)
-        agent = SyncAgent(
-            PoolKey("team", 1, key),
-            self.log,
-            lambda: self.journal,
-            WebSocketTransport(hub),
-            SystemClock(),
-            SystemRandom(),
-            hub=hub,
-        )
+        hub = HubSettings(self.hub.http_url, self.token, "team", key, transport=self.hub.transport)
+        transport = open_transport(hub, SystemClock(), SystemRandom())
+        target = Target(Place(PoolKey("team", 1, key), lambda: self.journal), transport)
+        agent = SyncAgent(FixedWay(hub, target), self.log, SystemClock(), SystemRandom())
         await agent.start()
         try:
             yield agent
@@ -81,9 +45,11 @@ class Node:
             await agent.stop()
 
 
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[HubProcess]:
+@pytest.fixture(params=["websocket", "http"])
+def hub(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[HubProcess]:
+    """A hub, reached in both ways; what the agent promises holds for each."""
     with running_hub(tmp_path) as hub:
+        hub.transport = request.param
         yield hub
 
 
@@ -125,24 +91,23 @@ async def test_what_was_recorded_offline_follows_when_the_hub_is_there(
         assert two.log.ordered() == one.log.ordered()
 
 
-async def test_a_hub_that_is_killed_again_and_again_loses_nothing(tmp_path: Path) -> None:
-    with running_hub(tmp_path) as hub:
-        one, two = Node(hub, ONE), Node(hub, TWO)
-        for round_ in range(4):
-            async with one.running() as agent, two.running() as other:
-                for number in range(20):
-                    one.log.happen(f"one {round_} {number}")
-                    two.log.happen(f"two {round_} {number}")
-                await asyncio.sleep(0)
-                hub.kill()
-                assert not (await agent.sync_now(WAIT_S))["settled"]
-                assert not (await other.sync_now(WAIT_S))["settled"]
-            hub.start()
+async def test_a_hub_that_is_killed_again_and_again_loses_nothing(hub: HubProcess) -> None:
+    one, two = Node(hub, ONE), Node(hub, TWO)
+    for round_ in range(4):
         async with one.running() as agent, two.running() as other:
-            assert (await agent.sync_now(WAIT_S))["settled"]
-            assert (await other.sync_now(WAIT_S))["settled"]
-            await until(lambda: len(one.log.events) == len(two.log.events) == 160)
-            assert one.log.ordered() == two.log.ordered()
+            for number in range(20):
+                one.log.happen(f"one {round_} {number}")
+                two.log.happen(f"two {round_} {number}")
+            await asyncio.sleep(0)
+            hub.kill()
+            assert not (await agent.sync_now(WAIT_S))["settled"]
+            assert not (await other.sync_now(WAIT_S))["settled"]
+        hub.start()
+    async with one.running() as agent, two.running() as other:
+        assert (await agent.sync_now(WAIT_S))["settled"]
+        assert (await other.sync_now(WAIT_S))["settled"]
+        await until(lambda: len(one.log.events) == len(two.log.events) == 160)
+        assert one.log.ordered() == two.log.ordered()
 
 
 async def test_a_wrong_token_is_said_and_not_tried_again_and_again(hub: HubProcess) -> None:
@@ -152,10 +117,6 @@ async def test_a_wrong_token_is_said_and_not_tried_again_and_again(hub: HubProce
         assert not status["settled"]
         assert "4401" in status["error"]
         assert "`localmem-hub token create --pool team`" in status["error"]
-        refused = RefusedError(Close.BAD_TOKEN, permanent=True, reason="no")
-        assert agent._delay_s(refused, failures=1) == RETRY_REFUSED_S
-        assert agent._delay_s(SyncError("lost"), failures=0) <= RETRY_FIRST_S
-        assert agent._delay_s(SyncError("lost"), failures=99) <= RETRY_MAX_S
 
 
 async def test_a_reading_token_brings_what_others_wrote_and_keeps_ours_until_it_may_write(
@@ -220,3 +181,43 @@ async def test_nothing_is_left_when_the_agent_stops(hub: HubProcess) -> None:
     assert node.journal.closed
     assert node.log._callbacks == []
     assert not [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+
+
+async def test_what_one_forgets_leaves_the_other_and_many_share_a_rewriting(
+    hub: HubProcess,
+) -> None:
+    one, two = Node(hub, ONE), Node(hub, TWO)
+    async with one.running() as agent, two.running() as other:
+        events = [one.log.happen(f"event {number}") for number in range(60)]
+        assert (await agent.sync_now(WAIT_S))["settled"]
+        assert (await other.sync_now(WAIT_S))["settled"]
+        await until(lambda: len(two.log.events) == 60)
+        for event in events[:50]:
+            await asyncio.to_thread(other.forget, [event.id])
+        assert len(two.log.events) == 10
+        await until(lambda: sorted(one.log.events) == sorted(event.id for event in events[50:]))
+        assert agent.status()["erasing"]
+        await until(lambda: one.log.rewritten > 0 and not agent.status()["erasing"])
+        assert one.log.rewritten < 10
+        assert (await other.sync_now(WAIT_S))["tombstones_waiting"] == 0
+
+
+async def test_what_is_forgotten_offline_waits_and_is_told(hub: HubProcess) -> None:
+    one, two = Node(hub, ONE), Node(hub, TWO)
+    async with one.running() as agent:
+        event = one.log.happen("never mind")
+        assert (await agent.sync_now(WAIT_S))["settled"]
+    async with two.running() as other:
+        assert (await other.sync_now(WAIT_S))["settled"]
+    hub.kill()
+    async with one.running() as agent:
+        await asyncio.to_thread(agent.forget, [event.id])
+        assert one.log.events == {}
+        assert agent.status()["tombstones_waiting"] == 1
+        assert not (await agent.sync_now(WAIT_S))["settled"]
+    with pytest.raises(SyncError, match="stopping"):
+        agent.forget([event.id])
+    hub.start()
+    async with one.running() as agent, two.running() as other:
+        assert (await agent.sync_now(WAIT_S))["tombstones_waiting"] == 0
+        await until(lambda: two.log.events == {})

@@ -1,3 +1,4 @@
+import contextlib
 import sqlite3
 from pathlib import Path
 
@@ -71,3 +72,67 @@ def test_a_file_that_is_no_journal_is_named_and_left_alone(path: Path) -> None:
     with pytest.raises(SyncError, match="cannot be used"):
         SqliteJournal(path, DEVICE, "team")
     assert path.read_bytes() == b"my thesis" * 1000
+
+
+def test_the_outbox_outlives_a_new_incarnation_and_empties_by_name(path: Path) -> None:
+    journal = SqliteJournal(path, DEVICE, "team")
+    one, two, three = (bytes([number]) * 16 for number in range(3))
+    journal.queue([one, two])
+    journal.queue([two, three])
+    journal.reset(7)
+    journal.close()
+    again = SqliteJournal(path, DEVICE, "team")
+    assert again.load() == Saved(7, outbox=(one, two, three))
+    again.delivered([one, three, bytes(16)])
+    assert again.load().outbox == (two,)
+    again.close()
+    other = SqliteJournal(path, DEVICE, "other")
+    assert other.load().outbox == ()
+    other.close()
+
+
+def test_what_is_compacted_away_is_in_no_byte_of_the_files(path: Path) -> None:
+    journal = SqliteJournal(path, DEVICE, "team")
+    journal.reset(7)
+    secrets = [bytes(f"{number:08} ", "ascii") * (3 + number * 7) for number in range(60)]
+    for secret in secrets:
+        journal.save(secret, 1, 1)
+    assert any(secrets[5] in file.read_bytes() for file in path.parent.iterdir())
+    journal.compact(b"what is left")
+    for file in path.parent.iterdir():
+        data = file.read_bytes()
+        assert not [secret for secret in secrets if secret[:9] in data], file
+    journal.close()
+
+
+def test_a_journal_of_version_1_is_brought_to_this_one_and_cleaned(path: Path) -> None:
+    path.parent.mkdir(mode=0o700)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA secure_delete = OFF")
+        connection.executescript(VERSION_1)
+        connection.execute("INSERT INTO updates (bytes) VALUES (?)", (b"deleted " * 2000,))
+        connection.execute("DELETE FROM updates")
+        connection.execute("INSERT INTO updates (bytes) VALUES (?)", (b"kept",))
+    assert b"deleted " in path.read_bytes()
+    journal = SqliteJournal(path, DEVICE, "team")
+    assert journal.load() == Saved(7, 3, 30, (2, b"h" * 16), (b"kept",))
+    journal.queue([bytes(16)])
+    journal.close()
+    assert b"deleted " not in path.read_bytes()
+
+
+VERSION_1 = """
+CREATE TABLE state (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    device TEXT NOT NULL,
+    pool TEXT NOT NULL,
+    client INTEGER NOT NULL,
+    watermark INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    acknowledged INTEGER NOT NULL,
+    head BLOB NOT NULL
+) STRICT;
+CREATE TABLE updates (seq INTEGER PRIMARY KEY, bytes BLOB NOT NULL) STRICT;
+INSERT INTO state VALUES (1, '1111111111111111', 'team', 7, 3, 30, 2, CAST('hhhhhhhhhhhhhhhh' AS BLOB));
+PRAGMA user_version = 1;
+"""

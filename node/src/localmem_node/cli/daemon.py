@@ -85,9 +85,21 @@ def _lines(fields: dict[str, Any]) -> dict[str, object]:
     if paused:
         lines["paused"] = f"{paused}; go on with: localmem resume"
     lines["hooks"] = _hooks(services.pop("hooks"))
+    for pool in services.pop("pools")["pools"]:
+        lines[f"pool {pool['pool']}"] = pool_line(pool)
     for name, service in services.items():
         lines[name] = ", ".join(f"{key} {value}" for key, value in service.items())
     return lines
+
+
+def pool_line(pool: dict[str, Any]) -> str:
+    """How a pool is, on one line."""
+    state = "in sync" if pool["settled"] else pool["error"] or pool["state"]
+    parts = [state, f"{pool['place'] or 'not known yet'} of {pool['members'] or '?'}"]
+    parts += [f"epoch {pool['epoch']}"] if pool["epoch"] else []
+    if pool["tombstones_waiting"]:
+        parts.append(f"{pool['tombstones_waiting']} forgotten, to be told to others")
+    return ", ".join([*parts, f"at {pool['hub']}"])
 
 
 def _hooks(hooks: dict[str, Any]) -> str:

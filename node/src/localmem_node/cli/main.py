@@ -39,7 +39,13 @@ COMMANDS: Final = {
     "install": ("localmem_node.cli.install:install", "Let an editor remember."),
     "uninstall": ("localmem_node.cli.install:uninstall", "Take it out of an editor again."),
     "mcp": ("localmem_node.cli.mcp:mcp", "Serve an MCP client on stdin and stdout."),
+    "pair": ("localmem_node.cli.pairing:pair", "Add another device of yours, by a short code."),
+    "pool": ("localmem_node.cli.pool:pool", "Devices that remember together: yours, or a team's."),
     "sync": ("localmem_node.cli.sync:sync", "Synchronise with the hub."),
+    "simulate": (
+        "localmem_node.cli.simulate:simulate_",
+        "Play days of devices, a hub and faults in virtual time.",
+    ),
 }
 
 

@@ -13,7 +13,7 @@ from localmem_node.cli.output import json_option, print_fields, print_json
 from localmem_node.client import DaemonClient
 from localmem_node.config import load_settings
 from localmem_node.errors import ConfigError, SyncError
-from localmem_node.sync.extension import NOT_SET_UP, WAIT_MAX_S
+from localmem_node.sync.extension import NOT_SET_UP, WAIT_MAX_S, has_pools
 
 
 @click.group(invoke_without_command=True)
@@ -32,15 +32,20 @@ def sync(context: click.Context, wait_s: float, as_json: bool) -> None:
     """Synchronise now, and wait until it is done. (The daemon does so by itself as well.)"""
     if context.invoked_subcommand is not None:
         return
-    if load_settings(os.environ).hub is None:
+    settings = load_settings(os.environ)
+    if settings.hub is None and not has_pools(settings):
         raise ConfigError(NOT_SET_UP)
     status = DaemonClient(answer_s=wait_s + 30).call("POST", "/v1/sync", {"wait_s": wait_s})
-    if not status["settled"]:
-        raise SyncError(status["error"] or f"not finished after {wait_s:g} s; it goes on")
+    every = [*([status] if "pool" in status else []), *status["pools"]]
+    late = [one for one in every if not one["settled"]]
+    if late:
+        said = late[0]["error"] or f"not finished after {wait_s:g} s; it goes on"
+        raise SyncError(f"{late[0]['pool']}: {said}" if len(every) > 1 else said)
     if as_json:
         print_json(status)
-    else:
-        print_fields(_lines(status))
+        return
+    for one in every:
+        print_fields(_lines(one))
 
 
 @sync.command()
@@ -112,6 +117,10 @@ def _lines(status: dict[str, Any]) -> dict[str, object]:
     }
     if status["read_only"]:
         lines["read only"] = "this token may only read; what is recorded here stays here"
+    if status["tombstones_waiting"]:
+        lines["forgotten"] = f"{status['tombstones_waiting']} that the others have yet to hear of"
+    if status["erasing"]:
+        lines["erasing"] = "what others forgot is hidden; it is being taken out of the store's file"
     if status["unreadable"]:
         lines["unreadable"] = f"{status['unreadable']} batches: another pool key, or altered"
     return lines

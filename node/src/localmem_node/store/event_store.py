@@ -268,6 +268,7 @@ class EventStore:
     def adopt(self, other: EventStore) -> None:
         """Go on in the file of another store, which has this one's place on the disk already."""
         replaced, self.file = self.file, other.file
+        other.forgotten.keys = self.forgotten.keys
         self.vectors, self.forgotten = other.vectors, other.forgotten
         self.file.ring.keep = self._keep
         replaced.ring.close(commit=False)

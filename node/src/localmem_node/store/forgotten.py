@@ -1,7 +1,8 @@
 """What was forgotten, and is not to come back: marks in records of their own in the ring.
 
 A mark is a keyed hash of an event's id, under a key that outlives every file of the store; sealed as
-every record is, so it tells nobody which event it stands for.
+every record is, so it tells nobody which event it stands for. What other devices forgot is known by
+its tombstone alone, until the event comes: then the mark is the hash of the tombstone.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from localmem_node.store.records import MARK_BYTES, decode_marks, encode_marks, 
 from localmem_node.store.reports import Appended, Change, together
 from localmem_node.store.ring import RECORD_OVERHEAD, Ring
 from localmem_node.store.vault import Vault
+from localmem_protocol.tombstones import TombstoneKey
 
 MARKS_PER_RECORD: Final = 128
 MARKS_SHARE: Final = 4
@@ -23,7 +25,8 @@ MARKS_SHARE: Final = 4
 class Forgotten:
     """The marks in a ring. One writer, any number of readers.
 
-    `erasing_due`: the ring may still hold the events themselves, which are not read any more.
+    `erasing_due`: the ring may still hold the events themselves, which are not read any more. `keys`
+    are those under which tombstones are honoured.
     """
 
     def __init__(self, ring: Ring, vault: Vault) -> None:
@@ -31,6 +34,7 @@ class Forgotten:
         self._ring = ring
         self._key = vault.derive_key("forgotten")
         self._marks: dict[bytes, None] = {}
+        self.keys: tuple[TombstoneKey, ...] = ()
         self.erasing_due = False
         for ordinal in ring.ordinals(FORGOTTEN):
             record = ring.read(ordinal, FORGOTTEN)
@@ -47,7 +51,21 @@ class Forgotten:
     def __contains__(self, event_id: object) -> bool:
         if not self._marks or not isinstance(event_id, str):
             return False
-        return mark_of(event_id, self._key) in self._marks
+        if mark_of(event_id, self._key) in self._marks:
+            return True
+        return any(self._mark(key.of(event_id)) in self._marks for key in self.keys)
+
+    def honour(self, key: TombstoneKey) -> None:
+        """From now on, events whose tombstones under this key are known count as forgotten."""
+        if key not in self.keys:
+            self.keys = (*self.keys, key)
+
+    def bury(self, tombstones: Sequence[bytes]) -> Appended:
+        """Remember tombstones; durable after a commit. Raises StoreFailed.
+
+        Events that are here are not affected: `forget` them then.
+        """
+        return self.add(map(self._mark, tombstones))
 
     def marks(self) -> list[bytes]:
         """For `add`, oldest first."""
@@ -74,6 +92,9 @@ class Forgotten:
         """
         with self._ring.writing:
             return together(self._add(marks, erased=erased))
+
+    def _mark(self, tombstone: bytes) -> bytes:
+        return mark_of(f"tombstone {tombstone.hex()}", self._key)  # no id has a space
 
     def _add(self, marks: Iterable[bytes], *, erased: bool) -> list[Change]:
         added = [mark for mark in dict.fromkeys(marks) if mark not in self._marks]

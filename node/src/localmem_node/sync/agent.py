@@ -11,44 +11,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
-from localmem_node.config import HubSettings
 from localmem_node.errors import NodeError, SyncError
-from localmem_node.sync.remedy import remedy
-from localmem_node.sync.transport import Connection, Transport
+from localmem_node.sync.shared_log import Source
+from localmem_node.sync.transport import Connection
+from localmem_node.sync.way import Journal, Place, Target, Way
 from localmem_protocol.envelope import PoolKey
 from localmem_protocol.errors import ProtocolError, RefusedError
+from localmem_protocol.frames import Close
+from localmem_protocol.reconnect import RETRY_MAX_S, Backoff, outlives
 from localmem_protocol.seams import Clock, Random
-from localmem_protocol.session import EventLog, Session, State
-from localmem_protocol.session import Journal as SessionJournal
+from localmem_protocol.session import Session, State
+from localmem_protocol.tombstones import TombstoneKey
 
 logger = logging.getLogger(__name__)
 
-RETRY_FIRST_S: Final = 1.0
-RETRY_MAX_S: Final = 60.0
-RETRY_REFUSED_S: Final = 600.0
+GATHER_S: Final = 1.0
+"""How long what others forgot is gathered, so that many tombstones cost one rewriting of the store."""
 
 T = TypeVar("T")
 
 
-class Journal(SessionJournal, Protocol):
-    """A journal that is given back at the end."""
-
-    def close(self) -> None:
-        """Give it back."""
-        ...
-
-
-class Source(EventLog, Protocol):
-    """An event log that says when there is something new."""
-
-    def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call `callback`, from any thread, after own events were recorded; returns the end."""
-        ...
+class _MovedError(Exception):
+    """This connection has done what it was for: another place comes next."""
 
 
 class SyncAgent:
@@ -56,31 +45,21 @@ class SyncAgent:
 
     name = "sync"
 
-    def __init__(
-        self,
-        pool: PoolKey,
-        source: Source,
-        open_journal: Callable[[], Journal],
-        transport: Transport,
-        clock: Clock,
-        random: Random,
-        *,
-        hub: HubSettings,
-    ) -> None:
-        self._pool = pool
+    def __init__(self, way: Way, source: Source, clock: Clock, random: Random) -> None:
+        self._way = way
         self._source = source
-        self._open_journal = open_journal
-        self._journal: Journal | None = None
-        self._transport = transport
         self._clock = clock
-        self._random = random
-        self._hub = hub
+        self._backoff = Backoff(random)
+        self._key: PoolKey | None = None
+        self._journal: Journal | None = None
         self._thread = ThreadPoolExecutor(1, "localmem-sync")
         self._changed = asyncio.Event()  # there may be something to upload
         self._asked = asyncio.Event()  # somebody waits: try now
+        self._news_wanted = False  # …and wants what the hub has, too
+        self._erase = asyncio.Event()  # others forgot something that is in the store's file
         self._progress = asyncio.Condition()
         self._session: Session | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._settled = False
         self._error: str | None = None
         self._attempts = 0
@@ -90,21 +69,19 @@ class SyncAgent:
 
     async def start(self) -> None:
         """Begin; returns at once."""
-        loop = asyncio.get_running_loop()
-
-        def wake() -> None:
-            loop.call_soon_threadsafe(self._changed.set)
-
-        self._unsubscribe = self._source.subscribe(wake)
-        self._task = asyncio.create_task(self._run(), name="sync")
+        self._loop = asyncio.get_running_loop()
+        self._unsubscribe = self._source.subscribe(self._wake)
+        self._tasks = [
+            asyncio.create_task(self._run(), name="sync"),
+            asyncio.create_task(self._erase_forgotten(), name="sync-erase"),
+        ]
 
     async def stop(self) -> None:
         """End, and leave nothing behind."""
         self._unsubscribe()
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._journal is not None:
             self._journal.close()
         self._thread.shutdown()
@@ -114,12 +91,14 @@ class SyncAgent:
         current, connection = self._session, self._connection
         sent, received = self._bytes
         return {
-            "hub": self._hub.url,
-            "pool": self._pool.pool,
+            "hub": self._way.url,
+            "pool": self._way.name,
             "state": current.state.value if current else State.OFFLINE.value,
             "settled": self._settled,
             "settled_ms": self._settled_ms,
             "unacknowledged": current.unacknowledged if current else None,
+            "tombstones_waiting": current.untold if current else None,
+            "erasing": self._source.erasing_due,
             "unreadable": current.unreadable if current else 0,
             "read_only": current is not None and not current.writer,
             "bytes_sent": sent + (connection.sent if connection else 0),
@@ -127,10 +106,27 @@ class SyncAgent:
             "error": self._error,
         }
 
+    def forget(self, ids: Sequence[str]) -> None:
+        """From any thread but the agent's own: forget events in the pool; waits until it is durable.
+
+        Offline as well: the others hear of it when the hub can be reached. Raises SyncError, and
+        StoreError.
+        """
+        try:
+            done = self._thread.submit(self._forget, ids)
+        except RuntimeError as error:
+            raise SyncError("the daemon is stopping; try again") from error
+        done.result()
+        self._wake()
+
+    def _wake(self) -> None:
+        self._loop.call_soon_threadsafe(self._changed.set)
+
     async def sync_now(self, wait_s: float) -> dict[str, Any]:
         """Try at once; the status when everything is exchanged, something failed, or time is up."""
         attempts = self._attempts
         self._settled = False
+        self._news_wanted = True
         self._changed.set()
         self._asked.set()
 
@@ -143,37 +139,44 @@ class SyncAgent:
         return self.status()
 
     async def _run(self) -> None:
-        failures = 0
         while True:
             try:
                 await self._connect_once()
+            except _MovedError:
+                continue
             except (NodeError, ProtocolError) as error:
-                if not isinstance(error, SyncError | RefusedError):
-                    self._session = None  # it may be ahead of its journal: read that again
-                failures = 0 if self._settled_in_connection else failures + 1
-                delay_s = self._delay_s(error, failures)
-                await self._failed("; ".join(filter(None, (str(error), remedy(error, self._hub)))))
-                logger.info("not in sync: %s; next try in %.0f s", error, delay_s)
-                await self._rest(delay_s)
+                await self._prepare(error)
+                await self._failed_with(error)
             except Exception as error:
                 logger.exception("the sync agent failed")
                 self._session = None
                 await self._failed(f"unexpected: {type(error).__name__}")
                 await self._rest(RETRY_MAX_S)
 
+    async def _failed_with(self, error: NodeError | ProtocolError) -> None:
+        settled = self._settled_in_connection
+        if settled and _only_stale(error):
+            logger.info("%s", error)
+            await self._rest(self._backoff.delay_s(error, settled=True))
+            return
+        if await self._in_thread(partial(self._way.refused, error)):
+            return
+        delay_s = self._backoff.delay_s(error, settled=settled)
+        await self._failed("; ".join(filter(None, (str(error), self._way.remedy(error)))))
+        logger.info("not in sync: %s; next try in %.0f s", error, delay_s)
+        await self._rest(delay_s)
+
     async def _connect_once(self) -> None:
         """One connection, until it ends with an error."""
         self._settled_in_connection = False
-        if self._session is None:
-            self._session = await self._in_thread(self._open)
-        session = self._session
-        async with self._transport.connect(self._source.device) as connection:
+        target, session = await self._in_thread(self._open)
+        async with target.transport.connect(self._source.device) as connection:
             self._connection = connection
             try:
                 async with asyncio.TaskGroup() as tasks:
                     await self._send(connection, await self._in_thread(session.hello))
-                    tasks.create_task(self._read(session, connection))
-                    tasks.create_task(self._write(session, connection))
+                    tasks.create_task(self._read(target, session, connection))
+                    tasks.create_task(self._write(target, session, connection))
             except BaseExceptionGroup as group:
                 raise group.exceptions[0] from None
             finally:
@@ -182,20 +185,43 @@ class SyncAgent:
                 self._bytes[1] += connection.received
                 await self._in_thread(session.disconnect)
 
-    async def _read(self, session: Session, connection: Connection) -> None:
+    async def _read(self, target: Target, session: Session, connection: Connection) -> None:
         while True:
             data = await connection.receive()
             await self._send(connection, await self._in_thread(partial(session.receive, data)))
+            if await self._in_thread(lambda: self._way.moved(session.roster_length)):
+                raise _MovedError
+            if target.past and session.state is State.READY:
+                await self._in_thread(partial(self._way.finished, target))
+                raise _MovedError
             self._changed.set()
+            if self._source.erasing_due:
+                self._erase.set()
 
-    async def _write(self, session: Session, connection: Connection) -> None:
+    async def _write(self, target: Target, session: Session, connection: Connection) -> None:
         while True:
             await self._changed.wait()
             self._changed.clear()
             while frames := await self._in_thread(session.upload):
                 await self._send(connection, frames)
+            ask, self._news_wanted = self._news_wanted, False
+            await connection.settle(ask=ask)
+            if target.past:
+                continue  # what is settled there says nothing of what is going on now
             if await self._in_thread(lambda: session.settled) and not self._changed.is_set():
                 await self._report_settled()
+
+    async def _erase_forgotten(self) -> None:
+        """Write the store anew when others forgot something of it, once for many."""
+        while True:
+            await self._erase.wait()
+            await asyncio.sleep(GATHER_S)
+            self._erase.clear()
+            try:
+                while await asyncio.to_thread(self._source.finish_erasing):
+                    pass
+            except NodeError as error:
+                logger.error("what others forgot is hidden, and not erased yet: %s", error)
 
     async def _send(self, connection: Connection, frames: list[bytes]) -> None:
         for frame in frames:
@@ -222,16 +248,48 @@ class SyncAgent:
             async with asyncio.timeout(delay_s):
                 await self._asked.wait()
 
-    def _delay_s(self, error: Exception, failures: int) -> float:
-        """Exponential, with a random half so that a hub's devices do not return all at once."""
-        if isinstance(error, ProtocolError) and error.permanent:
-            return RETRY_REFUSED_S
-        most: float = min(RETRY_FIRST_S * 2.0 ** min(failures, 10), RETRY_MAX_S)
-        return most / 2 * (1 + int.from_bytes(self._random.token_bytes(2)) / 65536)
+    async def _prepare(self, error: NodeError | ProtocolError) -> None:
+        """Let the session know how its connection ended, or load another before the next."""
+        if not isinstance(error, SyncError) and not outlives(error):
+            self._session = None  # it may be ahead of its journal: read that again
+        elif self._session is not None and isinstance(error, RefusedError):
+            await self._in_thread(partial(self._session.disconnect, error.close_code))
 
-    def _open(self) -> Session:
-        self._journal = self._journal or self._open_journal()
-        return Session(self._pool, self._source, self._journal)
+    def _forget(self, ids: Sequence[str]) -> None:
+        place = self._way.here()
+        if self._session is not None and self._key != place.key:
+            # An epoch that is over is being read: whoever comes to the newest one next tells them.
+            journal, key = place.open_journal(), TombstoneKey(place.key)
+            journal.queue([key.of(event_id) for event_id in ids])
+            journal.close()
+            return
+        try:
+            self._session_at(place).forget(ids)
+        except ProtocolError as error:
+            self._session = None  # it may be ahead of its journal: read that again
+            raise SyncError(f"what is forgotten cannot be told to others: {error}") from None
+
+    def _open(self) -> tuple[Target, Session]:
+        """Where to connect, and the session there: the one that there was, if it is the same place."""
+        target = self._way.next()
+        if self._key is not None and self._key != target.place.key:
+            self._session = None
+            if self._journal is not None:
+                self._journal.close()
+                self._journal = None
+        return target, self._session_at(target.place)
+
+    def _session_at(self, place: Place) -> Session:
+        self._key = place.key
+        if self._session is None:
+            self._journal = self._journal or place.open_journal()
+            self._session = Session(place.key, self._source, self._journal)
+        return self._session
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _only_stale(error: Exception) -> bool:
+    """Whether the hub, which was reached, only wants to be greeted again."""
+    return isinstance(error, RefusedError) and error.close_code == Close.GAP

@@ -1,12 +1,15 @@
-"""What sync adds to the daemon: its agent, and a route to ask it.
+"""What sync adds to the daemon: an agent for the hub in the settings, the pools, and routes to ask them.
 
-POST /v1/sync {"wait_s"?}      the agent's status, once everything is exchanged or time is up
+    POST /v1/sync {"wait_s"?}      how it is, once everything is exchanged or time is up
+    /v1/pools…                     `pool_routes`
+
+What pools need is imported when there is one, or somebody asks: 10 MiB that others can do without.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from starlette.requests import Request
@@ -17,14 +20,16 @@ from localmem_node.config import HubSettings, Settings
 from localmem_node.daemon.app import Service, json_response
 from localmem_node.engine import Engine
 from localmem_node.errors import ConfigError, QueryError
+from localmem_node.sync.outbox import POOLS
+from localmem_node.sync.pool_routes import PoolRoutes
 from localmem_protocol.seams import Clock, Random
 
 if TYPE_CHECKING:
     from localmem_node.sync.agent import SyncAgent
+    from localmem_node.sync.pools import Pools
 
 WAIT_MAX_S: Final = 300.0
-EPOCH: Final = 1
-NOT_SET_UP: Final = "no hub is set up; run: localmem sync setup --hub URL --pool NAME"
+NOT_SET_UP: Final = "there is no pool here; make one: localmem pool create NAME --hub URL"
 
 
 class Question(msgspec.Struct, forbid_unknown_fields=True):
@@ -33,14 +38,77 @@ class Question(msgspec.Struct, forbid_unknown_fields=True):
     wait_s: float = 30.0
 
 
+class PoolService:
+    """Implements `Service`; makes `Pools` when it is needed."""
+
+    name = POOLS
+
+    def __init__(self, settings: Settings, engine: Engine, clock: Clock, random: Random) -> None:
+        self._settings, self._engine = settings, engine
+        self._clock, self._random = clock, random
+        self._pools: Pools | None = None
+
+    async def start(self) -> None:
+        """Begin with the pools that there are."""
+        if has_pools(self._settings):
+            await self.ready()
+
+    async def stop(self) -> None:
+        """End, and leave nothing behind."""
+        if self._pools is not None:
+            await self._pools.stop()
+
+    def status(self) -> dict[str, Any]:
+        """How each pool is."""
+        return {"pools": []} if self._pools is None else self._pools.status()
+
+    async def sync_now(self, wait_s: float) -> list[dict[str, Any]]:
+        """Try all at once; how they are then."""
+        return [] if self._pools is None else await self._pools.sync_now(wait_s)
+
+    async def ready(self) -> Pools:
+        """The pools."""
+        if self._pools is None:
+            self._pools = self._make()
+            await self._pools.start()
+        return self._pools
+
+    def _make(self) -> Pools:
+        from localmem_node.sync.choosing import open_transport
+        from localmem_node.sync.pool_admin import PoolAdmin
+        from localmem_node.sync.pool_files import PoolFiles
+        from localmem_node.sync.pools import Pools
+        from localmem_node.sync.standing import Identity
+        from localmem_protocol.keys import DeviceKeys
+
+        engine, clock, random = self._engine, self._clock, self._random
+        keys = DeviceKeys(engine.derive_key("sync signing"), engine.derive_key("sync sealing"))
+        files = PoolFiles(self._settings.state_dir / POOLS)
+        admin = PoolAdmin(files, Identity(engine.device, keys), clock, random)
+        return Pools(
+            admin,
+            engine,
+            engine.maintenance.before_forgetting,
+            lambda hub: open_transport(hub, clock, random),
+            clock,
+            random,
+        )
+
+
+def has_pools(settings: Settings) -> bool:
+    """Whether this device is in any pool."""
+    return any((settings.state_dir / POOLS).glob("*/pool.json"))
+
+
 def extend(
     settings: Settings, engine: Engine, clock: Clock, random: Random
 ) -> tuple[Sequence[BaseRoute], Sequence[Service]]:
     """An `Extension`: the agent runs if a hub is set up. Raises ConfigError."""
     agent = None if settings.hub is None else _agent(settings, settings.hub, engine, clock, random)
+    pools = PoolService(settings, engine, clock, random)
 
     async def sync(request: Request) -> Response:
-        if agent is None:
+        if agent is None and not has_pools(settings):
             raise ConfigError(NOT_SET_UP)
         try:
             question = msgspec.json.decode(await request.body() or b"{}", type=Question)
@@ -48,9 +116,13 @@ def extend(
             raise QueryError("body", str(error)) from None
         if not 0 <= question.wait_s <= WAIT_MAX_S:
             raise QueryError("wait_s", f"must be from 0 to {WAIT_MAX_S:.0f} seconds")
-        return json_response(await agent.sync_now(question.wait_s))
+        own = {} if agent is None else await agent.sync_now(question.wait_s)
+        every = await pools.sync_now(question.wait_s)
+        settled = own.get("settled", True) and all(one["settled"] for one in every)
+        return json_response(own | {"settled": settled, "pools": every})
 
-    return [Route("/v1/sync", sync, methods=["POST"])], [agent] if agent else []
+    routes = [Route("/v1/sync", sync, methods=["POST"]), *PoolRoutes(pools.ready).routes()]
+    return routes, [agent, pools] if agent else [pools]
 
 
 def _agent(
@@ -58,17 +130,16 @@ def _agent(
 ) -> SyncAgent:
     # Imported here: together they take 5 MiB, which a daemon without a hub can do without.
     from localmem_node.sync.agent import SyncAgent
+    from localmem_node.sync.choosing import open_transport
     from localmem_node.sync.journal import SqliteJournal
-    from localmem_node.sync.transport import WebSocketTransport
-    from localmem_protocol.envelope import PoolKey
+    from localmem_node.sync.outbox import JOURNAL, pool_key
+    from localmem_node.sync.way import FixedWay, Place, Target
+    from localmem_protocol.tombstones import TombstoneKey
 
-    path = settings.state_dir / "sync.sqlite"
-    return SyncAgent(
-        PoolKey(hub.pool, EPOCH, hub.pool_key),
-        engine,
-        lambda: SqliteJournal(path, engine.device, hub.pool),
-        WebSocketTransport(hub),
-        clock,
-        random,
-        hub=hub,
-    )
+    path, pool = settings.state_dir / JOURNAL, pool_key(hub)
+    place = Place(pool, lambda: SqliteJournal(path, engine.device, hub.pool))
+    way = FixedWay(hub, Target(place, open_transport(hub, clock, random)))
+    agent = SyncAgent(way, engine, clock, random)
+    engine.honour(TombstoneKey(pool))
+    engine.maintenance.before_forgetting(agent.forget)
+    return agent

@@ -2,7 +2,9 @@
 
 It holds sealed batches only, as the hub does; the events themselves are in the ring. One file serves
 one device in one pool; found with another's state it starts anew, since nothing in it is needed to
-find an event again.
+find an event again. Beside them it holds the tombstones that the hub may not have yet.
+
+What is compacted away is in no byte of its files: SQLite overwrites it, and the log is emptied.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Final
@@ -19,7 +21,7 @@ from localmem_node.errors import SyncError
 from localmem_node.files import private_directory
 from localmem_protocol.session import Saved
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 _SCHEMA: Final = """
 CREATE TABLE state (
@@ -33,6 +35,10 @@ CREATE TABLE state (
     head BLOB NOT NULL
 ) STRICT;
 CREATE TABLE updates (seq INTEGER PRIMARY KEY, bytes BLOB NOT NULL) STRICT;
+"""
+
+_OUTBOX: Final = """
+CREATE TABLE outbox (seq INTEGER PRIMARY KEY, tombstone BLOB NOT NULL UNIQUE) STRICT
 """
 
 
@@ -57,11 +63,12 @@ class SqliteJournal:
             client, watermark, position, clock, head = self._connection.execute(
                 "SELECT client, watermark, position, acknowledged, head FROM state"
             ).fetchone()
-            rows = self._connection.execute("SELECT bytes FROM updates ORDER BY seq").fetchall()
-        return Saved(client, watermark, position, (clock, head), tuple(data for (data,) in rows))
+            updates = self._column("SELECT bytes FROM updates ORDER BY seq")
+            outbox = self._column("SELECT tombstone FROM outbox ORDER BY seq")
+        return Saved(client, watermark, position, (clock, head), updates, outbox)
 
     def reset(self, client: int) -> None:
-        """A new incarnation: forget everything but this client id."""
+        """A new incarnation: drop everything but this client id and the outbox."""
         with self._transaction() as connection:
             self._clear(connection, client)
 
@@ -75,15 +82,36 @@ class SqliteJournal:
             )
 
     def compact(self, document: bytes) -> None:
-        """Put one update in the place of all."""
+        """Put one update in the place of all, of which nothing stays in the files."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM updates")
             connection.execute("INSERT INTO updates (bytes) VALUES (?)", (document,))
+        with self._lock, self._reported():
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def queue(self, tombstones: Sequence[bytes]) -> None:
+        """Put tombstones into the outbox."""
+        with self._transaction() as connection:
+            connection.executemany(
+                "INSERT OR IGNORE INTO outbox (tombstone) VALUES (?)", [(t,) for t in tombstones]
+            )
+
+    def delivered(self, tombstones: Sequence[bytes]) -> None:
+        """Take tombstones out of the outbox."""
+        with self._transaction() as connection:
+            connection.executemany(
+                "DELETE FROM outbox WHERE tombstone = ?", [(t,) for t in tombstones]
+            )
 
     def acknowledge(self, clock: int, head: bytes) -> None:
         """Keep what the hub confirmed last."""
         with self._transaction() as connection:
             connection.execute("UPDATE state SET acknowledged = ?, head = ?", (clock, head))
+
+    def rewind(self) -> None:
+        """Have the next session look at every own event again, whether it is in the document."""
+        with self._transaction() as connection:
+            connection.execute("UPDATE state SET watermark = 0")
 
     def close(self) -> None:
         """Give the file back."""
@@ -94,8 +122,9 @@ class SqliteJournal:
         connection = self._connection
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA secure_delete = ON")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version not in (0, VERSION):
+        if version not in range(VERSION + 1):
             raise SyncError(
                 f"{self._path} is of version {version}, this release reads {VERSION}; "
                 "update localmem, or remove the file: it is filled again from the hub"
@@ -104,10 +133,18 @@ class SqliteJournal:
             if version == 0:
                 for statement in filter(str.strip, _SCHEMA.split(";")):
                     transaction.execute(statement)
+            if version < VERSION:
+                transaction.execute(_OUTBOX)
                 transaction.execute(f"PRAGMA user_version = {VERSION}")
             row = transaction.execute("SELECT device, pool FROM state").fetchone()
             if row != (self._device, self._pool):
+                transaction.execute("DELETE FROM outbox")
                 self._clear(transaction, 0)
+        if version == 1:  # which did not overwrite what it deleted
+            connection.execute("VACUUM")
+
+    def _column(self, query: str) -> tuple[bytes, ...]:
+        return tuple(value for (value,) in self._connection.execute(query))
 
     def _clear(self, connection: sqlite3.Connection, client: int) -> None:
         connection.execute("DELETE FROM updates")
@@ -134,5 +171,6 @@ class SqliteJournal:
         except (sqlite3.Error, OSError) as error:
             raise SyncError(
                 f"the sync journal {self._path} cannot be used ({error}); "
-                "it may be removed: it is filled again from the hub"
+                "it may be removed: it is filled again from the hub; what was forgotten here and "
+                "waits for the hub has to be forgotten again"
             ) from None

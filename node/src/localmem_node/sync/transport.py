@@ -1,11 +1,14 @@
-"""How frames reach a hub: the `Transport` seam, and WebSocket behind it."""
+"""How frames reach a hub: the `Transport` seam, and WebSocket behind it.
+
+`http_transport` has the other way, `choosing` which is taken.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
@@ -23,17 +26,30 @@ MASK_BYTES: Final = 4
 
 
 class Connection(Protocol):
-    """An open connection. `sent` and `received` count the bytes of its messages, headers included."""
+    """An open connection, or what stands for one over single requests."""
 
-    sent: int
-    received: int
+    @property
+    def sent(self) -> int:
+        """Bytes of what was sent, headers of messages or requests included."""
+        ...
+
+    @property
+    def received(self) -> int:
+        """Bytes of what came, counted the same way."""
+        ...
 
     async def send(self, frame: bytes) -> None:
         """Send a frame. Raises SyncError when the connection is gone."""
         ...
 
     async def receive(self) -> bytes:
-        """The next frame. Raises SyncError, or RefusedError when the hub closed with a code."""
+        """The next frame. Raises SyncError, RefusedError when the hub closed with a code, and
+        FrameError for what is no answer. Nothing more is read before the next call."""
+        ...
+
+    async def settle(self, *, ask: bool) -> None:
+        """Return when what was sent is answered, and the answers are taken, as far as it can be told
+        here; with `ask`, when the hub was also asked for news. At once where it speaks by itself."""
         ...
 
 
@@ -69,6 +85,9 @@ class WebSocketConnection:
             raise _lost(error) from None
         self.received += _header_bytes(len(frame)) + len(frame)
         return frame
+
+    async def settle(self, *, ask: bool) -> None:
+        """As `Connection` says: acknowledgements and news come by themselves."""
 
 
 class WebSocketTransport:
@@ -108,18 +127,30 @@ class WebSocketTransport:
             await socket.close()
 
 
+def http_url(url: str, pool: str) -> str:
+    """The HTTP address of a pool at a hub. Raises ConfigError as `sync_url` does."""
+    return "http" + sync_url(url, pool).removeprefix("ws")
+
+
 def sync_url(url: str, pool: str) -> str:
     """The WebSocket address of a pool at a hub. Raises ConfigError naming hub.url or hub.pool."""
     parts = urlsplit(url)
     scheme = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}.get(parts.scheme)
     plain = url.isprintable() and not parts.query and not parts.fragment
-    if scheme is None or not parts.hostname or not plain:
+    if scheme is None or not parts.hostname or not plain or not _has_port(parts):
         raise ConfigError(f"hub.url: must be like wss://hub.example.org, not {url[:80]!r}")
     if parts.username or parts.password:
         raise ConfigError("hub.url: holds a password; the token goes into hub.token_file")
     if not pool or not all(c.isascii() and (c.isalnum() or c in "-_.") for c in pool):
         raise ConfigError("hub.pool: must be letters, digits, '-', '_' and '.'")
     return f"{scheme}://{parts.netloc}{parts.path.rstrip('/')}/v1/sync/{pool}"
+
+
+def _has_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port is None or parts.port > 0
+    except ValueError:
+        return False
 
 
 def _lost(error: ConnectionClosed) -> Exception:

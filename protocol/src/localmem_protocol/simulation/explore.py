@@ -6,28 +6,9 @@ import hashlib
 from collections.abc import Callable
 
 from localmem_protocol.session import ARRAY_BYTES_MAX
+from localmem_protocol.simulation.streams import SeededRandom
 from localmem_protocol.simulation.world import World
 from localmem_protocol.updates import decode_state_vector
-
-
-class SeededRandom:
-    """A `Random` that is the same for the same seed (BLAKE2b in counter mode); never for keys."""
-
-    def __init__(self, seed: int) -> None:
-        self._seed = seed.to_bytes(16, "little", signed=True)
-        self._counter = 0
-
-    def token_bytes(self, size: int) -> bytes:
-        """The next `size` bytes of the stream."""
-        out = b""
-        while len(out) < size:
-            self._counter += 1
-            out += hashlib.blake2b(self._counter.to_bytes(8, "little"), key=self._seed).digest()
-        return out[:size]
-
-    def below(self, bound: int) -> int:
-        """An integer from 0 to `bound` - 1."""
-        return int.from_bytes(self.token_bytes(8), "little") % bound
 
 
 def explore(seed: int, *, devices: int = 3, steps: int = 200) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from collections.abc import Sequence
 from dataclasses import replace
 
 from localmem_protocol.clock import HybridClock
-from localmem_protocol.events import Event, parse_draft, stamp
+from localmem_protocol.events import Draft, Event, parse_draft, stamp
 from localmem_protocol.session import Saved
+from localmem_protocol.tombstones import TombstoneKey
 
 
 class MemoryLog:
@@ -17,15 +19,23 @@ class MemoryLog:
         self.device = device
         self.position = 0
         self.events: dict[str, Event] = {}
+        self._tombstones: set[bytes] = set()
+        self._keys: list[TombstoneKey] = []
         self._clock = HybridClock()
         self._sequence = 0
+        self._own: list[tuple[int, str]] = []  # (sequence, id), ascending
 
     def record(self, snippet: str, now_ms: int) -> Event:
         """An event that happens here now."""
-        draft = parse_draft({"timestamp": now_ms, "snippet": snippet, "kind": "note"})
-        self._sequence += 1
+        return self.keep(parse_draft({"timestamp": now_ms, "snippet": snippet, "kind": "note"}))
+
+    def keep(self, draft: Draft) -> Event:
+        """An event that happens here at the time of its draft."""
         event = stamp(
-            draft, device=self.device, clock=self._clock.tick(now_ms), sequence=self._sequence
+            draft,
+            device=self.device,
+            clock=self._clock.tick(draft.timestamp),
+            sequence=self._sequence + 1,
         )
         self._keep(event)
         return event
@@ -33,19 +43,42 @@ class MemoryLog:
     def insert(self, events: Sequence[Event]) -> None:
         """Keep events from elsewhere, and sort what comes later after them."""
         for event in events:
-            self._keep(event)
+            if not self.forgets(event.id):
+                self._keep(event)
             self._clock.witness(event.clock, event.timestamp)
-            if event.device == self.device:
-                self._sequence = max(self._sequence, event.sequence)
+
+    def honour(self, key: TombstoneKey) -> None:
+        """As `EventLog` says."""
+        if key not in self._keys:
+            self._keys.append(key)
+
+    def forget(self, tombstones: Sequence[bytes], key: TombstoneKey) -> None:
+        """As `EventLog` says."""
+        self.honour(key)
+        self._tombstones.update(tombstones)
+        for name in [name for name in self.events if self.forgets(name)]:
+            del self.events[name]
+        self._own = [own for own in self._own if own[1] in self.events]
+
+    def forgets(self, event_id: str) -> bool:
+        """As `EventLog` says."""
+        if not self._tombstones:
+            return False
+        return any(key.of(event_id) in self._tombstones for key in self._keys)
 
     def _keep(self, event: Event) -> None:
-        self.position += event.id not in self.events
+        if event.id in self.events:
+            return
+        self.position += 1
         self.events[event.id] = event
+        if event.device == self.device:
+            self._sequence = max(self._sequence, event.sequence)
+            insort(self._own, (event.sequence, event.id))
 
     def own_events(self, after: int, limit: int) -> list[Event]:
         """As `EventLog` says."""
-        own = (e for e in self.events.values() if e.device == self.device and e.sequence > after)
-        return sorted(own, key=lambda event: event.sequence)[:limit]
+        first = bisect_right(self._own, after, key=lambda own: own[0])
+        return [self.events[name] for _, name in self._own[first : first + limit]]
 
     def ordered(self) -> list[Event]:
         """Everything, in the order that is the same everywhere."""
@@ -64,7 +97,7 @@ class MemoryJournal:
 
     def reset(self, client: int) -> None:
         """As `Journal` says."""
-        self.saved = Saved(client)
+        self.saved = Saved(client, outbox=self.saved.outbox)
 
     def save(self, update: bytes | None, watermark: int, position: int) -> None:
         """As `Journal` says."""
@@ -78,3 +111,14 @@ class MemoryJournal:
     def acknowledge(self, clock: int, head: bytes) -> None:
         """As `Journal` says."""
         self.saved = replace(self.saved, acknowledged=(clock, head))
+
+    def queue(self, tombstones: Sequence[bytes]) -> None:
+        """As `Journal` says."""
+        self.saved = replace(
+            self.saved, outbox=tuple(dict.fromkeys((*self.saved.outbox, *tombstones)))
+        )
+
+    def delivered(self, tombstones: Sequence[bytes]) -> None:
+        """As `Journal` says."""
+        left = tuple(one for one in self.saved.outbox if one not in set(tombstones))
+        self.saved = replace(self.saved, outbox=left)

@@ -125,6 +125,7 @@ class World:
         self.hub = Hub(step_bytes)
         self.recorded: dict[str, Event] = {}
         self.may_be_lost: set[str] = set()
+        self.forgotten: dict[str, set[str]] = {}  # by whom
         self._array_bytes_max = array_bytes_max
         self._evicting = array_bytes_max < ARRAY_BYTES_MAX
         self._connections = 0
@@ -143,6 +144,13 @@ class World:
         self.recorded[event.id] = event
         self._send(device, device.session.upload)
         return event
+
+    def forget(self, index: int, event_id: str) -> None:
+        """Somebody forgets an event on a device; it is to be nowhere after healing."""
+        device = self.devices[index]
+        self.forgotten.setdefault(event_id, set()).add(device.log.device)
+        device.session.forget([event_id])
+        self._send(device, device.session.upload)
 
     def connect(self, index: int) -> None:
         """A device connects, unless it is."""
@@ -187,6 +195,8 @@ class World:
         self.cut(index)
         log, journal = copy.deepcopy(device.image)
         self.may_be_lost.update(device.log.events.keys() - log.events.keys())
+        if journal_too:
+            self._take_back(device, {*device.journal.saved.outbox} - {*journal.saved.outbox})
         device.log = log
         device.journal = journal if journal_too else device.journal
         self.crash(index)
@@ -245,10 +255,15 @@ class World:
 
     def rest(self) -> None:
         """Connect everybody, and let everything arrive."""
+        self.rest_of(*range(len(self.devices)))
+
+    def rest_of(self, *indexes: int) -> None:
+        """The same with these devices, beside those that are connected."""
+        here = [self.devices[index] for index in indexes]
         for _ in range(1000 * len(self.devices)):
-            for index in range(len(self.devices)):
+            for index in indexes:
                 self.connect(index)
-            if not self._everything_once() and all(d.session.settled for d in self.devices):
+            if not self._everything_once() and all(one.session.settled for one in here):
                 break
         else:
             raise InvariantError("the world does not come to rest")
@@ -273,7 +288,7 @@ class World:
                 raise InvariantError("two devices hold different documents")
             self._agree_on_order(first.log, device.log)
         held = set().union(*(device.log.events for device in self.devices))
-        lost = self.recorded.keys() - self.may_be_lost - held
+        lost = self.recorded.keys() - self.may_be_lost - held - self.forgotten.keys()
         if lost:
             raise InvariantError(f"{len(lost)} events are lost")
 
@@ -298,6 +313,15 @@ class World:
                 moved = True
             self._send(device, device.session.upload)
         return moved
+
+    def _take_back(self, device: Device, tombstones: set[bytes]) -> None:
+        """What a device forgot, and told nobody, before it became an older one."""
+        key = device.session.replica.tombstone_key
+        for name in [name for name in self.forgotten if key.of(name) in tombstones]:
+            self.forgotten[name].discard(device.log.device)
+            if not self.forgotten[name]:
+                del self.forgotten[name]
+                self.may_be_lost.add(name)
 
     def _device(self, name: str, skew_ms: int) -> Device:
         log, journal = MemoryLog(name), MemoryJournal()

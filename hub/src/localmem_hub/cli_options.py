@@ -1,0 +1,57 @@
+"""What the commands share: their options, the settings and the store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from localmem_hub.errors import HubError
+from localmem_hub.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from localmem_hub.store import SqlStore
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def common(command: Command) -> Command:
+    """The options of every command."""
+    options = (
+        click.option("--config", type=click.Path(path_type=Path), help="A TOML file of settings."),
+        click.option("--database", metavar="URL", help="sqlite:///PATH"),
+        click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def read_settings(config: Path | None, **overrides: object) -> Settings:
+    """The settings that hold for a command. Raises ConfigError."""
+    return load_settings(os.environ, Path.home(), config, overrides)
+
+
+def open_store(settings: Settings, *, migrate: bool = False) -> SqlStore:
+    """The store, with tables of this release. Raises HubError."""
+    from localmem_hub.database import open_engine, prepare
+    from localmem_hub.store import SqlStore
+
+    engine = open_engine(settings.database)
+    try:
+        prepare(engine, migrate=migrate)
+    except HubError:
+        engine.dispose()
+        raise
+    return SqlStore(engine)
+
+
+def when(time_ms: int | None) -> str:
+    """A time for people to read."""
+    if time_ms is None:
+        return "never"
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,0 +1,121 @@
+"""The commands of pools with rosters: invite, pool, device."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from localmem_hub.cli_options import common, open_store, read_settings, when
+from localmem_hub.errors import ConfigError
+
+if TYPE_CHECKING:
+    from localmem_protocol.roster import Member
+
+
+@click.command()
+@common
+@click.option("--uses", type=int, default=1, show_default=True, help="How many pools it is for.")
+@click.option("--days", type=int, default=7, show_default=True, help="How long it is good for.")
+def invite(config: Path | None, database: str | None, as_json: bool, uses: int, days: int) -> None:
+    """Make an invitation to create a pool, and print its code: it is not shown again."""
+    from localmem_hub.system import SystemClock, SystemRandom
+
+    store = open_store(read_settings(config, database=database))
+    try:
+        code = store.access.invite(uses, days, SystemRandom(), SystemClock().now_ms())
+    finally:
+        store.close()
+    fields = {"invitation": code, "uses": uses, "days": days}
+    click.echo(json.dumps(fields) if as_json else code)
+
+
+@click.group()
+def pool() -> None:
+    """Look at pools, and remove them."""
+
+
+@pool.command("list")
+@common
+def list_pools(config: Path | None, database: str | None, as_json: bool) -> None:
+    """List the pools."""
+    store = open_store(read_settings(config, database=database))
+    try:
+        records = store.pools.list()
+    finally:
+        store.close()
+    if as_json:
+        click.echo(json.dumps({"pools": [vars(record) for record in records]}))
+        return
+    for record in records:
+        kind = f"roster of {record.entries}" if record.entries else "device tokens"
+        made, size = when(record.created_ms), record.bytes
+        click.echo(f"{record.pool}  epoch {record.epoch}  {kind}  {size} bytes  made {made}")
+
+
+@pool.command("remove")
+@common
+@click.argument("pool_id", metavar="POOL")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def remove_pool(
+    config: Path | None, database: str | None, as_json: bool, pool_id: str, yes: bool
+) -> None:
+    """Remove a pool and everything in it. A running hub sends its devices away within half a minute.
+
+    The devices keep what they have.
+    """
+    if as_json and not yes:
+        raise ConfigError("yes: with --json nobody can be asked; say --yes")
+    store = open_store(read_settings(config, database=database))
+    try:
+        if not yes:
+            click.confirm(f"Remove pool {pool_id[:64]} and everything in it?", abort=True, err=True)
+        known = store.pools.remove(pool_id)
+    finally:
+        store.close()
+    if not known:
+        raise ConfigError(f"pool: there is no {pool_id[:64]!r}; see `localmem-hub pool list`")
+    click.echo(json.dumps({"pool": pool_id, "removed": True}) if as_json else f"{pool_id} removed")
+
+
+@click.group()
+def device() -> None:
+    """Look at the devices of pools."""
+
+
+@device.command("list")
+@common
+@click.argument("pool_id", metavar="POOL")
+def list_devices(config: Path | None, database: str | None, as_json: bool, pool_id: str) -> None:
+    """List the devices in a pool's roster, those that were removed as well.
+
+    Only their members can add or remove devices; a hub has no key.
+    """
+    store = open_store(read_settings(config, database=database))
+    try:
+        roster = store.pools.roster(pool_id)
+    finally:
+        store.close()
+    if roster is None:
+        raise ConfigError(
+            f"pool: {pool_id[:64]!r} has no roster; see `localmem-hub pool list`, or "
+            "`localmem-hub token list` for device tokens"
+        )
+    known: list[tuple[Member, str]] = [(one, one.role) for one in roster.members.values()]
+    known += [(one, "removed") for one in roster.former.values()]
+    fields = [
+        {
+            "device": one.device,
+            "role": role,
+            "since_epoch": one.since_epoch,
+            "fingerprint": one.keys.fingerprint(),
+        }
+        for one, role in sorted(known, key=lambda found: found[0].device)
+    ]
+    if as_json:
+        click.echo(json.dumps({"pool": pool_id, "epoch": roster.epoch, "devices": fields}))
+        return
+    for one in fields:
+        click.echo("{device}  {role}  since epoch {since_epoch}  {fingerprint}".format(**one))

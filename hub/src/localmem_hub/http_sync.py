@@ -1,0 +1,270 @@
+"""Synchronisation by single requests, for devices and servers without WebSocket.
+
+    POST /v1/sync/{pool}            a body of `localmem_protocol.exchange`; answered by one, once
+                                    everything in it is stored
+    GET  /v1/sync/{pool}/updates    what came after the position in If-None-Match; 304 if nothing did.
+                                    With `?wait=SECONDS` the hub waits for news, if it can.
+
+A request needs nothing that an earlier one left behind: a POST is a short visit to the room, which
+then stays in memory for a while, and a GET reads the log of rows and never the document. Errors are
+`{"error": {"code": one of frames.Close, "message", "field"}}`. Every answer to a POST says in the
+header X-Localmem-Wait for how many seconds a GET may wait here; 0 for not at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from typing import Final
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+from localmem_hub.endpoint import Endpoint, RefusedError, refuse_query
+from localmem_hub.errors import StoppingError, StoreError
+from localmem_hub.limits import BODY_SECONDS, LOOK_SECONDS, VISIT_ATTEMPTS
+from localmem_hub.live import LiveRoom
+from localmem_hub.rooms import Rooms
+from localmem_hub.seams import Identity, UpdateLog
+from localmem_hub.watchers import Watchers
+from localmem_hub.workers import Workers
+from localmem_protocol.errors import FrameError, GapError
+from localmem_protocol.exchange import (
+    CONTENT_TYPE,
+    Body,
+    Mark,
+    News,
+    Visit,
+    decode_body,
+    encode_body,
+    news_body,
+    parse_position,
+)
+from localmem_protocol.frames import Close, is_permanent
+from localmem_protocol.limits import EXCHANGE_BYTES_MAX
+from localmem_protocol.room import Peer
+from localmem_protocol.seams import Clock
+
+log: Final = logging.getLogger(__name__)
+
+WAIT_HEADER: Final = "X-Localmem-Wait"
+_STATUS: Final = {
+    Close.BAD_TOKEN: 401,
+    Close.READ_ONLY: 403,
+    Close.CLIENT_TAKEN: 409,
+    Close.TOO_LARGE: 413,
+    Close.REFUSED_UPDATE: 422,
+    Close.GAP: 409,
+}
+_TAG: Final = re.compile(r'(?:W/)?"([^"]*)"', re.ASCII)
+
+
+class _Guest(Visit):
+    """A `rooms.Sink` for one request."""
+
+    def __init__(self, peer: Peer, body: Body) -> None:
+        super().__init__(peer, body)
+        self.over = asyncio.Event()
+
+    def drop(self, code: int, reason: str) -> None:
+        """As `Visit` says."""
+        super().drop(code, reason)
+        self.over.set()
+
+
+class HttpSync:
+    """The two routes. `wait_seconds` is how long a request may wait here."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        rooms: Rooms,
+        rows: UpdateLog,
+        watchers: Watchers,
+        workers: Workers,
+        clock: Clock,
+        *,
+        wait_seconds: int,
+    ) -> None:
+        self._endpoint = endpoint
+        self._rooms = rooms
+        self._rows = rows
+        self._watchers = watchers
+        self._workers = workers
+        self._clock = clock
+        self._wait_seconds = wait_seconds
+
+    async def post(self, request: Request) -> Response:
+        """Take what a device says, and answer it."""
+        pool: str = request.path_params["pool"]
+        try:
+            refuse_query(request.query_params)
+            _check_headers(request)
+            identity = await self._endpoint.identify(pool, request.headers)
+            body = decode_body(await _read(request))
+            self._watchers.release(pool, identity.device)
+            answer = await self._exchange(identity, body)
+        except _Unsupported as error:
+            return _refusal(pool, Close.BAD_FRAME, str(error), 415)
+        except ClientDisconnect:
+            return Response(status_code=400)  # to nobody
+        except RefusedError as refused:
+            return _refusal(pool, refused.code, refused.reason)
+        except FrameError as error:
+            return _refusal(pool, Close.BAD_FRAME, str(error))
+        except GapError as error:
+            return _refusal(pool, Close.GAP, str(error))
+        except StoppingError as error:
+            return _refusal(pool, Close.GOING_AWAY, str(error))
+        except StoreError as error:
+            log.error("no exchange: %s", error)
+            return _refusal(pool, Close.STORE_FAILED, "the hub's store does not answer")
+        data = encode_body(answer)
+        log.info(
+            "exchanged pool=%s device=%s token=%s role=%s frames_in=%d frames_out=%d bytes_out=%d",
+            pool,
+            identity.device,
+            identity.token,
+            identity.role,
+            len(body.frames),
+            len(answer.frames),
+            len(data),
+        )
+        headers = {WAIT_HEADER: str(self._wait_seconds)}
+        return Response(data, headers=headers | _tag(answer.position), media_type=CONTENT_TYPE)
+
+    async def updates(self, request: Request) -> Response:
+        """What is new since a position. Notes no use of the token, and touches no room."""
+        pool: str = request.path_params["pool"]
+        try:
+            refuse_query(request.query_params, allowed=("wait",))
+            wait = _seconds(request.query_params.get("wait", "0"), self._wait_seconds)
+            match = _TAG.fullmatch(request.headers.get("If-None-Match", ""))
+            if match is None:
+                raise RefusedError(Close.BAD_FRAME, "send the position as If-None-Match")
+            identity = await self._endpoint.identify(pool, request.headers, note=False)
+            writer = identity.role == "writer"
+            mark = parse_position(match[1], writer=writer)
+            news = await self._news(request, identity, mark, wait)
+        except RefusedError as refused:
+            return _refusal(pool, refused.code, refused.reason)
+        except GapError as error:
+            return _refusal(pool, Close.GAP, str(error))
+        except StoreError as error:
+            log.error("no updates: %s", error)
+            return _refusal(pool, Close.STORE_FAILED, "the hub's store does not answer")
+        if not news.rows:
+            return Response(status_code=304, headers=_tag(mark.text))
+        body = news_body(news, writer=writer)
+        return Response(encode_body(body), headers=_tag(body.position), media_type=CONTENT_TYPE)
+
+    async def _news(self, request: Request, identity: Identity, mark: Mark, wait: float) -> News:
+        """The rows after a position, waiting for some. Raises GapError, StoreError."""
+        pool = identity.pool
+        end = self._clock.monotonic_s() + wait
+        while True:
+            head = await self._workers.read(lambda: self._rows.head(pool))
+            left = end - self._clock.monotonic_s()
+            if head != mark.head:
+                return await self._rows_after(pool, mark.head, None)
+            if left <= 0:
+                return News()
+            # Another process's commit wakes nobody here: look again now and then.
+            again = await self._watchers.wait(pool, identity.device, min(left, LOOK_SECONDS))
+            if not again or await request.is_disconnected():
+                return News()
+
+    async def _rows_after(self, pool: str, number: int, last: int | None) -> News:
+        news = await self._workers.read(lambda: self._rows.rows_after(pool, number, last))
+        if news is None:
+            raise GapError("the log does not reach back that far; greet again")
+        return news
+
+    async def _exchange(self, identity: Identity, body: Body) -> Body:
+        """A visit, again if another process was faster. Raises RefusedError and what stores raise."""
+        for attempt in range(VISIT_ATTEMPTS):
+            guest = await self._visit(identity, body)
+            refusal = guest.refusal
+            if refusal is None:
+                wanted = guest.wanted
+                news = await self._rows_after(identity.pool, *wanted) if wanted else News()
+                return guest.answer(news)
+            again = refusal.close_code == Close.STORE_FAILED and attempt + 1 < VISIT_ATTEMPTS
+            if not again:
+                raise RefusedError(refusal.close_code, guest.closed[1] if guest.closed else "")
+        raise AssertionError("unreachable")
+
+    async def _visit(self, identity: Identity, body: Body) -> _Guest:
+        number = self._endpoint.number()
+        peer = Peer(number, identity.device, identity.role == "writer", transient=True)
+        guest = _Guest(peer, body)
+        await self._rooms.refresh(identity.pool)
+        live: LiveRoom = await self._rooms.join(identity.pool, peer, guest)
+        try:
+            for frame in body.frames:
+                await live.ready(number)
+                if guest.closed is not None:
+                    break
+                self._rooms.receive(live, number, frame)
+                guest.heard(frame, live.newest)
+            self._rooms.finish(live, number)
+            await guest.over.wait()
+        finally:
+            self._rooms.leave(live, number, linger=True)
+        return guest
+
+
+class _Unsupported(Exception):
+    """A body of a type or coding that is not taken."""
+
+
+def _check_headers(request: Request) -> None:
+    """Look at what is announced before anything is read. Raises _Unsupported, RefusedError."""
+    kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind != CONTENT_TYPE:
+        raise _Unsupported(f"the Content-Type must be {CONTENT_TYPE}")
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise _Unsupported("no Content-Encoding is taken: what is sent is compressed already")
+    length = request.headers.get("Content-Length", "0")
+    if not length.isascii() or not length.isdigit() or int(length[:20]) > EXCHANGE_BYTES_MAX:
+        raise RefusedError(Close.TOO_LARGE, f"a body of over {EXCHANGE_BYTES_MAX} bytes")
+
+
+async def _read(request: Request) -> bytes:
+    """The body, which may be shorter than announced but never longer than allowed.
+
+    Raises RefusedError, ClientDisconnect.
+    """
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for part in request.stream():
+                size += len(part)
+                if size > EXCHANGE_BYTES_MAX:
+                    raise RefusedError(
+                        Close.TOO_LARGE, f"a body of over {EXCHANGE_BYTES_MAX} bytes"
+                    )
+                parts.append(part)
+    except TimeoutError:
+        raise RefusedError(Close.SLOW, "the body took too long") from None
+    return b"".join(parts)
+
+
+def _seconds(text: str, most: int) -> int:
+    """How long to wait. Raises RefusedError."""
+    if not text.isascii() or not text.isdigit() or len(text) > 4:
+        raise RefusedError(Close.BAD_FRAME, "wait must be a number of seconds")
+    return min(int(text), most)
+
+
+def _tag(position: str) -> dict[str, str]:
+    return {"ETag": f'"{position}"'} if position else {}
+
+
+def _refusal(pool: str, code: int, reason: str, status: int | None = None) -> JSONResponse:
+    log.info("refused pool=%r code=%d reason=%s", pool, code, reason)
+    error = {"code": code, "message": reason[:200], "field": None}
+    status = status or _STATUS.get(code, 400 if is_permanent(code) else 503)
+    return JSONResponse({"error": error}, status)

@@ -1,0 +1,103 @@
+"""What an operator does with pools: look at them, and remove one with everything in it.
+
+A pool with a roster has a room, and thus a row in `pools`, per epoch. One without is a row by itself,
+opened by device tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from localmem_hub.database import READING, failures
+from localmem_hub.errors import DamageError
+from localmem_hub.tables import (
+    clients,
+    pools,
+    quarantine,
+    roster_entries,
+    rosters,
+    snapshots,
+    tokens,
+    updates,
+)
+from localmem_protocol.access import is_pool_id, parse_room
+from localmem_protocol.errors import ProtocolError
+from localmem_protocol.roster import Roster
+
+_OF_ROOMS = (updates, snapshots, clients, tokens, quarantine, pools)
+
+
+@dataclass(frozen=True)
+class PoolRecord:
+    """One pool. `entries` is the length of its roster, 0 if it has none; `bytes` what is stored of
+    its documents; times in milliseconds since 1970."""
+
+    pool: str
+    entries: int
+    epoch: int
+    bytes: int
+    created_ms: int
+
+
+class PoolAdmin:
+    """The operator's view of the pools in a database."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._reading = engine.execution_options(**{READING: True})
+
+    def list(self) -> list[PoolRecord]:
+        """Every pool, oldest first."""
+        with failures("cannot list pools"), self._reading.begin() as connection:
+            sizes: dict[str, int] = {}
+            for table in (updates, snapshots):
+                total = sa.func.sum(sa.func.length(table.c.bytes))
+                for row in connection.execute(sa.select(table.c.pool, total).group_by("pool")):
+                    sizes[row[0]] = sizes.get(row[0], 0) + int(row[1])
+            rooms = connection.execute(sa.select(pools)).all()
+            lengths = {
+                row.pool: (row.length, row.created_ms)
+                for row in connection.execute(sa.select(rosters)).all()
+            }
+        found: dict[str, PoolRecord] = {
+            pool: PoolRecord(pool, length, 0, 0, created_ms)
+            for pool, (length, created_ms) in lengths.items()
+        }
+        for room in rooms:
+            place = parse_room(room.pool)
+            name = place[0] if place is not None and place[0] in lengths else room.pool
+            one = found.get(name) or PoolRecord(name, 0, 0, 0, room.created_ms)
+            size = one.bytes + sizes.get(room.pool, 0)
+            epoch = max(one.epoch, room.epoch)
+            found[name] = PoolRecord(name, one.entries, epoch, size, one.created_ms)
+        return sorted(found.values(), key=lambda one: (one.created_ms, one.pool))
+
+    def roster(self, pool: str) -> Roster | None:
+        """A pool's roster, every signature checked; None if it has none. Raises DamageError."""
+        query = (
+            sa.select(roster_entries.c.bytes)
+            .where(roster_entries.c.pool == pool)
+            .order_by(roster_entries.c.position)
+        )
+        with failures("cannot read a roster"), self._reading.begin() as connection:
+            entries = [bytes(entry) for entry in connection.scalars(query)]
+        try:
+            return Roster.load(entries, pool_id=pool) if entries else None
+        except ProtocolError as error:
+            raise DamageError(f"the roster of pool {pool} does not load ({error})") from None
+
+    def remove(self, pool: str) -> bool:
+        """Remove a pool, and everything that is stored of it; False if there is none."""
+        with failures("cannot remove the pool"), self._engine.begin() as connection:
+            names = [pool]
+            if is_pool_id(pool):
+                rooms = sa.select(pools.c.pool).where(pools.c.pool.startswith(f"{pool}."))
+                names += connection.scalars(rooms)
+            gone = 0
+            for table in _OF_ROOMS:  # the row in `pools` is the last
+                gone = connection.execute(sa.delete(table).where(table.c.pool.in_(names))).rowcount
+            connection.execute(sa.delete(roster_entries).where(roster_entries.c.pool == pool))
+            listed = connection.execute(sa.delete(rosters).where(rosters.c.pool == pool)).rowcount
+        return gone + listed > 0

@@ -1,0 +1,50 @@
+"""Who waits for a pool to change: requests that were told nothing is new yet."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+
+class Watchers:
+    """Requests that wait, by pool. All methods belong to one event loop."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, dict[asyncio.Event, str]] = {}  # pool -> event -> device
+        self._closed = False
+
+    async def wait(self, pool: str, device: str, seconds: float) -> bool:
+        """Until the pool changed (maybe), the device was released, or time is up; whether to go on
+        waiting makes sense."""
+        if self._closed:
+            return False
+        event = asyncio.Event()
+        here = self._waiting.setdefault(pool, {})
+        here[event] = device
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await event.wait()
+            return event in here and not self._closed
+        finally:
+            here.pop(event, None)
+            if not here and self._waiting.get(pool) is here:
+                del self._waiting[pool]
+
+    def changed(self, pool: str) -> None:
+        """Something new is stored: everybody looks."""
+        for event in self._waiting.get(pool, ()):
+            event.set()
+
+    def release(self, pool: str, device: str) -> None:
+        """A device comes with something to say: its own change is no news to it."""
+        here = self._waiting.get(pool, {})
+        for event in [event for event, waiting in here.items() if waiting == device]:
+            del here[event]
+            event.set()
+
+    def close(self) -> None:
+        """Nobody waits any more."""
+        self._closed = True
+        for pool in self._waiting:
+            self.changed(pool)

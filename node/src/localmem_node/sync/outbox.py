@@ -1,0 +1,56 @@
+"""Forgetting without a daemon: the tombstones go into the journal, and the next daemon tells the pool."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from localmem_node.config import HubSettings, Settings
+from localmem_node.engine import Engine
+from localmem_node.sync.journal import SqliteJournal
+from localmem_node.sync.pool_files import PoolFiles
+from localmem_protocol.access import room_name
+from localmem_protocol.envelope import PoolKey
+from localmem_protocol.tombstones import TombstoneKey
+
+EPOCH: Final = 1
+POOLS: Final = "pools"
+"""The folder of the pools, beside the store."""
+
+JOURNAL: Final = "sync.sqlite"
+"""The journal's file in the state directory."""
+
+
+def open_journal(files: PoolFiles, device: str, pool: str, epoch: int) -> SqliteJournal:
+    """The journal of a pool's epoch. What others are still to forget comes with from older ones."""
+    path = files.journal(pool, epoch)
+    journal = SqliteJournal(path, device, room_name(pool, epoch))
+    for older in files.older_journals(pool, epoch):
+        before = SqliteJournal(files.journal(pool, older), device, room_name(pool, older))
+        journal.queue(before.load().outbox)
+        before.close()
+    files.drop_journals(pool, keep=epoch)
+    return journal
+
+
+def pool_key(hub: HubSettings) -> PoolKey:
+    """The key of the pool that is set up."""
+    return PoolKey(hub.pool, EPOCH, hub.pool_key)
+
+
+def tell_when_forgetting(settings: Settings, hub: HubSettings, engine: Engine) -> None:
+    """From now on, what is forgotten in this store is queued for the pool.
+
+    A forgetting raises SyncError, and does nothing, when that is not possible.
+    """
+    key = TombstoneKey(pool_key(hub))
+
+    def queue(ids: Sequence[str]) -> None:
+        journal = SqliteJournal(settings.state_dir / JOURNAL, engine.device, hub.pool)
+        try:
+            journal.queue([key.of(event_id) for event_id in ids])
+        finally:
+            journal.close()
+
+    engine.honour(key)
+    engine.maintenance.before_forgetting(queue)

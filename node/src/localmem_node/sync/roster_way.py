@@ -1,0 +1,142 @@
+"""The way to a pool with a roster: which epoch comes next, its key, and what lets this device in.
+
+Before each connection the roster is asked for. The document of the newest epoch is lived in; those
+of epochs before are read to their end, once, oldest first: others may have written there what is in no
+newer one. Nobody writes there any more, since the hub knows of the newer epoch.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from typing import Final
+
+from localmem_node.config import HubSettings
+from localmem_node.errors import HubRefused, RemovedError
+from localmem_node.sync.pool_client import PoolClient
+from localmem_node.sync.pool_files import PoolFiles, PoolRecord
+from localmem_node.sync.standing import Standing
+from localmem_node.sync.transport import Transport
+from localmem_node.sync.way import Journal, Place, Target
+from localmem_protocol.access import room_name
+from localmem_protocol.envelope import PoolKey
+from localmem_protocol.errors import RefusedError
+from localmem_protocol.frames import Close
+from localmem_protocol.session import Saved
+
+logger = logging.getLogger(__name__)
+
+OpenTransport = Callable[[HubSettings], Transport]
+OpenJournal = Callable[[PoolKey], Journal]
+
+_ANEW: Final = frozenset({Close.BAD_TOKEN, Close.READ_ONLY, Close.ROSTER_CHANGED})
+"""Refusals that another token, or another epoch, may end."""
+
+
+class PastJournal:
+    """For an epoch that is over: what is received is in the event log, and nothing is ever sent."""
+
+    def load(self) -> Saved:
+        """Nothing: it is read from its beginning."""
+        return Saved()
+
+    def reset(self, client: int) -> None:
+        """As `Journal` says."""
+
+    def queue(self, tombstones: Sequence[bytes]) -> None:
+        """As `Journal` says."""
+
+    def delivered(self, tombstones: Sequence[bytes]) -> None:
+        """As `Journal` says."""
+
+    def save(self, update: bytes | None, watermark: int, position: int) -> None:
+        """As `Journal` says."""
+
+    def compact(self, document: bytes) -> None:
+        """As `Journal` says."""
+
+    def acknowledge(self, clock: int, head: bytes) -> None:
+        """As `Journal` says."""
+
+    def close(self) -> None:
+        """As `Journal` says."""
+
+
+class RosterWay:
+    """Implements `way.Way`."""
+
+    def __init__(
+        self,
+        record: PoolRecord,
+        files: PoolFiles,
+        standing: Standing,
+        client: PoolClient,
+        open_transport: OpenTransport,
+        open_journal: OpenJournal,
+    ) -> None:
+        self.url, self.name = record.hub, record.name
+        self._files = files
+        self._record = record
+        self.standing = standing
+        self._client = client
+        self._open_transport = open_transport
+        self._open_journal = open_journal
+        self._again = True  # a refusal is asked about at once, but not again and again
+
+    def next(self) -> Target:
+        """As `Way` says; RemovedError for a pool that this device is in no more."""
+        standing = self.standing
+        try:
+            self._client.refresh(standing)
+        except HubRefused as refused:
+            if refused.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+                raise RemovedError(self.name) from None
+            raise
+        if standing.place == "removed":
+            raise RemovedError(self.name)
+        epochs = standing.epochs()
+        read = self._files.epochs_read(self._record.pool)
+        for epoch, key in epochs.items():
+            if epoch < standing.roster.epoch and epoch not in read:
+                return self._target(key, past=True)
+        return self._target(epochs[standing.roster.epoch], past=False)
+
+    def here(self) -> Place:
+        """As `Way` says."""
+        return self._place(self.standing.epochs()[self.standing.roster.epoch])
+
+    def finished(self, target: Target) -> None:
+        """As `Way` says."""
+        self._again = True
+        self._files.note_read(self._record.pool, target.place.key.epoch)
+
+    def moved(self, roster_length: int) -> bool:
+        """As `Way` says."""
+        self._again = True
+        return roster_length > self.standing.length
+
+    def refused(self, error: Exception) -> bool:
+        """As `Way` says."""
+        if not isinstance(error, RefusedError) or error.close_code not in _ANEW:
+            return False
+        self._client.forget_token()
+        again, self._again = self._again, False
+        return again
+
+    def remedy(self, error: Exception) -> str:
+        """As `Way` says."""
+        if isinstance(error, RemovedError):
+            return "what was received stays; an owner can invite this device again"
+        if isinstance(error, RefusedError | HubRefused):
+            return "it is tried again by itself; the hub's log may have more"
+        return "it is tried again by itself"
+
+    def _target(self, key: PoolKey, *, past: bool) -> Target:
+        room = room_name(key.pool, key.epoch)
+        settings = HubSettings(self.url, self._client.token(), room, key.key)
+        place = Place(key, PastJournal) if past else self._place(key)
+        return Target(place, self._open_transport(settings), past)
+
+    def _place(self, key: PoolKey) -> Place:
+        return Place(key, lambda: self._open_journal(key))

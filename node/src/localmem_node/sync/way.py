@@ -1,0 +1,111 @@
+"""Where an agent connects next: the `Way` seam, and the way to a pool whose key is in the settings.
+
+`roster_way` has the other: pools with a roster, whose key changes with every epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from localmem_node.config import HubSettings
+from localmem_node.sync.remedy import remedy
+from localmem_node.sync.transport import Transport
+from localmem_protocol.envelope import PoolKey
+from localmem_protocol.session import Journal as SessionJournal
+
+
+class Journal(SessionJournal, Protocol):
+    """A journal that is given back at the end."""
+
+    def close(self) -> None:
+        """Give it back."""
+        ...
+
+
+@dataclass(frozen=True)
+class Place:
+    """A document, and where its journal is."""
+
+    key: PoolKey
+    open_journal: Callable[[], Journal]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A document at a hub. `past`: of an epoch that is over, to be read once to its end."""
+
+    place: Place
+    transport: Transport
+    past: bool = False
+
+
+class Way(Protocol):
+    """How to get to a pool. All but the properties are called in the agent's thread, and may wait."""
+
+    @property
+    def url(self) -> str:
+        """The hub's address."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """What people call the pool."""
+        ...
+
+    def next(self) -> Target:
+        """Where to connect. Raises SyncError, RefusedError and HubRefused."""
+        ...
+
+    def here(self) -> Place:
+        """The document that this device writes into, as far as it knows without asking."""
+        ...
+
+    def finished(self, target: Target) -> None:
+        """A target that is past was read to its end."""
+        ...
+
+    def moved(self, roster_length: int) -> bool:
+        """Whether the hub, by how long it says the roster is, knows more than `next` did."""
+        ...
+
+    def refused(self, error: Exception) -> bool:
+        """A connection was refused: whether to ask `next` again at once."""
+        ...
+
+    def remedy(self, error: Exception) -> str:
+        """What to do about an error, in half a sentence; empty when it says that itself."""
+        ...
+
+
+class FixedWay:
+    """One document for good: hub, token, pool and key as the settings have them."""
+
+    def __init__(self, hub: HubSettings, target: Target) -> None:
+        self._hub = hub
+        self._target = target
+        self.url, self.name = hub.url, hub.pool
+
+    def next(self) -> Target:
+        """As `Way` says."""
+        return self._target
+
+    def here(self) -> Place:
+        """As `Way` says."""
+        return self._target.place
+
+    def finished(self, target: Target) -> None:
+        """As `Way` says: it never is."""
+
+    def moved(self, roster_length: int) -> bool:
+        """As `Way` says: there is no roster."""
+        return False
+
+    def refused(self, error: Exception) -> bool:
+        """As `Way` says."""
+        return False
+
+    def remedy(self, error: Exception) -> str:
+        """As `Way` says."""
+        return remedy(error, self._hub)

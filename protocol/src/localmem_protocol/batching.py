@@ -1,0 +1,65 @@
+"""When a batch is sent: at once while somebody waits for it, later and larger while nobody does.
+
+Every batch costs some 30 bytes whatever is in it, and compresses the better the more is in it. But
+an event that another device could use now is worth more than those bytes. So: what others can see
+arrive goes out after a short pause, or at once for one who asked; what nobody would see yet waits
+until there is enough of it, or until it is old.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+
+class Audience(Enum):
+    """Who would see a batch arrive now."""
+
+    NOBODY = "nobody"
+    LISTENING = "listening"
+    WAITING = "waiting"
+
+
+@dataclass(frozen=True)
+class Unsent:
+    """What is in no batch yet: how many events, bytes of text, and when the first and last came.
+
+    Moments are in seconds of one clock that never goes back (`Clock.monotonic_s`).
+    """
+
+    events: int
+    text_bytes: int
+    oldest_s: float
+    newest_s: float
+
+
+@dataclass(frozen=True)
+class Batching:
+    """The pauses after the newest event, and the longest waits of the oldest, in seconds.
+
+    Enough is `events` or `text_bytes`, whichever comes first: then nothing is gained by waiting.
+    """
+
+    pause_s: float = 1.0
+    wait_s: float = 5.0
+    idle_pause_s: float = 60.0
+    idle_wait_s: float = 900.0
+    events: int = 32
+    text_bytes: int = 32 * 1024
+
+    def due_s(self, unsent: Unsent, audience: Audience) -> float | None:
+        """The moment from which on it is to be sent; None if there is nothing."""
+        if unsent.events == 0:
+            return None
+        enough = unsent.events >= self.events or unsent.text_bytes >= self.text_bytes
+        if audience is Audience.WAITING or enough:
+            return unsent.oldest_s
+        if audience is Audience.LISTENING:
+            return min(unsent.newest_s + self.pause_s, unsent.oldest_s + self.wait_s)
+        return min(unsent.newest_s + self.idle_pause_s, unsent.oldest_s + self.idle_wait_s)
+
+
+DEFAULT: Final = Batching()
+EAGER: Final = Batching(pause_s=0.0, wait_s=0.0, idle_pause_s=0.0, idle_wait_s=0.0)
+"""Every event at once, whoever listens."""

@@ -1,0 +1,166 @@
+"""What is live in a document: every batch that is not deleted, and what is in it.
+
+It tells which segments hold an event, by the event's tombstone, and which batches no joiner could
+open because what they build on is deleted ("stranded"). A tombstone per event is 16 bytes; texts are
+not kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from localmem_protocol.parcels import TOMBSTONE_BYTES
+from localmem_protocol.updates import Id, Ranges, covers, normal
+
+SCANNED_MAX: Final = 16
+"""Marks up to which it is faster to look for each in a batch than for a batch's in all of them."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """A live batch: whether it is the first of its segment, its sealed bytes, and its content.
+
+    `marks` are the tombstones that would stand for its events, one behind the other; `opened` is
+    whether it could be opened.
+    """
+
+    first: bool
+    size: int
+    marks: bytes = b""
+    tombstones: tuple[bytes, ...] = ()
+    opened: bool = True
+
+    def holds(self, mark: bytes) -> bool:
+        """Whether the event that a tombstone stands for is in it."""
+        at = self.marks.find(mark)
+        while at % TOMBSTONE_BYTES and at >= 0:  # found across two
+            at = self.marks.find(mark, at + 1)
+        return at >= 0
+
+    def each(self) -> Iterator[bytes]:
+        """The marks one by one."""
+        marks = self.marks
+        return (marks[at : at + TOMBSTONE_BYTES] for at in range(0, len(marks), TOMBSTONE_BYTES))
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Live batches of one client from a first one on: their clocks are `clock` to `end` - 1."""
+
+    client: int
+    clock: int
+    end: int
+    size: int
+    opened: bool
+
+    @property
+    def id(self) -> Id:
+        """What it is known by."""
+        return (self.client, self.clock)
+
+
+class Segments:
+    """The live batches of one document. `stranded` are those that no joiner could open."""
+
+    def __init__(self) -> None:
+        self._batches: dict[int, dict[int, Batch]] = {}
+        self._tombstones: dict[bytes, Id] = {}
+        self.stranded: set[Id] = set()
+
+    def add(self, client: int, clock: int, batch: Batch) -> None:
+        """A batch that came; those of one client come in the order of their clocks."""
+        batches = self._batches.setdefault(client, {})
+        batches[clock] = batch
+        before = (client, clock - 1)
+        if not batch.first and (clock - 1 not in batches or before in self.stranded):
+            self.stranded.add((client, clock))
+        self._tombstones |= dict.fromkeys(batch.tombstones, (client, clock))
+
+    def delete(self, ranges: Ranges) -> int:
+        """Batches that were deleted; how many sealed bytes they had. Unknown ones are ignored."""
+        return sum(
+            self._delete(client, first, length)
+            for client, listed in ranges.items()
+            for first, length in listed
+        )
+
+    def size(self, clients: Iterable[int]) -> int:
+        """Sealed bytes that these clients wrote."""
+        return sum(b.size for c in clients for b in self._batches.get(c, {}).values())
+
+    def get(self, client: int, clock: int) -> Batch | None:
+        """A live batch."""
+        return self._batches.get(client, {}).get(clock)
+
+    def tombstone_at(self, tombstone: bytes) -> Id | None:
+        """Where the newest copy of a tombstone is."""
+        return self._tombstones.get(tombstone)
+
+    def tombstones_in(self, ranges: Ranges) -> list[bytes]:
+        """The tombstones in these batches, oldest first."""
+        return [one for batch in self._in(ranges) for one in batch.tombstones]
+
+    def any_forgotten(self, ranges: Ranges) -> bool:
+        """Whether these batches hold an event that a tombstone stands for."""
+        known = self._tombstones
+        return bool(known) and any(m in known for b in self._in(ranges) for m in b.each())
+
+    def segment_of(self, client: int, clock: int) -> Segment | None:
+        """The segment that a live batch is in; None when its first batch is gone."""
+        batches = self._batches.get(client, {})
+        start = clock
+        while (batch := batches.get(start)) is not None and not batch.first:
+            start -= 1
+        if batch is None:
+            return None
+        end, size, opened = start, 0, True
+        while (batch := batches.get(end)) is not None and (end == start or not batch.first):
+            end, size, opened = end + 1, size + batch.size, opened and batch.opened
+        return Segment(client, start, end, size, opened)
+
+    def holding(self, marks: Collection[bytes]) -> set[Id]:
+        """The segments (`Segment.id`) that hold any of these events."""
+        few = len(marks) < SCANNED_MAX
+        found: set[Id] = set()
+        for client, batches in self._batches.items():
+            first = 0
+            for clock, batch in batches.items():
+                first = clock if batch.first else first
+                if batch.marks and any(
+                    map(batch.holds, marks) if few else (mark in marks for mark in batch.each())
+                ):
+                    found.add((client, first))
+        return found
+
+    def _in(self, ranges: Ranges) -> Iterator[Batch]:
+        """The live batches in these ranges."""
+        for client, listed in ranges.items():
+            batches = self._batches.get(client, {})
+            gone = normal(listed)
+            for clock, batch in batches.items():
+                if covers(gone, clock, 1):
+                    yield batch
+
+    def _delete(self, client: int, first: int, length: int) -> int:
+        batches = self._batches.get(client, {})
+        if not batches:
+            return 0
+        size = 0
+        # A range may be far longer than what is live, or the other way round.
+        clocks = range(first, first + length)
+        for clock in clocks if length < len(batches) else [c for c in batches if c in clocks]:
+            batch = batches.pop(clock, None)
+            self.stranded.discard((client, clock))
+            if batch is None:
+                continue
+            size += batch.size
+            for tombstone in batch.tombstones:
+                if self._tombstones.get(tombstone) == (client, clock):
+                    del self._tombstones[tombstone]
+        clock = first + length
+        while (batch := batches.get(clock)) is not None and not batch.first:
+            self.stranded.add((client, clock))
+            clock += 1
+        return size

@@ -1,0 +1,234 @@
+"""What must hold in a simulated world, at any time and after healing.
+
+Two things are promised to somebody: an event that was recorded is in the device's event log, and a
+batch that the hub committed is not lost whatever happens to devices. The oracle keeps both promises
+in its own books, looks at everything that goes over the network or to a disk, and in the end at
+what everybody has. It never raises: what is wrong is written down, and stops the world there, so that
+the last steps of the trace are those that led to it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from localmem_protocol.envelope import PoolKey
+from localmem_protocol.events import Event
+from localmem_protocol.limits import FRAME_BYTES_MAX, OUTGOING_BYTES_MAX
+from localmem_protocol.room import Commit
+from localmem_protocol.session import ARRAY_BYTES_MAX
+from localmem_protocol.simulation.device import SimulatedDevice
+from localmem_protocol.simulation.participants import Implementation, Witness
+
+CANARY: Final = "canary-Jq7vXw"
+"""In every snippet; nobody but devices may ever see it."""
+
+VIOLATIONS_MAX: Final = 20
+"""Violations that are written down; a step can bring more than one."""
+
+EVENT_OVERHEAD_BYTES: Final = 150
+"""What one event may cost on the way up beside its snippet, even alone in its batch and not compressed
+at all, where nothing has to be sent twice."""
+
+
+class Oracle:
+    """The books of one world. `lost` and `evicted_undelivered` are counted by `finish`."""
+
+    def __init__(
+        self,
+        implementation: Implementation,
+        array_bytes_max: int,
+        stop: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._stop = stop
+        self.violations: list[str] = []
+        self.recorded: dict[str, Event] = {}
+        self.committed: set[str] = set()
+        self.may_be_lost: set[str] = set()
+        self.rogues: set[str] = set()
+        self.damaged: set[str] = set()
+        self.lost = 0
+        self.evicted_undelivered = 0
+        self.document = b""
+        self._implementation = implementation
+        self._array_bytes_max = array_bytes_max
+        self._evicting = array_bytes_max < ARRAY_BYTES_MAX
+        self._witnesses: dict[int, Witness] = {}
+        self._canary = CANARY.encode()
+
+    def violation(self, what: str) -> None:
+        """Write down what must not be."""
+        if len(self.violations) < VIOLATIONS_MAX:
+            self.violations.append(what)
+        self._stop()
+
+    def begin_epoch(self, key: PoolKey) -> None:
+        """Watch the hub's document of an epoch."""
+        if self._implementation.witness is not None:
+            self._witnesses[key.epoch] = self._implementation.witness(key)
+
+    def note_recorded(self, event: Event) -> None:
+        """A device said that an event is kept."""
+        self.recorded[event.id] = event
+
+    def note_settled(self, device: SimulatedDevice) -> None:
+        """A device heard that the hub has everything of it."""
+        if self._implementation.witness is None:
+            log = device.disk.log
+            self.committed.update(
+                name for name, event in log.events.items() if event.device == log.device
+            )
+
+    def note_gone(self, ids: Iterable[str]) -> None:
+        """A rollback took these from a device, and its user knows it."""
+        self.may_be_lost.update(ids)
+
+    def note_committed(self, epoch: int, commit: Commit) -> None:
+        """The hub's store has this."""
+        for quarantined in commit.quarantined:
+            if quarantined.device not in self.rogues | self.damaged:
+                self.violation(f"an honest update was refused: {quarantined.reason}")
+        witness = self._witnesses.get(epoch)
+        if witness is None:
+            return
+        for row in commit.rows:
+            try:
+                self.committed.update(witness.committed(row.update))
+            except ValueError as error:
+                self.violation(str(error))
+
+    def note_said(self, epoch: int, frame: bytes) -> None:
+        """The hub says this to somebody."""
+        witness = self._witnesses.get(epoch)
+        broken = witness.promises(frame) if witness is not None else None
+        if broken is not None:
+            self.violation(f"the hub acknowledges what it has not stored: {broken}")
+
+    def look(self, where: str, data: bytes) -> None:
+        """Bytes on a wire or on a disk."""
+        if self._canary in data:
+            self.violation(f"plaintext {where}")
+        if where.startswith("on the wire") and len(data) > FRAME_BYTES_MAX:
+            self.violation(f"a frame of {len(data)} bytes")
+
+    def note_sent(self, device: SimulatedDevice, frame: bytes) -> None:
+        """A device sends this."""
+        if self._implementation.unsaved is not None:
+            unsaved = self._implementation.unsaved(frame, device.disk.journal)
+            if unsaved is not None:
+                self.violation(f"{device.name}: {unsaved}")
+
+    def check(self, device: SimulatedDevice) -> None:
+        """A device after something happened on it."""
+        if device.side is None:
+            return
+        if device.link is not None and device.link.waiting_bytes() > OUTGOING_BYTES_MAX:
+            self.violation(f"{device.link.waiting_bytes()} bytes wait for {device.name}")
+        if self._implementation.limits is not None:
+            exceeded = self._implementation.limits(
+                device.side, device.disk.journal, self._array_bytes_max
+            )
+            if exceeded is not None:
+                self.violation(f"{device.name}: {exceeded}")
+        for problem in getattr(device.side, "problems", ()):
+            if problem.device not in self.rogues:
+                self.violation(f"{device.name}: a batch did not open: {problem}")
+                break
+
+    @property
+    def snippet_bytes(self) -> int:
+        """The text of everything that was recorded."""
+        return sum(len(event.snippet.encode()) for event in self.recorded.values())
+
+    def check_payload(self, bytes_up: int) -> None:
+        """What went up in a world without faults."""
+        most = self.snippet_bytes + EVENT_OVERHEAD_BYTES * (len(self.recorded) + 10)
+        if bytes_up > most:
+            self.violation(f"{bytes_up} bytes went up; {most} would do")
+
+    def finish(
+        self, devices: Sequence[SimulatedDevice], everybody: Sequence[SimulatedDevice]
+    ) -> None:
+        """After healing: `devices` must agree; `everybody` may hold what is left of an event."""
+        unsettled = [device.name for device in devices if not device.settled]
+        if unsettled:
+            self.violation(f"not in sync after healing: {', '.join(unsettled)}")
+        documents = {}
+        for device in devices:
+            if device.side is not None:
+                documents[device.name] = self._implementation.document(device.side)
+        if len(set(documents.values())) > 1:
+            self.violation("devices hold different documents: " + _groups(documents))
+        self.document = next(iter(documents.values()), b"")
+        self._agree_on_order(devices)
+        retained: set[str] = set()
+        for device in devices:
+            if device.side is not None and not retained:
+                retained = self._implementation.holds(device.side)
+        for device in devices:
+            self._uploaded(device, retained)
+        self._count_undelivered(devices, retained)
+        self.count_lost(everybody, retained)
+
+    def _uploaded(self, device: SimulatedDevice, retained: set[str]) -> None:
+        """Whoever has settled has nothing of its own that is not in the document."""
+        log = device.disk.log
+        own = {event.id for event in log.events.values() if event.device == log.device}
+        if own - retained and device.settled and not self._evicting:
+            self.violation(f"{device.name} never sent {len(own - retained)} events of its own")
+
+    def _agree_on_order(self, devices: Sequence[SimulatedDevice]) -> None:
+        if not devices:
+            return
+        shared = set.intersection(*(set(device.disk.log.events) for device in devices))
+        orders = {
+            device.name: hashlib.blake2b(
+                "".join(e.id for e in device.disk.log.ordered() if e.id in shared).encode()
+            ).digest()
+            for device in devices
+        }
+        if len(set(orders.values())) > 1:
+            self.violation("devices order the events that they share differently")
+
+    def count_lost(self, everybody: Sequence[SimulatedDevice], retained: set[str]) -> None:
+        """What was promised to somebody, and nobody has any more; can be said at any time."""
+        held = retained.union(*(device.disk.log.events for device in everybody))
+        opened = set[str]().union(*(witness.holds() for witness in self._witnesses.values()))
+        evicted = self.committed - opened if self._witnesses else set()
+        self.lost = len(self._promised() - held - evicted)
+        if self.lost:
+            self.violation(f"{self.lost} acknowledged events are lost")
+
+    def _promised(self) -> set[str]:
+        return ((self.recorded.keys() - self.may_be_lost) | self.committed) & self.recorded.keys()
+
+    def _count_undelivered(self, devices: Sequence[SimulatedDevice], retained: set[str]) -> None:
+        undelivered = 0
+        for name in self._promised():
+            missing = sum(name not in device.disk.log.events for device in devices)
+            if not missing:
+                continue
+            seen = name in self.committed and bool(self._witnesses)
+            if name in retained or (not seen and self._owed(name, devices)):
+                undelivered += 1
+            elif name in self.committed or self._evicting:
+                self.evicted_undelivered += missing
+        if undelivered:
+            self.violation(f"{undelivered} events did not reach everybody")
+
+    def _owed(self, name: str, devices: Sequence[SimulatedDevice]) -> bool:
+        """Whether the device that recorded it takes part, and ought to have sent it.
+
+        Where arrays are small, it may have left its array before it ever reached the hub.
+        """
+        owner = self.recorded[name].device
+        takes_part = any(d.disk.log.device == owner and name in d.disk.log.events for d in devices)
+        return takes_part and not self._evicting
+
+
+def _groups(documents: dict[str, bytes]) -> str:
+    digests = {
+        name: hashlib.blake2b(data, digest_size=3).hexdigest() for name, data in documents.items()
+    }
+    return ", ".join(f"{name} {digest}" for name, digest in digests.items())
