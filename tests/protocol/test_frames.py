@@ -57,3 +57,12 @@ def test_a_frame_over_the_limit_is_refused() -> None:
 def test_codes_say_whether_trying_again_helps() -> None:
     assert is_permanent(Close.BAD_TOKEN)
     assert not is_permanent(Close.GAP)
+
+
+def test_what_is_nested_deeply_is_no_frame() -> None:
+    """msgspec gives up with a RecursionError where it skips what it does not know."""
+    hello = encode_frame(Hello("p", (), "11" * 8, 0))
+    longer = hello[:1] + bytes([hello[1] + 1]) + hello[2:]  # an array with one element more
+    for nested in (b"\x91" * 5_000 + b"\xc0", b"\x81\xa1x" * 5_000 + b"\xc0"):
+        with pytest.raises(FrameError):
+            decode_frame(longer + nested)

@@ -18,7 +18,7 @@ from localmem_protocol.frames import (
     encode_frame,
 )
 from localmem_protocol.ledger import Ledger
-from localmem_protocol.limits import SEGMENT_BATCHES_MAX
+from localmem_protocol.limits import CLIENTS_PER_DEVICE_MAX, SEGMENT_BATCHES_MAX
 from localmem_protocol.parcels import Parcel
 from localmem_protocol.replica import Replica
 from localmem_protocol.room import Drop, Effect, Peer, Room, Send
@@ -451,3 +451,15 @@ def test_a_large_answer_comes_in_parts_and_broadcasts_begin_after_the_last() -> 
         if isinstance(answer, Step2):
             break
     assert parts > 3
+
+
+def test_one_device_cannot_use_up_the_client_ids_of_all() -> None:
+    bench = Bench()
+    bench.room.join(Peer(3, "33" * 8, writer=False))
+    for client in range(1000, 1000 + CLIENTS_PER_DEVICE_MAX + 50):
+        bench.give(3, Hello(PROTOCOL, CAPABILITIES, "33" * 8, client))
+    assert len(bench.room._ledger.clients_of("33" * 8)) == CLIENTS_PER_DEVICE_MAX
+    bench.give(2, Hello(PROTOCOL, CAPABILITIES, TWO, 0))
+    told = bench.commit()
+    (welcome,) = [one for where, one in told if where == 2 and isinstance(one, Welcome)]
+    assert welcome.client < 1000

@@ -151,6 +151,8 @@ class HttpSync:
             return _refusal(pool, refused.code, refused.reason)
         except GapError as error:
             return _refusal(pool, Close.GAP, str(error))
+        except StoppingError as error:
+            return _refusal(pool, Close.GOING_AWAY, str(error))
         except StoreError as error:
             log.error("no updates: %s", error)
             return _refusal(pool, Close.STORE_FAILED, "the hub's store does not answer")

@@ -118,11 +118,7 @@ class Sealer(_Chain):
 
     def seal(self, parcel: Parcel, clock: int) -> bytes:
         """The sealed batch for the array's item `clock`. Batches must be sealed in order."""
-        first = (
-            not self._running.batches
-            or self._running.batches >= SEGMENT_BATCHES_MAX
-            or len(self._running.history) > HISTORY_BYTES_MAX
-        )
+        first = not self._running.batches or _is_full(self._running)
         context = Context.of(self._device) if first else self._running
         plain, context = encode_parcel(parcel, context)
         flags = VERSION | (FIRST_OF_SEGMENT if first else 0)
@@ -161,6 +157,8 @@ class Opener(_Chain):
             raise SealError("a batch with unknown flags")
         if not first and not self._running.batches:
             raise SealError("a segment whose first batch is missing")
+        if not first and _is_full(self._running):
+            raise SealError("a segment that goes on beyond what a segment may hold")
         try:
             plain = self._aead.decrypt(
                 clock.to_bytes(12, "little"),
@@ -175,3 +173,8 @@ class Opener(_Chain):
         parcel, context = decode_parcel(plain[HASH_BYTES if first and clock else 0 :], context)
         self._head, self._running = batch_hash(sealed), context
         return parcel
+
+
+def _is_full(segment: Context) -> bool:
+    """Whether what comes next begins another segment: nobody has to remember more."""
+    return segment.batches >= SEGMENT_BATCHES_MAX or len(segment.history) > HISTORY_BYTES_MAX

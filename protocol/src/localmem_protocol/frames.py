@@ -182,7 +182,7 @@ def decode_frame(data: bytes) -> Frame:
         raise FrameError(f"a frame of unknown type {number}")
     try:
         return msgspec.msgpack.decode(data[reader.at :], type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FrameError(f"a {kind.__name__} that does not parse: {error}") from None
 
 

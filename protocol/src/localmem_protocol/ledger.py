@@ -71,7 +71,9 @@ class Ledger:
         return next(client for client in count(1) if client not in self._accounts)
 
     def register(self, client: int, device: str) -> None:
-        """Bind a client id to a device, for good. Raises UpdateError if it is another's."""
+        """Bind a client id to a device, for good. Raises UpdateError if it is another's, or one too many."""
+        if client not in self._accounts and len(self._accounts) >= CLIENTS_MAX:
+            raise UpdateError(f"the pool has all {CLIENTS_MAX} client ids it may have")
         if self._accounts.setdefault(client, Account(device)).device != device:
             raise UpdateError(f"client {client} belongs to another device")
 

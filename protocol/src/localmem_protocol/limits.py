@@ -60,6 +60,10 @@ FRAME_BYTES_MAX: Final = UPDATE_BYTES_MAX + 64
 CLIENTS_MAX: Final = 4096
 """Client ids of one pool: devices times their incarnations."""
 
+CLIENTS_PER_DEVICE_MAX: Final = 256
+"""Client ids of one device in a room: one more for each time that it was restored or copied. So nobody
+uses up those of all."""
+
 CLOCK_MAX: Final = 2**31 - 1
 """Clocks of one client id, deleted ones included. CRDT libraries count them in 32 bits, some of them
 signed, and fail or panic beyond; at a batch a second it lasts 68 years."""

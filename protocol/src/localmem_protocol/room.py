@@ -54,7 +54,7 @@ from localmem_protocol.frames import (
 )
 from localmem_protocol.frames import Update as UpdateFrame
 from localmem_protocol.ledger import Ledger
-from localmem_protocol.limits import CLIENT_ID_MAX, STEP_BYTES
+from localmem_protocol.limits import CLIENT_ID_MAX, CLIENTS_PER_DEVICE_MAX, STEP_BYTES
 from localmem_protocol.trimming import keep_whole
 from localmem_protocol.updates import (
     Item,
@@ -318,7 +318,7 @@ class Room:
         if not 0 <= hello.client <= CLIENT_ID_MAX:
             raise FrameError(f"a client id outside 0 to {CLIENT_ID_MAX}")
         client = hello.client
-        if client == 0 or self._ledger.owner(client) not in (None, peer.device):
+        if client == 0 or not self._may_use(client, peer.device):
             client = self._unused(peer.device)
         effects = [] if peer.transient else self._replace(peer, client)
         if client not in self._ledger:
@@ -353,12 +353,25 @@ class Room:
         account = self._ledger.account(client)
         return (account.clock, account.head) if account else (0, NO_HASH)
 
+    def _may_use(self, client: int, device: str) -> bool:
+        """Whether a client id is the device's, or nobody's and it may have one more."""
+        owner = self._ledger.owner(client)
+        return owner == device or (owner is None and self._may_have_more(device))
+
+    def _may_have_more(self, device: str) -> bool:
+        return len(self._ledger.clients_of(device)) < CLIENTS_PER_DEVICE_MAX
+
     def _unused(self, device: str) -> int:
-        """A client id under which nothing was written: an earlier one of the device, or a new one."""
+        """A client id under which nothing was written: an earlier one of the device, or a new one.
+
+        Raises FrameError when it had all that a device may have, and UpdateError when the room has.
+        """
         live = set(self._clients.values())
         for client in self._ledger.clients_of(device):
             if self._ledger.clock(client) == 0 and client not in live:
                 return client
+        if not self._may_have_more(device):
+            raise FrameError(f"a device with {CLIENTS_PER_DEVICE_MAX} client ids that are in use")
         return self._ledger.free()
 
     def _replace(self, peer: Peer, client: int) -> list[Effect]:
