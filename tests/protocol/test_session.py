@@ -82,7 +82,9 @@ def test_a_notice_is_kept_whenever_it_comes_and_one_of_another_kind_means_nothin
     assert bench.session.roster_length == 3
     bench.ready()
     assert bench.give(Notice("weather", 9)) == []
-    assert (bench.session.state, bench.session.roster_length) == (State.READY, 3)
+    assert (bench.session.state, bench.session.roster_length) == (State.READY, 0)  # told anew
+    assert bench.give(Notice("roster", 4)) == []
+    assert bench.session.roster_length == 4
     bench.session.disconnect()
     with pytest.raises(FrameError, match="Notice while offline"):
         bench.give(Notice("roster", 4))
@@ -330,3 +332,25 @@ def test_events_of_two_copies_with_one_sequence_stay_on_one_side_of_a_batch(
 
 
 BOUNDS = {"count": ("BATCH_EVENTS_MAX", 5), "bytes": ("BATCH_SNIPPET_BYTES_MAX", 5 * 7)}
+
+
+def test_a_reader_by_its_own_will_sends_nothing_whatever_the_hub_says() -> None:
+    bench = Bench()
+    bench.session = Session(POOL, bench.log, bench.journal, reader=True)
+    bench.log.record("for those who are in now", 1)
+    bench.ready()
+    assert not bench.session.writer
+    assert bench.upload() == []
+    assert bench.session.settled
+
+
+def test_however_much_is_there_already_is_passed_over() -> None:
+    bench = Bench()
+    bench.ready()
+    for number in range(2000):
+        bench.log.record("there", number + 1)
+    bench.session._present = set(bench.log.events)
+    page = bench.log.own_events
+    bench.log.own_events = lambda after, limit: page(after, min(limit, 1))  # type: ignore[method-assign]
+    assert bench.upload() == []
+    assert not bench.session.unsent()

@@ -205,7 +205,7 @@ class Roster:
     def epoch_keys(self, keys: DeviceKeys, device: str) -> dict[int, bytes]:
         """Every epoch's key that this device (or RECOVERY) can have, by epoch."""
         found: dict[int, bytes] = {}
-        for epoch in self._rotations:
+        for epoch in tuple(self._rotations):  # another thread may append meanwhile
             try:
                 found[epoch] = self.epoch_key(epoch, keys, device)
             except SealError:

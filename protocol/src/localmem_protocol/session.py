@@ -112,18 +112,26 @@ class Session:
 
     `problems` are the latest batches that did not open, `unreadable` is how many there were;
     `writer` is whether the hub takes updates, as it said last, and `roster_length` how long the
-    pool's roster is, as it told last (0: it never did).
+    pool's roster is, as it told on this connection (0: it did not).
     """
 
     def __init__(
-        self, pool: PoolKey, log: EventLog, journal: Journal, array_bytes_max: int = ARRAY_BYTES_MAX
+        self,
+        pool: PoolKey,
+        log: EventLog,
+        journal: Journal,
+        array_bytes_max: int = ARRAY_BYTES_MAX,
+        *,
+        reader: bool = False,
     ) -> None:
+        """With `reader` nothing is ever sent, whatever the hub says: others may have the key by now."""
         self.pool = pool
         self.state = State.OFFLINE
         self.problems: deque[Problem] = deque(maxlen=PROBLEMS_MAX)
         self.unreadable = 0
-        self.writer = True
+        self.writer = not reader
         self.roster_length = 0
+        self._reader = reader
         self._log = log
         self._journal = journal
         self._array_bytes_max = array_bytes_max
@@ -198,6 +206,7 @@ class Session:
         self.state = State.GREETING
         self._hub_vector, self._hub_clocks = NO_CLOCKS, {}
         self._hub_deletes, self._made = {}, []
+        self.roster_length = 0
         return [self._hello()]
 
     def disconnect(self, code: int | None = None) -> None:
@@ -251,12 +260,13 @@ class Session:
         if self.state is not State.READY or not self.writer:
             return []
         if not self._made and self.unacknowledged < UNACKNOWLEDGED_MAX:
-            self._seal()
+            while self._seal():
+                pass
         made, self._made = self._made, []
         return [encode_frame(Update(update)) for update in made]
 
-    def _seal(self) -> None:
-        """A batch of what is in no batch yet, if there is anything."""
+    def _seal(self) -> bool:
+        """A batch of what is in no batch yet, if there is anything; whether to look further."""
         events = whole_sequences(self._log.own_events(self._watermark, BATCH_EVENTS_MAX + 1))
         tombstones = self._unsealed()[:BATCH_TOMBSTONES_MAX]
         if events:
@@ -271,7 +281,8 @@ class Session:
             self._compact_if_due()
         elif events:
             self._journal.save(None, self._watermark, self._log.position)
-            self._seal()
+            return True
+        return False
 
     def _load(self, saved: Saved) -> Replica | None:
         """The replica of what was saved; None if a new incarnation must take its place.
@@ -290,7 +301,7 @@ class Session:
         return encode_frame(Hello(PROTOCOL, CAPABILITIES, self.replica.device, self.replica.client))
 
     def _welcomed(self, welcome: Welcome) -> list[bytes]:
-        self.writer = welcome.writer
+        self.writer = welcome.writer and not self._reader
         if welcome.client != self.replica.client:
             if welcome.client == 0 or welcome.clock != 0:
                 raise FrameError("a new client id that is in use")

@@ -30,6 +30,9 @@ from localmem_protocol.tombstones import TombstoneKey
 
 logger = logging.getLogger(__name__)
 
+HURRY_S: Final = 30.0
+"""At most once in this time a refused connection is tried again at once: the hub may mean it."""
+
 GATHER_S: Final = 1.0
 """How long what others forgot is gathered, so that many tombstones cost one rewriting of the store."""
 
@@ -53,6 +56,8 @@ class SyncAgent:
         self._key: PoolKey | None = None
         self._journal: Journal | None = None
         self._thread = ThreadPoolExecutor(1, "localmem-sync")
+        # Asks the way: whoever forgets something, in the other thread, does not wait for a slow hub.
+        self._asking = ThreadPoolExecutor(1, "localmem-way")
         self._changed = asyncio.Event()  # there may be something to upload
         self._asked = asyncio.Event()  # somebody waits: try now
         self._news_wanted = False  # …and wants what the hub has, too
@@ -61,6 +66,7 @@ class SyncAgent:
         self._session: Session | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._settled = False
+        self._hurried_s: float | None = None
         self._error: str | None = None
         self._attempts = 0
         self._settled_ms: int | None = None
@@ -82,9 +88,10 @@ class SyncAgent:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._asking.shutdown(wait=False)
+        await asyncio.to_thread(self._thread.shutdown)  # what it is doing uses the journal
         if self._journal is not None:
             self._journal.close()
-        self._thread.shutdown()
 
     def status(self) -> dict[str, Any]:
         """How it is: state, what waits, bytes, the last error."""
@@ -159,7 +166,7 @@ class SyncAgent:
             logger.info("%s", error)
             await self._rest(self._backoff.delay_s(error, settled=True))
             return
-        if await self._in_thread(partial(self._way.refused, error)):
+        if await self._in_thread(partial(self._way.refused, error)) and self._may_hurry():
             return
         delay_s = self._backoff.delay_s(error, settled=settled)
         await self._failed("; ".join(filter(None, (str(error), self._way.remedy(error)))))
@@ -169,7 +176,9 @@ class SyncAgent:
     async def _connect_once(self) -> None:
         """One connection, until it ends with an error."""
         self._settled_in_connection = False
-        target, session = await self._in_thread(self._open)
+        loop = asyncio.get_running_loop()
+        target = await loop.run_in_executor(self._asking, self._way.next)
+        session = await self._in_thread(lambda: self._session_at(target.place, past=target.past))
         async with target.transport.connect(self._source.device) as connection:
             self._connection = connection
             try:
@@ -241,6 +250,13 @@ class SyncAgent:
             self._error = reason
             self._progress.notify_all()
 
+    def _may_hurry(self) -> bool:
+        now_s = self._clock.monotonic_s()
+        if self._hurried_s is not None and now_s - self._hurried_s < HURRY_S:
+            return False
+        self._hurried_s = now_s
+        return True
+
     async def _rest(self, delay_s: float) -> None:
         """Wait, unless somebody asks."""
         self._asked.clear()
@@ -259,31 +275,26 @@ class SyncAgent:
         place = self._way.here()
         if self._session is not None and self._key != place.key:
             # An epoch that is over is being read: whoever comes to the newest one next tells them.
-            journal, key = place.open_journal(), TombstoneKey(place.key)
-            journal.queue([key.of(event_id) for event_id in ids])
-            journal.close()
+            key = TombstoneKey(place.key)
+            with contextlib.closing(place.open_journal()) as journal:
+                journal.queue([key.of(event_id) for event_id in ids])
             return
         try:
-            self._session_at(place).forget(ids)
+            self._session_at(place, past=False).forget(ids)
         except ProtocolError as error:
             self._session = None  # it may be ahead of its journal: read that again
             raise SyncError(f"what is forgotten cannot be told to others: {error}") from None
 
-    def _open(self) -> tuple[Target, Session]:
-        """Where to connect, and the session there: the one that there was, if it is the same place."""
-        target = self._way.next()
-        if self._key is not None and self._key != target.place.key:
+    def _session_at(self, place: Place, *, past: bool) -> Session:
+        """The session there: the one that there was, if it is the same place."""
+        if self._key != place.key:
             self._session = None
-            if self._journal is not None:
-                self._journal.close()
-                self._journal = None
-        return target, self._session_at(target.place)
-
-    def _session_at(self, place: Place) -> Session:
-        self._key = place.key
+            journal, self._journal, self._key = self._journal, None, place.key
+            if journal is not None:  # it is of the other place, also where its session failed
+                journal.close()
         if self._session is None:
             self._journal = self._journal or place.open_journal()
-            self._session = Session(place.key, self._source, self._journal)
+            self._session = Session(place.key, self._source, self._journal, reader=past)
         return self._session
 
     async def _in_thread(self, work: Callable[[], T]) -> T:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from http import HTTPStatus
 from typing import Final
 
 from localmem_node.config import HubSettings
-from localmem_node.errors import HubRefused, RemovedError
+from localmem_node.errors import HubRefused, RemovedError, SyncError
 from localmem_node.sync.pool_client import PoolClient
 from localmem_node.sync.pool_files import PoolFiles, PoolRecord
 from localmem_node.sync.standing import Standing
@@ -26,6 +25,9 @@ from localmem_protocol.frames import Close
 from localmem_protocol.session import Saved
 
 logger = logging.getLogger(__name__)
+
+_UNKNOWN: Final = frozenset({"removed", "proof", "token"})
+"""Codes with which a hub says that it does not know this device in the pool."""
 
 OpenTransport = Callable[[HubSettings], Transport]
 OpenJournal = Callable[[PoolKey], Journal]
@@ -82,7 +84,7 @@ class RosterWay:
         self._client = client
         self._open_transport = open_transport
         self._open_journal = open_journal
-        self._again = True  # a refusal is asked about at once, but not again and again
+        self._told = 0  # entries of the roster that the hub told of
 
     def next(self) -> Target:
         """As `Way` says; RemovedError for a pool that this device is in no more."""
@@ -90,30 +92,40 @@ class RosterWay:
         try:
             self._client.refresh(standing)
         except HubRefused as refused:
-            if refused.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            if refused.code in _UNKNOWN:
                 raise RemovedError(self.name) from None
             raise
+        told, self._told = self._told, 0
+        if told > standing.length:
+            raise SyncError("the hub tells of a longer roster than it shows")
         if standing.place == "removed":
             raise RemovedError(self.name)
-        epochs = standing.epochs()
+        epochs, current = standing.epochs(), standing.roster.epoch
+        if current not in epochs:
+            raise SyncError(
+                f"the key of epoch {current} does not open on this device; "
+                "an owner should begin another: localmem pool rotate"
+            )
         read = self._files.epochs_read(self._record.pool)
         for epoch, key in epochs.items():
-            if epoch < standing.roster.epoch and epoch not in read:
+            if epoch < current and epoch not in read:
                 return self._target(key, past=True)
-        return self._target(epochs[standing.roster.epoch], past=False)
+        return self._target(epochs[current], past=False)
 
     def here(self) -> Place:
-        """As `Way` says."""
-        return self._place(self.standing.epochs()[self.standing.roster.epoch])
+        """As `Way` says: the newest epoch whose key opens here, also for whoever was removed."""
+        epochs = self.standing.epochs()
+        if not epochs:
+            raise SyncError(f"no key of the pool {self.name} opens on this device")
+        return self._place(epochs[max(epochs)])
 
     def finished(self, target: Target) -> None:
         """As `Way` says."""
-        self._again = True
         self._files.note_read(self._record.pool, target.place.key.epoch)
 
     def moved(self, roster_length: int) -> bool:
         """As `Way` says."""
-        self._again = True
+        self._told = roster_length
         return roster_length > self.standing.length
 
     def refused(self, error: Exception) -> bool:
@@ -121,8 +133,7 @@ class RosterWay:
         if not isinstance(error, RefusedError) or error.close_code not in _ANEW:
             return False
         self._client.forget_token()
-        again, self._again = self._again, False
-        return again
+        return True
 
     def remedy(self, error: Exception) -> str:
         """As `Way` says."""

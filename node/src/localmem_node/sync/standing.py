@@ -110,8 +110,8 @@ class Standing:
         return self.roster.role_at(device, epoch)
 
     def _keep(self, entries: list[bytes]) -> None:
+        self._entries = entries  # first: the roster is as long already, should the disk be full
         self._files.save_roster(self.pool, msgspec.msgpack.encode(entries))
-        self._entries = entries
 
     def _loaded(self, entries: Sequence[bytes]) -> Roster | None:
         if not entries:

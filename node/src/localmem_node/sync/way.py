@@ -55,7 +55,10 @@ class Way(Protocol):
         ...
 
     def next(self) -> Target:
-        """Where to connect. Raises SyncError, RefusedError and HubRefused."""
+        """Where to connect. In another thread than the rest, since it waits for the hub.
+
+        Raises SyncError, RefusedError and HubRefused.
+        """
         ...
 
     def here(self) -> Place:
@@ -71,7 +74,7 @@ class Way(Protocol):
         ...
 
     def refused(self, error: Exception) -> bool:
-        """A connection was refused: whether to ask `next` again at once."""
+        """A connection was refused: whether to ask `next` again soon."""
         ...
 
     def remedy(self, error: Exception) -> str:
