@@ -5,19 +5,26 @@ Blocking, for threads. There are few: a roster when it grew, a session token onc
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from threading import Timer
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
 
 from localmem_node.errors import ConfigError, HubRefused, SyncError
+from localmem_node.plain_text import clean_start
 from localmem_protocol.access import origin_of
 
 ANSWER_S: Final = 10.0
+WHOLE_S: Final = 60.0
+"""How long a whole answer may take: a hub that sends a byte now and then is cut off."""
+
 ANSWER_BYTES_MAX: Final = 96 * 1024 * 1024
 """Bytes of an answer that are read: a whole roster in base64, and its brackets."""
 
@@ -33,7 +40,7 @@ class Answer:
         """The body as a JSON object. Raises SyncError."""
         try:
             return msgspec.json.decode(self.body, type=dict[str, Any])
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise SyncError("the hub's answer is no JSON object; is it a hub?") from None
 
 
@@ -74,14 +81,21 @@ class HubClient:
         if bearer is not None:
             headers["Authorization"] = f"{scheme} {bearer}"
         connection = self._connection(ANSWER_S + wait_s)
+        timer: Timer | None = None
         try:
+            connection.connect()
+            timer = Timer(WHOLE_S + wait_s, _cut, (connection.sock,))
+            timer.daemon = True
+            timer.start()
             connection.request(method, self._base + path, body=data, headers=headers)
             response = connection.getresponse()
             answer = Answer(response.status, response.read(ANSWER_BYTES_MAX + 1))
-        except (OSError, http.client.HTTPException, ssl.SSLError) as error:
+        except (OSError, http.client.HTTPException, ssl.SSLError, ValueError) as error:
             reason = str(error) or type(error).__name__
             raise SyncError(f"the hub cannot be reached at {self.url}: {reason}") from None
         finally:
+            if timer is not None:
+                timer.cancel()
             connection.close()
         if len(answer.body) > ANSWER_BYTES_MAX:
             raise SyncError(f"the hub at {self.url} answers more than any hub would")
@@ -92,6 +106,12 @@ class HubClient:
     def _connection(self, timeout_s: float) -> http.client.HTTPConnection:
         kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
         return kind(self._authority, timeout=timeout_s)
+
+
+def _cut(sock: socket.socket) -> None:
+    """End a connection under whoever reads from it."""
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)  # of TLS as well, which would say goodbye
 
 
 def _refusal(answer: Answer) -> HubRefused:
@@ -106,6 +126,8 @@ def _refusal(answer: Answer) -> HubRefused:
     return HubRefused(
         answer.status,
         code if isinstance(code, str) else "",
-        message[:300] if isinstance(message, str) else f"HTTP {answer.status}; is it a hub?",
+        clean_start(message, 300)
+        if isinstance(message, str)
+        else f"HTTP {answer.status}; is it a hub?",
         {name: value for name, value in fields.items() if name != "error"},
     )

@@ -20,10 +20,10 @@ import msgspec
 from localmem_node.errors import HubRefused, SyncError
 from localmem_node.sync.hub_client import Answer, HubClient
 from localmem_node.sync.standing import Identity, Standing
-from localmem_protocol.access import proof_data
+from localmem_protocol.access import is_pool_id, proof_data
 from localmem_protocol.entries import Entry, encode_entry
 from localmem_protocol.keys import SIGN_ACCESS
-from localmem_protocol.limits import ROSTER_ENTRIES_MAX
+from localmem_protocol.limits import ROSTER_BYTES_MAX, ROSTER_ENTRIES_MAX
 from localmem_protocol.roster import RECOVERY, Roster
 from localmem_protocol.seams import Clock
 
@@ -36,12 +36,16 @@ TRIES: Final = 8
 Reply = TypeVar("Reply", bound=msgspec.Struct)
 
 
+_InHeader = Annotated[str, msgspec.Meta(pattern=r"^[!-~]{1,1024}\Z")]
+"""What is sent back in a header."""
+
+
 class _Challenge(msgspec.Struct):
-    challenge: str
+    challenge: _InHeader
 
 
 class _Token(msgspec.Struct):
-    token: str
+    token: _InHeader
     role: str
     length: Annotated[int, msgspec.Meta(ge=0, le=ROSTER_ENTRIES_MAX)]
     expires_in_s: float
@@ -84,6 +88,8 @@ class PoolClient:
             path = f"/v1/pools/{self.pool}/roster?from={start + len(found)}"
             page = _decoded(self._authorised("GET", path), _Entries)
             found += page.entries
+            if len(found) > ROSTER_ENTRIES_MAX or sum(map(len, found)) > ROSTER_BYTES_MAX:
+                raise SyncError("the hub shows a larger roster than there can be")
             if not page.entries or start + len(found) >= page.length:
                 return found
 
@@ -160,11 +166,14 @@ def pools_of(hub: HubClient, recovery: Identity) -> list[str]:
     fingerprint = recovery.keys.public.fingerprint().replace(" ", "")
     header = f"{answered['challenge']} {signature} {hub.origin}"
     answer = hub.call("GET", f"/v1/recovery/{fingerprint}", bearer=header, scheme="Proof")
-    return _decoded(answer, _Pools).pools
+    pools = _decoded(answer, _Pools).pools
+    if not all(map(is_pool_id, pools)):  # each becomes the name of a folder
+        raise SyncError("the hub names a pool whose id is none")
+    return list(dict.fromkeys(pools))
 
 
 def _decoded(answer: Answer, kind: type[Reply]) -> Reply:
     try:
         return msgspec.json.decode(answer.body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SyncError(f"the hub answers what no hub of this release does: {error}") from None

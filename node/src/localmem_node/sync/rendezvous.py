@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from threading import Condition, Thread
 from typing import Any, Final, Literal
 
-from localmem_node.errors import HubRefused, NodeError, SyncError
+from localmem_node.errors import HubRefused, NodeError, QueryError, SyncError
 from localmem_node.sync.hub_client import HubClient
 from localmem_protocol.errors import PairingError, ProtocolError
 from localmem_protocol.pairing import Host, Invitation, Joiner, Peer
 from localmem_protocol.seams import Clock
+
+_IN_HEADER: Final = re.compile(r"[!-~]{1,1024}", re.ASCII)
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +29,14 @@ State = Literal["waiting", "introduced", "done", "failed"]
 POLL_S: Final = 20
 """How long one request waits at the hub; proxies give up after 30."""
 
+PAUSE_S: Final = 1.0
+"""Between two questions at the least: a hub may answer "nothing yet" at once."""
+
 PATIENCE_S: Final = 600.0
 """How long a person may take: as long as the hub keeps a mailbox."""
+
+
+NOT_AGREED: Final = "not agreed to on this device; nothing was changed"
 
 
 class Mailbox:
@@ -106,7 +115,7 @@ class Rendezvous:
         self._side, self._mailbox, self._clock = side, mailbox, clock
         self._changed = Condition()
         self._progress = Progress("waiting")
-        self._agreed: bool | None = None
+        self._agreed = False
         self._ended = False
         self._thread = Thread(target=self._run, name="localmem-pairing", daemon=True)
 
@@ -132,24 +141,32 @@ class Rendezvous:
             return self._progress
 
     def agree(self, agreed: bool) -> None:
-        """What the person says who compared the fingerprints."""
+        """What the person says who compared the fingerprints. Raises QueryError if there are none yet."""
+        if not agreed:
+            self.cancel()
+            return
         with self._changed:
-            self._agreed = agreed
+            if self._progress.state != "introduced":
+                raise QueryError("agreed", "there is nobody yet to agree to")
+            self._agreed = True
             self._changed.notify_all()
 
     def cancel(self) -> None:
         """End it without a result, unless it is done."""
         with self._changed:
             self._ended = True
+            if self._progress.state in ("waiting", "introduced") and not self._agreed:
+                self._progress = Progress("failed", self._progress.peer, NOT_AGREED)
             self._changed.notify_all()
 
     def introduced(self, peer: Peer) -> None:
         """The other side is known; wait for the person to agree. Raises PairingError."""
-        self._set(Progress("introduced", peer))
         with self._changed:
-            self._changed.wait_for(lambda: self._agreed is not None or self._ended, PATIENCE_S)
+            if not self._ended:
+                self._set(Progress("introduced", peer))
+                self._changed.wait_for(lambda: self._agreed or self._ended, PATIENCE_S)
             if not self._agreed:
-                raise PairingError("not agreed to on this device; nothing was changed")
+                raise PairingError(NOT_AGREED)
 
     def speak(self) -> None:
         """Say everything that the side has to say."""
@@ -161,11 +178,13 @@ class Rendezvous:
         deadline_s = self._clock.monotonic_s() + PATIENCE_S
         while self._clock.monotonic_s() < deadline_s:
             if self._ended:
-                raise PairingError("cancelled")
+                raise PairingError(NOT_AGREED)
             data = self._mailbox.hear()
             if data is not None:
                 self._side.receive(data)
                 return
+            with self._changed:
+                self._changed.wait_for(lambda: self._ended, PAUSE_S)
         raise PairingError("nobody came")
 
     def _run(self) -> None:
@@ -226,6 +245,6 @@ def _whole(fields: dict[str, Any], name: str) -> int:
 
 def _text(fields: dict[str, Any], name: str) -> str:
     value = fields.get(name)
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not _IN_HEADER.fullmatch(value):
         raise SyncError(f"the hub's answer has no {name}")
     return value
