@@ -84,3 +84,12 @@ def test_a_wider_rule_looks_at_everything_again() -> None:
     assert sequences(log, 0, 5) == []
     log.rule = EVERYTHING
     assert sequences(log, 0, 5) == [1, 2]
+
+
+def test_events_of_one_sequence_are_not_parted_by_a_page() -> None:
+    source = Log()
+    source.add(*[ONE] * (2 * PAGE_EVENTS))
+    twin = event(PAGE_EVENTS, project=ONE, snippet="of a copy of this machine\n")
+    source.events.insert(PAGE_EVENTS, twin)
+    log = SharedLog(source, SHARED)  # type: ignore[arg-type]
+    assert log.own_events(0, 4 * PAGE_EVENTS) == source.events

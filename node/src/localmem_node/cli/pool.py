@@ -80,6 +80,8 @@ def list_(as_json: bool) -> None:
         return
     for one in found["pools"]:
         click.echo(f"{escape(one['pool'])}  {one['id'][:8]}  {escape(pool_line(one))}")
+    for problem in found["damaged"].values():
+        click.echo(f"Not in use: {escape(problem)}", err=True)
     if not found["pools"]:
         click.echo("none; make one: localmem pool create NAME --hub URL")
 

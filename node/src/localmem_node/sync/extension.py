@@ -8,6 +8,7 @@ What pools need is imported when there is one, or somebody asks: 10 MiB that oth
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -60,7 +61,7 @@ class PoolService:
 
     def status(self) -> dict[str, Any]:
         """How each pool is."""
-        return {"pools": []} if self._pools is None else self._pools.status()
+        return {"pools": [], "damaged": {}} if self._pools is None else self._pools.status()
 
     async def sync_now(self, wait_s: float) -> list[dict[str, Any]]:
         """Try all at once; how they are then."""
@@ -116,8 +117,9 @@ def extend(
             raise QueryError("body", str(error)) from None
         if not 0 <= question.wait_s <= WAIT_MAX_S:
             raise QueryError("wait_s", f"must be from 0 to {WAIT_MAX_S:.0f} seconds")
+        every_pool = asyncio.ensure_future(pools.sync_now(question.wait_s))
         own = {} if agent is None else await agent.sync_now(question.wait_s)
-        every = await pools.sync_now(question.wait_s)
+        every = await every_pool
         settled = own.get("settled", True) and all(one["settled"] for one in every)
         return json_response(own | {"settled": settled, "pools": every})
 

@@ -6,11 +6,12 @@ hub, or nothing. Blocking, for threads; two changes of one pool wait for each ot
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from localmem_node.errors import QueryError, SyncError
+from localmem_node.errors import ConfigError, HubRefused, QueryError, SyncError
 from localmem_node.sync.hub_client import HubClient
 from localmem_node.sync.pool_client import PoolClient, make_pool, pools_of
 from localmem_node.sync.pool_files import POOLS_MAX, PoolFiles, PoolRecord
@@ -25,6 +26,11 @@ from localmem_protocol.pairing import Invitation, Peer
 from localmem_protocol.recovery import new_phrase, recovery_keys
 from localmem_protocol.roster import Author, Roster, Tip, pool_id_of
 from localmem_protocol.seams import Clock, Random
+
+logger = logging.getLogger(__name__)
+
+NO_ID: Final = "-"
+"""What no id begins with."""
 
 ROLES: Final[tuple[Role, ...]] = ("owner", "member", "reader")
 
@@ -45,8 +51,13 @@ class PoolAdmin:
         self.files, self.identity = files, identity
         self._clock, self._random = clock, random
         self._opened: dict[str, Opened] = {}
-        for record in files.records():
-            self._keep(record)
+        self.damaged: dict[str, str] = {}  # pools that cannot be used, and why
+        for pool in files.pools():
+            try:
+                self._keep(files.record(pool))
+            except (ConfigError, SyncError) as error:  # the others, and all else, go on
+                logger.error("%s", error)
+                self.damaged[pool] = str(error)
 
     @property
     def pools(self) -> list[Opened]:
@@ -58,13 +69,19 @@ class PoolAdmin:
 
         Raises QueryError, which says what there is.
         """
-        found = [one for one in self.pools if text in (one.record.name, one.record.pool)]
-        if not found and len(text) >= 4:
-            found = [one for one in self.pools if one.record.pool.startswith(text)]
+        if text in self._opened:
+            return self._opened[text]
+        digits = text if len(text) >= 4 else NO_ID
+        # Both: an owner may have named a pool like the beginning of another one's id.
+        found = [
+            one
+            for one in self.pools
+            if one.record.name == text or one.record.pool.startswith(digits)
+        ]
         if len(found) == 1:
             return found[0]
         names = ", ".join(f"{one.record.name} ({one.record.pool[:8]})" for one in self.pools)
-        said = "is the name of more than one" if found else "is no pool of this device"
+        said = "means more than one; use its id" if found else "is no pool of this device"
         raise QueryError("pool", f"{text[:80]!r} {said}; there are: {names or 'none'}")
 
     def create(
@@ -99,6 +116,11 @@ class PoolAdmin:
 
     def admit(self, opened: Opened, peer: Peer, role: Role) -> Invitation:
         """Let a device in that was paired with; what it is to be told. Raises SyncError, RosterError."""
+        opened.client.refresh(opened.standing)
+        known = opened.standing.roster.members.get(peer.device)
+        if known is not None and (known.keys, known.role) == (peer.keys, role):
+            tip = opened.standing.roster.tip  # it was let in before, and did not hear of it
+            return Invitation(opened.record.hub, opened.record.pool, tip.length, tip.head)
         entry = self._change(
             opened,
             lambda roster, author: rosters.admit(
@@ -199,7 +221,13 @@ class PoolAdmin:
 
     def leave(self, opened: Opened) -> None:
         """Be a member no more, and forget the pool here. What was received stays in the store."""
-        opened.client.refresh(opened.standing)
+        try:
+            opened.client.refresh(opened.standing)
+        except HubRefused as refused:
+            if refused.code != "removed":
+                raise
+            self.forget(opened)
+            return
         if opened.standing.place != "removed":
             alone = len(opened.standing.roster.members) == 1
             if not alone:  # nobody would be left to make the entry for

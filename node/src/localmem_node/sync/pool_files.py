@@ -49,15 +49,17 @@ class PoolFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def records(self) -> Iterator[PoolRecord]:
-        """Every pool, by id."""
+    def pools(self) -> list[str]:
+        """The ids of every pool, sorted."""
         try:
             names = sorted(path.name for path in self._folder.iterdir() if is_pool_id(path.name))
         except FileNotFoundError:
-            return
-        for name in names:
-            if (self._folder / name / "pool.json").exists():
-                yield self._record(name)
+            return []
+        return [name for name in names if (self._folder / name / "pool.json").exists()]
+
+    def records(self) -> Iterator[PoolRecord]:
+        """Every pool, by id."""
+        return map(self.record, self.pools())
 
     def save(self, record: PoolRecord) -> None:
         """Keep a pool, new or changed."""
@@ -125,12 +127,13 @@ class PoolFiles:
         except OSError as error:
             raise SyncError(f"{path}: cannot be written: {error.strerror}") from None
 
-    def _record(self, pool: str) -> PoolRecord:
+    def record(self, pool: str) -> PoolRecord:
+        """What was saved of a pool. Raises ConfigError."""
         path = self._folder / pool / "pool.json"
         try:
             record = msgspec.json.decode(read_private(path, "a pool"), type=PoolRecord)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: {error}; leave the pool, or mend the file") from None
+            raise ConfigError(f"{path}: {error}; mend the file, or remove its folder") from None
         if record.pool != pool or record.version != 1:
             raise ConfigError(f"{path}: is of another pool, or another version of localmem")
         return record

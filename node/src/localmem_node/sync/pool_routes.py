@@ -133,7 +133,7 @@ class PoolRoutes:
 
     def routes(self) -> Sequence[BaseRoute]:
         """Every route of the module's table."""
-        one = "/v1/pools/{pool}"
+        one = "/v1/pools/{pool:path}"  # names may have a "/" in them
         table: list[tuple[str, str, Callable[[Request], Awaitable[Response]]]] = [
             ("GET", "/v1/pools", self.listed),
             ("POST", "/v1/pools", self.create),

@@ -7,6 +7,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
+import msgspec
+
 from localmem_node.config import HubSettings
 from localmem_node.errors import NodeError, QueryError
 from localmem_node.sync.agent import SyncAgent
@@ -21,6 +23,7 @@ from localmem_node.sync.sharing import Rule, Share, preview
 from localmem_node.sync.transport import Transport
 from localmem_protocol.entries import Role
 from localmem_protocol.envelope import PoolKey
+from localmem_protocol.errors import ProtocolError
 from localmem_protocol.events import Event
 from localmem_protocol.pairing import Code, Host, Invitation, Joiner, Peer
 from localmem_protocol.seams import Clock, Random
@@ -72,6 +75,7 @@ class Pools:
         self._running: dict[str, Running] = {}
         self._meeting: Rendezvous | None = None
         self._changing = asyncio.Lock()
+        self._stopped = False
 
     async def start(self) -> None:
         """Begin to synchronise every pool."""
@@ -80,6 +84,7 @@ class Pools:
 
     async def stop(self) -> None:
         """End, and leave nothing behind."""
+        self._stopped = True
         if self._meeting is not None:
             self._meeting.cancel()
         for running in self._running.values():
@@ -88,7 +93,8 @@ class Pools:
 
     def status(self) -> dict[str, Any]:
         """How each pool is, for people and for JSON."""
-        return {"pools": [self._describe(running) for running in self._running.values()]}
+        pools = [self._describe(running) for running in self._running.values()]
+        return {"pools": pools, "damaged": dict(self._admin.damaged)}
 
     async def sync_now(self, wait_s: float) -> list[dict[str, Any]]:
         """Try all at once; their states when each has settled or failed, or time is up."""
@@ -110,9 +116,11 @@ class Pools:
         self, url: str, phrase: str, rule: Rule, *, label: str, lost: Sequence[str]
     ) -> list[dict[str, Any]]:
         """Enter the pools of a recovery phrase."""
-        found = await self._do(lambda: self._admin.recover(url, phrase, rule, label, lost))
-        for opened in found:
-            await self._begin(opened)
+        try:
+            found = await self._do(lambda: self._admin.recover(url, phrase, rule, label, lost))
+        finally:  # of several, some may be here
+            for opened in self._admin.pools:
+                await self._begin(opened)
         return [{"pool": one.record.pool, "name": one.record.name} for one in found]
 
     async def members(self, pool: str) -> dict[str, Any]:
@@ -120,7 +128,7 @@ class Pools:
         opened, problem = self._admin.find(pool), None
         try:
             await self._do(lambda: opened.client.refresh(opened.standing))
-        except NodeError as error:
+        except (NodeError, ProtocolError) as error:
             problem = str(error)
         standing = opened.standing
         members = [
@@ -163,7 +171,7 @@ class Pools:
         opened = self._admin.find(pool)
         try:
             await self._do(lambda: self._admin.leave(opened))
-        except NodeError:
+        except (NodeError, ProtocolError):
             if not force:
                 raise
         await self._end(opened.record.pool)
@@ -180,9 +188,7 @@ class Pools:
             running.opened = changed
             running.log.rule = rule
             if rule.widens(before):
-                await self._end(changed.record.pool)
-                await self._do(lambda: self._look_again(changed))
-                await self._begin(changed)
+                await self._begin_again(running, changed)
         return rule
 
     async def preview(self, rule: Rule) -> list[Share]:
@@ -216,7 +222,9 @@ class Pools:
         side = Joiner(code, identity.keys, identity.device, label, self._random)
 
         def enter(invitation: Invitation) -> None:
-            opened = self._admin.join(invitation, rule)
+            # The address that its person typed, and that works here, whatever the other side wrote.
+            here = msgspec.structs.replace(invitation, hub=url)
+            opened = self._admin.join(here, rule)
             asyncio.run_coroutine_threadsafe(self._begin(opened), loop).result()
 
         meeting = self._meet(Rendezvous(side, mailbox, self._clock))
@@ -245,7 +253,7 @@ class Pools:
 
     async def _begin(self, opened: Opened) -> None:
         pool = opened.record.pool
-        if pool in self._running:
+        if pool in self._running or self._stopped:
             return
         log = SharedLog(self._source, opened.record.rule)
         way = RosterWay(
@@ -260,6 +268,19 @@ class Pools:
         await agent.start()
         untie = self._before_forgetting(agent.forget)
         self._running[pool] = Running(opened, log, agent, untie)
+
+    async def _begin_again(self, running: Running, changed: Opened) -> None:
+        """Look at all own events anew."""
+        pool = changed.record.pool
+        if self._running.pop(pool, None) is None:
+            return
+        await running.agent.stop()
+        try:
+            await self._do(lambda: self._look_again(changed))
+        finally:
+            await self._begin(changed)
+            # Only now: what is forgotten meanwhile is refused, where it would not be told to others.
+            running.untie()
 
     async def _end(self, pool: str) -> None:
         running = self._running.pop(pool, None)

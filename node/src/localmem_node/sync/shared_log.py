@@ -73,10 +73,14 @@ class SharedLog:
         shared: list[Event] = []
         while len(shared) < limit:
             page = self._source.own_events(begin, PAGE_EVENTS)
+            full = len(page) == PAGE_EVENTS
+            if full and page[0].sequence != page[-1].sequence:
+                # Copies of a machine give one sequence to several events: the rest may be to come.
+                page = [event for event in page if event.sequence != page[-1].sequence]
             shared += [event for event in page if rule.covers(event.project)]
             if page:
                 begin = page[-1].sequence
-            if len(page) < PAGE_EVENTS:
+            if not full:
                 break
         if not shared and rule is self._rule:
             # A device that records a lot and shares little would look through it at each event.
