@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from starlette.datastructures import Headers
 
 from localmem_hub.app import Policy
 from localmem_hub.connection import Connection
@@ -17,6 +18,7 @@ from localmem_hub.seams import RosterMark
 from localmem_hub.system import SystemClock, SystemRandom
 from localmem_protocol.access import room_name
 from localmem_protocol.envelope import PoolKey
+from localmem_protocol.exchange import CONTENT_TYPE, Body, Visit, encode_body
 from localmem_protocol.frames import (
     PROTOCOL,
     Ack,
@@ -27,8 +29,11 @@ from localmem_protocol.frames import (
     Step1,
     Update,
     Welcome,
+    encode_frame,
 )
+from localmem_protocol.room import Peer
 from localmem_protocol.roster import RECOVERY
+from support.http_client import HttpClient
 from support.hub_process import HubProcess, running_hub
 from support.pool_members import FOUR, ONE, THREE, TWO, Team, text
 from support.served_hub import ServedHub, serving
@@ -334,3 +339,98 @@ async def test_a_running_hub_takes_an_invitation_that_was_made_beside_it_once(
     bodies = [{"entry": text(Team(seed).entries[0]), "invitation": code} for seed in range(4)]
     answers = await asyncio.gather(*(hub.ask("POST", "/v1/pools", json=body) for body in bodies))
     assert sorted(answer.status_code for answer in answers) == [201, 403, 403, 403]
+
+
+async def requesting(hub: ServedHub, team: Team, device: str, epoch: int = 1) -> HttpClient:
+    """A device that comes by single requests."""
+    token = await team.token(hub, device)
+    return HttpClient(hub.origin, room_name(team.pool, epoch), device, token)
+
+
+async def test_single_requests_are_let_in_by_key_and_past_epochs_are_read_only(
+    hub: ServedHub, team: Team
+) -> None:
+    async with asyncio.timeout(60), await requesting(hub, team, ONE) as one:
+        await one.greet()
+        assert (await one.write(b"written")).status == 200
+        async with await requesting(hub, team, THREE) as three:
+            await three.greet()
+            assert (await three.write(b"no")).code == Close.READ_ONLY
+        team.rotate()
+        await team.post(hub)
+        assert (await one.write(b"late")).code == Close.GAP  # its position is a writer's
+        await one.greet()
+        late = await one.write(b"late")
+        assert (late.status, late.code) == (403, Close.READ_ONLY)
+
+
+async def test_who_is_removed_hears_no_more_by_requests_that_wait(
+    hub: ServedHub, team: Team
+) -> None:
+    async with asyncio.timeout(60), await requesting(hub, team, TWO) as two:
+        await two.greet()
+        waiting = asyncio.create_task(two.poll(wait=20))
+        while not hub.hub.watchers._waiting:  # noqa: ASYNC110  nothing sets an event
+            await asyncio.sleep(0.01)
+        team.remove(TWO)
+        await team.post(hub)
+        hub.hub.watchers.changed(room_name(team.pool, 1))
+        hub.hub.watchers.release(room_name(team.pool, 1), TWO)
+        answer = await waiting
+        assert (answer.status, answer.code) == (401, Close.BAD_TOKEN)
+        assert (await two.poll()).code == Close.BAD_TOKEN
+        assert (await two.write(b"no")).code == Close.BAD_TOKEN
+
+
+@pytest.mark.parametrize("change", ["remove", "rotate"])
+async def test_a_right_that_is_lost_while_the_body_comes_or_is_stored_is_lost(
+    hub: ServedHub, team: Team, change: str
+) -> None:
+    async with asyncio.timeout(60), await requesting(hub, team, TWO) as two:
+        await two.greet()
+        assert two.resume is not None
+        update = two.update(b"too late")
+        body = encode_body(Body((encode_frame(two.resume), encode_frame(update)), two.position))
+        begun = asyncio.Event()
+        changed = asyncio.Event()
+
+        async def slowly() -> AsyncIterator[bytes]:
+            yield body[:10]
+            begun.set()
+            await changed.wait()
+            yield body[10:]
+
+        headers = two.headers | {"Content-Type": CONTENT_TYPE}
+        sending = asyncio.create_task(two.http.post(two.path, content=slowly(), headers=headers))
+        await begun.wait()
+        team.remove(TWO) if change == "remove" else team.rotate()
+        await team.post(hub)
+        changed.set()
+        answer = await sending
+        assert answer.status_code in (401, 403, 409)
+    assert hub.store.load(room_name(team.pool, 1)).rows == []
+
+
+async def test_a_request_in_a_room_is_dropped_with_its_right(hub: ServedHub, team: Team) -> None:
+    endpoint = hub.hub.endpoint
+    headers = Headers(
+        {"Authorization": f"Bearer {await team.token(hub, TWO)}", "X-Localmem-Device": TWO}
+    )
+    identity = await endpoint.identify(room_name(team.pool, 1), headers)
+    frame = encode_frame(Hello(PROTOCOL, (), TWO, 0))
+    visit = Visit(Peer(endpoint.number(), TWO, transient=True), Body((frame,), ""))
+    with endpoint.staying(visit, identity):
+        team.remove(TWO)
+        await team.post(hub)
+        assert visit.closed is not None
+        assert visit.closed[0] == Close.BAD_TOKEN
+
+
+async def test_a_session_token_in_a_url_is_told_to_be_none_of_its_business(
+    hub: ServedHub, team: Team
+) -> None:
+    token = await team.token(hub)
+    async with await requesting(hub, team, ONE) as one:
+        answer = await one.http.get(f"{one.path}?{token}=1", headers=one.headers)
+    assert answer.status_code == 401
+    assert token not in answer.text

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
-from typing import Final
+from typing import Final, Protocol
 
 from starlette.datastructures import Headers, QueryParams
 from starlette.requests import Request
@@ -54,6 +54,14 @@ class RefusedError(Exception):
         self.reason = reason
 
 
+class Droppable(Protocol):
+    """A connection, or the stay of one request in a room."""
+
+    def drop(self, code: int, reason: str) -> None:
+        """End it, with a code of `frames.Close`."""
+        ...
+
+
 @dataclass
 class Received:
     """What came in on a connection, for its line in the log."""
@@ -84,7 +92,7 @@ class Endpoint:
         self._workers = workers
         self._clock = clock
         self._numbers = count(1)
-        self._live: dict[Connection, Identity] = {}
+        self._live: dict[Droppable, Identity] = {}
 
     async def serve(self, websocket: WebSocket) -> None:
         """One connection, from its handshake to its end."""
@@ -188,9 +196,18 @@ class Endpoint:
 
     async def _stay(self, websocket: WebSocket, identity: Identity) -> None:
         connection = Connection(self.number(), websocket)
-        self._live[connection] = identity  # before the first await: it hears of every change
-        try:
+        with self.staying(connection, identity):
             await self._attend(websocket, connection, identity)
+
+    @contextmanager
+    def staying(self, connection: Droppable, identity: Identity) -> Iterator[None]:
+        """For as long as somebody is in a room, who loses a right is dropped.
+
+        To be entered without an await after `identify`: so no change is missed.
+        """
+        self._live[connection] = identity
+        try:
+            yield
         finally:
             del self._live[connection]
 
@@ -275,10 +292,10 @@ class Endpoint:
 
 def refuse_query(query: QueryParams, allowed: Collection[str] = ()) -> None:
     """Raise RefusedError for a query string: tokens end up in logs that way."""
-    if "lmt_" in str(query):
+    if any(prefix in str(query) for prefix in ("lmt_", SESSION)):
         raise RefusedError(
             Close.BAD_TOKEN,
-            "a token in a URL: send it as `Authorization: Bearer lmt_…`, and revoke this one",
+            "a token in a URL: send it as `Authorization: Bearer …`, and revoke this one",
         )
     if unknown := [name for name in query if name not in allowed]:
         raise RefusedError(Close.BAD_FRAME, f"unknown in the query string: {unknown[0][:40]!r}")

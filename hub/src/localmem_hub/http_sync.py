@@ -104,6 +104,8 @@ class HttpSync:
             identity = await self._endpoint.identify(pool, request.headers)
             body = decode_body(await _read(request))
             self._watchers.release(pool, identity.device)
+            # The body took its time: somebody may have lost a right meanwhile.
+            identity = await self._endpoint.identify(pool, request.headers, note=False)
             answer = await self._exchange(identity, body)
         except _Unsupported as error:
             return _refusal(pool, Close.BAD_FRAME, str(error), 415)
@@ -147,6 +149,10 @@ class HttpSync:
             writer = identity.role == "writer"
             mark = parse_position(match[1], writer=writer)
             news = await self._news(request, identity, mark, wait)
+            if wait:
+                now = await self._endpoint.identify(pool, request.headers, note=False)
+                if now.role != identity.role:
+                    raise RefusedError(Close.ROSTER_CHANGED, f"may be a {now.role} now")
         except RefusedError as refused:
             return _refusal(pool, refused.code, refused.reason)
         except GapError as error:
@@ -201,6 +207,12 @@ class HttpSync:
         number = self._endpoint.number()
         peer = Peer(number, identity.device, identity.role == "writer", transient=True)
         guest = _Guest(peer, body)
+        with self._endpoint.staying(guest, identity):
+            await self._attend(identity, peer, guest, body)
+        return guest
+
+    async def _attend(self, identity: Identity, peer: Peer, guest: _Guest, body: Body) -> None:
+        number = peer.connection
         await self._rooms.refresh(identity.pool)
         live: LiveRoom = await self._rooms.join(identity.pool, peer, guest)
         try:
@@ -214,7 +226,6 @@ class HttpSync:
             await guest.over.wait()
         finally:
             self._rooms.leave(live, number, linger=True)
-        return guest
 
 
 class _Unsupported(Exception):
