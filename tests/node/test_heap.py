@@ -52,7 +52,7 @@ def test_another_c_library_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_daemon_without_a_hub_does_without_the_libraries_of_sync() -> None:
     script = (
         "import sys; from localmem_node.daemon.extensions import load_extensions\n"
-        "load_extensions(); print(*sorted({'websockets', 'pycrdt', 'sqlite3'} & set(sys.modules)))"
+        "load_extensions(); print(*sorted({'websockets', 'pycrdt', 'sqlite3', 'spake2', 'localmem_protocol.chain'} & set(sys.modules)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], check=True, capture_output=True, text=True

@@ -124,6 +124,12 @@ class Memory:
             from localmem_node.sync.outbox import tell_when_forgetting
 
             tell_when_forgetting(settings, settings.hub, engine)
+        from localmem_node.sync.pool_files import POOLS
+
+        if path is None and any((settings.state_dir / POOLS).glob("*/pool.json")):
+            from localmem_node.sync.outbox import tell_pools_when_forgetting
+
+            tell_pools_when_forgetting(settings, engine)
         delivered = Delivered(delivered_path(settings.store_path), engine.derive_key(PURPOSE))
         return cls(backend=EngineBackend(engine, delivered, clock))
 

@@ -21,7 +21,7 @@ from localmem_node.config import HubSettings, Settings
 from localmem_node.daemon.app import Service, json_response
 from localmem_node.engine import Engine
 from localmem_node.errors import ConfigError, QueryError
-from localmem_node.sync.outbox import POOLS
+from localmem_node.sync.pool_files import POOLS
 from localmem_node.sync.pool_routes import PoolRoutes
 from localmem_protocol.seams import Clock, Random
 
@@ -79,13 +79,11 @@ class PoolService:
         from localmem_node.sync.pool_admin import PoolAdmin
         from localmem_node.sync.pool_files import PoolFiles
         from localmem_node.sync.pools import Pools
-        from localmem_node.sync.standing import Identity
-        from localmem_protocol.keys import DeviceKeys
+        from localmem_node.sync.standing import identity_of
 
         engine, clock, random = self._engine, self._clock, self._random
-        keys = DeviceKeys(engine.derive_key("sync signing"), engine.derive_key("sync sealing"))
         files = PoolFiles(self._settings.state_dir / POOLS)
-        admin = PoolAdmin(files, Identity(engine.device, keys), clock, random)
+        admin = PoolAdmin(files, identity_of(engine), clock, random)
         return Pools(
             admin,
             engine,

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Sequence
 from typing import Final
 
 from localmem_node.config import HubSettings, Settings
 from localmem_node.engine import Engine
+from localmem_node.errors import ConfigError, SyncError
 from localmem_node.sync.journal import SqliteJournal
-from localmem_node.sync.pool_files import PoolFiles
+from localmem_node.sync.pool_files import POOLS, PoolFiles
+from localmem_node.sync.standing import Standing, identity_of
 from localmem_protocol.access import room_name
 from localmem_protocol.envelope import PoolKey
 from localmem_protocol.tombstones import TombstoneKey
 
+logger = logging.getLogger(__name__)
+
 EPOCH: Final = 1
-POOLS: Final = "pools"
-"""The folder of the pools, beside the store."""
 
 JOURNAL: Final = "sync.sqlite"
 """The journal's file in the state directory."""
@@ -53,4 +57,33 @@ def tell_when_forgetting(settings: Settings, hub: HubSettings, engine: Engine) -
             journal.close()
 
     engine.honour(key)
+    engine.maintenance.before_forgetting(queue)
+
+
+def tell_pools_when_forgetting(settings: Settings, engine: Engine) -> None:
+    """The same for every pool that this device is in, in the newest epoch that it knows.
+
+    A pool that is damaged is left out, as by the daemon.
+    """
+    files, identity = PoolFiles(settings.state_dir / POOLS), identity_of(engine)
+    keys: list[PoolKey] = []
+    for pool in files.pools():
+        try:
+            files.record(pool)
+            epochs = Standing(files, pool, identity).epochs()
+        except (ConfigError, SyncError) as error:
+            logger.error("%s; what is forgotten is not told there", error)
+            continue
+        keys += [epochs[max(epochs)]] if epochs else []
+    for key in keys:
+        engine.honour(TombstoneKey(key))
+
+    def queue(ids: Sequence[str]) -> None:
+        for key in keys:
+            tombstones = TombstoneKey(key)
+            with contextlib.closing(
+                open_journal(files, engine.device, key.pool, key.epoch)
+            ) as journal:
+                journal.queue([tombstones.of(event_id) for event_id in ids])
+
     engine.maintenance.before_forgetting(queue)

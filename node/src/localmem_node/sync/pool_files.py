@@ -24,6 +24,9 @@ from localmem_node.files import private_directory, read_private, write_private
 from localmem_node.sync.sharing import Rule
 from localmem_protocol.access import is_pool_id
 
+POOLS: Final = "pools"
+"""The folder of the pools, beside the store."""
+
 POOLS_MAX: Final = 32
 """Pools of one device; each has a connection and a document in memory."""
 

@@ -7,10 +7,10 @@ stays.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from threading import RLock
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 import msgspec
 
@@ -35,6 +35,18 @@ class Identity:
     keys: DeviceKeys
 
 
+class _Keyed(Protocol):
+    @property
+    def device(self) -> str: ...
+    def derive_key(self, purpose: str) -> bytes: ...
+
+
+def identity_of(engine: _Keyed) -> Identity:
+    """This device's; its keys follow from its store's."""
+    keys = DeviceKeys(engine.derive_key("sync signing"), engine.derive_key("sync sealing"))
+    return Identity(engine.device, keys)
+
+
 class Standing:
     """One pool's roster, on disk and in memory. Whoever changes it holds `lock` (`PoolClient` does)."""
 
@@ -44,6 +56,7 @@ class Standing:
         self.identity = identity
         self.lock = RLock()
         self._files = files
+        self._unsealed: tuple[int, Mapping[int, bytes]] = (0, {})
         self._entries = _decoded(files.roster(pool), pool)
         self._roster = self._loaded(self._entries)
 
@@ -93,21 +106,30 @@ class Standing:
 
     def epochs(self) -> dict[int, PoolKey]:
         """Every epoch that this device can read, ascending."""
-        keys = self.roster.epoch_keys(self.identity.keys, self.identity.device)
+        keys = self._epoch_keys()
         lasting = keys[min(keys)] if keys else None
         return {epoch: PoolKey(self.pool, epoch, keys[epoch], lasting) for epoch in sorted(keys)}
 
     def label(self, device: str) -> str:
         """What a device ("" for the pool) is called; empty if that does not open here."""
-        keys = self.roster.epoch_keys(self.identity.keys, self.identity.device)
         try:
-            return self.roster.label(device, keys) or ""
+            return self.roster.label(device, self._epoch_keys()) or ""
         except RemoteError:
             return ""
 
     def role_of(self, device: str, epoch: int) -> Role | None:
         """What a device was in an epoch."""
         return self.roster.role_at(device, epoch)
+
+    def _epoch_keys(self) -> Mapping[int, bytes]:
+        """Unsealed once for each length of the roster: there is one for every epoch ever."""
+        roster = self.roster
+        length, keys = self._unsealed
+        if length != roster.length:
+            length = roster.length  # before: what comes meanwhile is looked at the next time
+            keys = roster.epoch_keys(self.identity.keys, self.identity.device)
+            self._unsealed = (length, keys)
+        return keys
 
     def _keep(self, entries: list[bytes]) -> None:
         self._entries = entries  # first: the roster is as long already, should the disk be full
