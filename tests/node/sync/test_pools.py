@@ -274,3 +274,27 @@ def test_what_cannot_be_is_said_in_one_line(hub: HubProcess, devices: list[Devic
     )
     sole = laptop.fails("pool", "role", "ours", laptop.id, "reader", code=2)
     assert "owner" in sole
+
+
+def test_a_second_invitation_ends_the_first_and_nobody_answers_for_the_other(
+    hub: HubProcess, devices: list[Device]
+) -> None:
+    laptop, desk, _ = devices
+    make(laptop, hub)
+    with started(laptop.home, "pool", "invite", "ours", "--yes", "--json") as first:
+        code = next(lines_of(first))["code"]
+        pair(laptop, desk, hub, "pool", "invite", "ours", "--role", "reader")
+        assert first.wait(60) == 1
+    assert "no" in desk.fails("pair", code, "--hub", hub.http_url, "--yes")
+    roles = {one["device"]: one["role"] for one in laptop.run("pool", "members", "ours")["members"]}
+    assert roles[desk.id] == "reader"
+
+
+def test_a_pool_may_have_any_name(hub: HubProcess, devices: list[Device]) -> None:
+    laptop, _, _ = devices
+    laptop.run(
+        "pool", "create", "büro/ä b?", "--hub", hub.http_url, "--invitation", invitation(hub)
+    )
+    assert laptop.run("pool", "members", "büro/ä b?")["name"] == "büro/ä b?"
+    assert laptop.run("pool", "rotate", "büro/ä b?") == {"epoch": 2}
+    assert laptop.run("pool", "leave", "büro/ä b?") == {"left": True}

@@ -77,7 +77,7 @@ def invite_device(
         if sys.stdout.isatty():
             _print_qr(command)
         click.echo(f"This device's fingerprint: {told['fingerprint']}")
-    _finish(client, yes=yes, as_json=as_json)
+    _finish(client, told["pairing"], yes=yes, as_json=as_json)
 
 
 def join_pool(
@@ -91,17 +91,17 @@ def join_pool(
             print_json({"fingerprint": told["fingerprint"]})
         else:
             click.echo(f"This device's fingerprint: {told['fingerprint']}")
-        _finish(client, yes=yes, as_json=as_json)
+        _finish(client, told["pairing"], yes=yes, as_json=as_json)
 
 
-def _finish(client: DaemonClient, *, yes: bool, as_json: bool) -> None:
+def _finish(client: DaemonClient, pairing: int, *, yes: bool, as_json: bool) -> None:
     try:
-        progress = _until_other_than(client, "waiting")
+        progress = _until_other_than(client, pairing, "waiting")
         if progress["state"] == "introduced":
-            _agree(client, progress["peer"], yes=yes, as_json=as_json)
-            progress = _until_other_than(client, "introduced")
+            _agree(client, pairing, progress["peer"], yes=yes, as_json=as_json)
+            progress = _until_other_than(client, pairing, "introduced")
     except (KeyboardInterrupt, click.Abort):
-        client.call("POST", "/v1/pools/pairing/answer", {"agreed": False})
+        client.call("POST", "/v1/pools/pairing/answer", {"pairing": pairing, "agreed": False})
         raise
     if progress["state"] != "done":
         raise SyncError(progress["problem"] or "the pairing failed; begin again")
@@ -111,24 +111,26 @@ def _finish(client: DaemonClient, *, yes: bool, as_json: bool) -> None:
         click.echo(f"Paired with {escape(progress['peer']['label'])}. Try: localmem sync")
 
 
-def _agree(client: DaemonClient, peer: dict[str, Any], *, yes: bool, as_json: bool) -> None:
+def _agree(
+    client: DaemonClient, pairing: int, peer: dict[str, Any], *, yes: bool, as_json: bool
+) -> None:
     name = escape(f"{peer['label']} ({peer['device']})")
     if not as_json:
         click.echo(f"The other device, {name}: {peer['fingerprint']}")
     agreed = yes
     if not yes:
         if not sys.stdin.isatty():
-            client.call("POST", "/v1/pools/pairing/answer", {"agreed": False})
+            client.call("POST", "/v1/pools/pairing/answer", {"pairing": pairing, "agreed": False})
             raise click.UsageError(
                 "no terminal to ask at whether the fingerprints agree: add --yes"
             )
         agreed = click.confirm("Does its screen show the same?", err=True)
-    client.call("POST", "/v1/pools/pairing/answer", {"agreed": agreed})
+    client.call("POST", "/v1/pools/pairing/answer", {"pairing": pairing, "agreed": agreed})
 
 
-def _until_other_than(client: DaemonClient, state: str) -> dict[str, Any]:
+def _until_other_than(client: DaemonClient, pairing: int, state: str) -> dict[str, Any]:
     while True:
-        body = {"known": state, "wait_s": WAIT_S}
+        body = {"pairing": pairing, "known": state, "wait_s": WAIT_S}
         progress = client.call("POST", "/v1/pools/pairing", body)
         if progress["state"] != state:
             return progress

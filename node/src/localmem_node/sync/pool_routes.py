@@ -3,10 +3,10 @@
 GET  /v1/pools                                                what there is
 POST /v1/pools {"hub", "name", "label"?, "invitation"?, "everything"?}    with "phrase"
 POST /v1/pools/recover {"hub", "phrase", "label"?, "lost"?, "everything"?}
-POST /v1/pools/join {"hub", "code", "label"?, "everything"?}              {"fingerprint"}
-POST /v1/pools/pairing {"known"?, "wait_s"?}                  {"state", "peer", "problem"}
-POST /v1/pools/pairing/answer {"agreed"}
-POST /v1/pools/{pool}/invite {"role"?, "label"?}              {"code", "hub", "fingerprint"}
+POST /v1/pools/join {"hub", "code", "label"?, "everything"?}              {"fingerprint", "pairing"}
+POST /v1/pools/pairing {"pairing"?, "known"?, "wait_s"?}      {"state", "peer", "problem"}
+POST /v1/pools/pairing/answer {"pairing"?, "agreed"}
+POST /v1/pools/{pool}/invite {"role"?, "label"?}    {"code", "hub", "fingerprint", "pairing"}
 GET  /v1/pools/{pool}/members
 POST /v1/pools/{pool}/members {"device", "role"}              role null removes it
 POST /v1/pools/{pool}/rotate {}                               {"epoch"}
@@ -76,6 +76,7 @@ class Joining(_Strict, frozen=True):
 class Waiting(_Strict, frozen=True):
     """The body of POST /v1/pools/pairing: answered when the state is another than `known`."""
 
+    pairing: int | None = None
     known: State = "failed"
     wait_s: float = 0.0
 
@@ -84,6 +85,7 @@ class Agreeing(_Strict, frozen=True):
     """The body of POST /v1/pools/pairing/answer."""
 
     agreed: bool
+    pairing: int | None = None
 
 
 class Inviting(_Strict, frozen=True):
@@ -190,12 +192,14 @@ class PoolRoutes:
         asked = await _body(request, Waiting)
         if not 0 <= asked.wait_s <= WAIT_MAX_S:
             raise QueryError("wait_s", f"must be from 0 to {WAIT_MAX_S:.0f} seconds")
-        return json_response(await (await self._pools()).meeting(asked.known, asked.wait_s))
+        return json_response(
+            await (await self._pools()).meeting(asked.known, asked.wait_s, asked.pairing)
+        )
 
     async def answer(self, request: Request) -> Response:
         """POST /v1/pools/pairing/answer."""
         asked = await _body(request, Agreeing)
-        (await self._pools()).agree(agreed=asked.agreed)
+        (await self._pools()).agree(asked.pairing, agreed=asked.agreed)
         return json_response({"agreed": asked.agreed})
 
     async def invite(self, request: Request) -> Response:

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from localmem_node.config import HubSettings
-from localmem_node.errors import NodeError, QueryError
+from localmem_node.errors import NodeError, QueryError, SyncError
 from localmem_node.sync.agent import SyncAgent
 from localmem_node.sync.hub_client import HubClient
 from localmem_node.sync.journal import SqliteJournal
@@ -74,6 +74,7 @@ class Pools:
         self._clock, self._random = clock, random
         self._running: dict[str, Running] = {}
         self._meeting: Rendezvous | None = None
+        self._meetings = 0
         self._changing = asyncio.Lock()
         self._stopped = False
 
@@ -212,7 +213,12 @@ class Pools:
 
         meeting = self._meet(Rendezvous(side, mailbox, self._clock))
         meeting.start(lambda one: host(one, side, admit))
-        return {"code": str(code), "hub": opened.record.hub, "fingerprint": meeting.fingerprint}
+        return {
+            "code": str(code),
+            "hub": opened.record.hub,
+            "fingerprint": meeting.fingerprint,
+            "pairing": self._meetings,
+        }
 
     async def join(self, url: str, text: str, rule: Rule, label: str) -> dict[str, Any]:
         """Begin to be let in, by a code that another device shows."""
@@ -229,26 +235,30 @@ class Pools:
 
         meeting = self._meet(Rendezvous(side, mailbox, self._clock))
         meeting.start(lambda one: joiner(one, side, enter))
-        return {"fingerprint": meeting.fingerprint}
+        return {"fingerprint": meeting.fingerprint, "pairing": self._meetings}
 
-    async def meeting(self, known: State, wait_s: float) -> dict[str, Any]:
-        """How far the pairing under way is. Raises QueryError if there is none."""
-        meeting = self._meeting_now()
+    async def meeting(self, known: State, wait_s: float, number: int | None) -> dict[str, Any]:
+        """How far the pairing under way is. Raises QueryError if there is none, and SyncError
+        if another took its place."""
+        meeting = self._meeting_now(number)
         return (await asyncio.to_thread(meeting.wait, known, wait_s)).json()
 
-    def agree(self, *, agreed: bool) -> None:
+    def agree(self, number: int | None, *, agreed: bool) -> None:
         """What the person says who compared the fingerprints."""
-        self._meeting_now().agree(agreed)
+        self._meeting_now(number).agree(agreed)
 
-    def _meeting_now(self) -> Rendezvous:
+    def _meeting_now(self, number: int | None) -> Rendezvous:
         if self._meeting is None:
             raise QueryError("pairing", "none is under way")
+        if number not in (None, self._meetings):
+            raise SyncError("another pairing began on this device, which ended this one")
         return self._meeting
 
     def _meet(self, meeting: Rendezvous) -> Rendezvous:
         if self._meeting is not None:
             self._meeting.cancel()
         self._meeting = meeting
+        self._meetings += 1
         return meeting
 
     async def _begin(self, opened: Opened) -> None:
