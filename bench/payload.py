@@ -2,7 +2,7 @@
 
 200 edits of three devices in 24 hours (`bench.payload_trace`), at 1, 10 and all of a device per
 update, with their text (snippets) and as references: the sum of all updates that devices send, and
-the document that they make, sealed, and signed once per segment and once at the end of the day.
+the document that they make, sealed, and signed as a session does it: at each segment's start, and when a device rests.
 Every batch is opened again and every event compared, references resolved in the same files.
 Beside it: other designs and general compressors (`bench.payload_designs`); the same with a hash of
 the model's response in each event, or in each turn; references when some text is in no commit yet
@@ -28,15 +28,17 @@ from bench.payload_designs import Batches, floor, json_strings, sealed_events, y
 from bench.payload_trace import Checkout, Hashes, Trace, trace
 from bench.report import print_json, print_progress, print_table
 from localmem_node.errors import NodeError
-from localmem_protocol.envelope import NO_HASH, Opener, PoolKey, Sealer
+from localmem_protocol.entries import Role
+from localmem_protocol.envelope import Opener, PoolKey, Sealer
 from localmem_protocol.events import Event
 from localmem_protocol.frames import Ack, Update, encode_frame
-from localmem_protocol.heads import Position, sign_head
-from localmem_protocol.keys import DeviceKeys
+from localmem_protocol.heads import Position, SignedHead, sign_head
+from localmem_protocol.keys import DeviceKeys, PublicKeys
 from localmem_protocol.limits import BATCH_EVENTS_MAX, SEGMENT_BATCHES_MAX
 from localmem_protocol.parcels import Parcel
 from localmem_protocol.references import Reference, refer_where, resolve
 from localmem_protocol.replica import Replica
+from localmem_protocol.signatures import REST_S, Signatures, rest_s
 from localmem_protocol.updates import decode_update
 
 EVENTS: Final = 200
@@ -45,10 +47,10 @@ SHARES: Final = (0.0, 0.1, 0.25, 0.5)
 """Of text that is in no commit yet."""
 
 STEADY_DAY: Final = 5
-YEAR_BATCHES: Final = SEGMENT_BATCHES_MAX
-"""Of each device on each simulated day: a segment, so that every day ends at the same point."""
+YEAR_ARRAY_SEGMENTS: Final = 2.5
+"""So that on the fifth day no segment is left from before the arrays were full: since then each has a
+second head, which says what was evicted."""
 
-YEAR_ARRAY_SEGMENTS: Final = 3.5
 LISTING: Final = Path(__file__).resolve().parent.parent / "protocol/dictionary_2.sources"
 
 _POOL: Final = PoolKey(blake2b(b"payload", digest_size=16).hexdigest(), 1, bytes(range(32)))
@@ -151,11 +153,13 @@ def send(
     whole = 0
     for number, (device, parts) in enumerate(_batches(day, per_update).items(), start=1):
         sender = _Sender(device, number)
-        for part in parts:
+        for part, later in zip(parts, [*parts[1:], None], strict=True):
             parcel = _parcel(part, references=references, uncommitted=uncommitted)
             whole += len(parcel.events)
             updates.append(sender.send(parcel))
-        updates.append(sender.sign())
+            # Each batch goes when its last event happens, and the night is longer than any rest.
+            rest_ms = later[-1].timestamp - part[-1].timestamp if later else 1000 * REST_S
+            updates += sender.rest(rest_ms / 1000)
         _compare(day, device, sender.sealed, sender.client)
     for update in updates:
         problems = reader.integrate(update).problems
@@ -164,43 +168,61 @@ def send(
     return Sent(updates, len(reader.export()), whole)
 
 
+class _Author:
+    """Implements `Authorship`: a device with keys, in a pool without anybody else."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._keys = DeviceKeys.from_bytes(blake2b(device.encode(), digest_size=64).digest())
+
+    def sign(self, at: Position) -> SignedHead:
+        """As `Authorship` says."""
+        return sign_head(at, self._device, self._keys)
+
+    def keys_of(self, device: str) -> PublicKeys | None:
+        """As `Authorship` says."""
+        return self._keys.public if device == self._device else None
+
+    def role_at(self, device: str, epoch: int) -> Role | None:
+        """As `Authorship` says."""
+        return "member"
+
+
 class _Sender:
-    """A device: seals, signs at the start of each later segment, and when the day is over."""
+    """A device: seals, and signs."""
 
     def __init__(self, device: str, client: int) -> None:
         self.client = client
         self.sealed: list[bytes] = []
-        self._replica = Replica(_POOL, device, client)
-        self._keys = DeviceKeys.from_bytes(blake2b(device.encode(), digest_size=64).digest())
-        self._sequence = 0
+        self._replica = Replica(
+            _POOL, device, client, (), Signatures(_POOL, device, _Author(device))
+        )
+
+    @property
+    def clock(self) -> int:
+        """How many batches it made."""
+        return self._replica.clock
 
     def send(self, parcel: Parcel) -> bytes:
         """The update that carries a parcel."""
-        clock = self._replica.clock
-        if clock and clock % SEGMENT_BATCHES_MAX == 0:
-            parcel = Parcel(parcel.events, heads=(self._head(),), references=parcel.references)
-        self._sequence += len(parcel.events) + len(parcel.references)
-        return self._append(parcel)
+        return self._made(self._replica.append_parcel(parcel))
 
-    def sign(self) -> bytes:
-        """The update with the signed head alone, of a device that rests."""
-        return self._append(Parcel(heads=(self._head(),)))
+    def rest(self, seconds: float) -> list[bytes]:
+        """The update with the signed head alone, if a device makes one in a rest so long."""
+        unsigned = self._replica.signatures.unsigned(self.client)
+        if not unsigned or seconds < rest_s(unsigned):
+            return []
+        return [self._made(self._replica.append_head())]
 
     def evict(self, bytes_max: int) -> bytes | None:
         """As `Replica.evict`."""
-        return self._replica.evict(bytes_max)
+        evicted = self._replica.evict(bytes_max)
+        return evicted and self._made(evicted)
 
-    def _append(self, parcel: Parcel) -> bytes:
-        update = self._replica.append_parcel(parcel)
-        for item in decode_update(update, stored=True).items[self.client]:
+    def _made(self, update: bytes) -> bytes:
+        for item in decode_update(update, stored=True).items.get(self.client, ()):
             self.sealed += item.contents or ()
         return update
-
-    def _head(self) -> bytes:
-        clock = self._replica.clock
-        head = self._replica.head_before(clock) or NO_HASH
-        at = Position(_POOL.pool, _POOL.epoch, self.client, clock, head, 1, self._sequence)
-        return sign_head(at, self._replica.device, self._keys).compact()
 
 
 def _parcel(events: Sequence[Event], *, references: bool, uncommitted: frozenset[str]) -> Parcel:
@@ -300,7 +322,8 @@ def _websocket_head(length: int) -> int:
 def year(days: int) -> dict[str, float]:
     """The document at the end of the fifth and of the last day, arrays of a fixed size.
 
-    Two references per batch, a segment a day on each of three devices.
+    Two references per batch; a segment a day on each of three devices, heads included, so that every
+    day ends at the same point.
     """
     reader = Replica(_POOL, "ff" * 8)
     senders = [_Sender(f"{number:016x}", number) for number in (1, 2, 3)]
@@ -309,12 +332,14 @@ def year(days: int) -> dict[str, float]:
     bytes_max = 0
     for day in range(1, days + 1):
         for sender, source in zip(senders, references, strict=True):
-            for _ in range(YEAR_BATCHES):
+            while True:
                 pair = (next(source), next(source))
                 reader.integrate(sender.send(Parcel(references=pair)))
                 evicted = sender.evict(bytes_max) if bytes_max else None
                 if evicted is not None:
                     reader.integrate(evicted)
+                if sender.clock % SEGMENT_BATCHES_MAX == 0:
+                    break
         if day == 1:
             bytes_max = int(YEAR_ARRAY_SEGMENTS * sum(map(len, senders[0].sealed)))
         for sender in senders:

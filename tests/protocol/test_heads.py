@@ -19,7 +19,7 @@ from localmem_protocol.heads import (
 from support.pools import device_id, person
 
 OWNER = person(1)
-AT = Position("ab" * 16, 3, 7, 16, b"h" * 16, 120, 280)
+AT = Position("ab" * 16, 3, 7, 16, b"h" * 16, 120, 280, 11)
 HEAD = sign_head(AT, OWNER.device, OWNER.keys)
 
 ELSEWHERE = [
@@ -30,6 +30,7 @@ ELSEWHERE = [
     replace(AT, head=b"H" * 16),
     replace(AT, floor=121),
     replace(AT, sequence=281),
+    replace(AT, holes=10),
 ]
 
 
@@ -39,8 +40,8 @@ def compact(data: bytes, at: Position = AT) -> SignedHead:
 
 def test_a_head_comes_back_from_its_bytes_in_both_forms() -> None:
     assert decode_head(HEAD.encode()) == HEAD == compact(HEAD.compact())
-    assert len(HEAD.encode()) == ENCODED_BYTES == 124
-    assert len(HEAD.compact()) == 67
+    assert len(HEAD.encode()) == ENCODED_BYTES == 132
+    assert len(HEAD.compact()) == 68
     HEAD.verify(OWNER.device, OWNER.keys.public)
 
 
@@ -76,6 +77,7 @@ def test_a_compact_head_at_another_place_is_nobody_s_word() -> None:
         replace(AT, floor=0),
         replace(AT, floor=282),
         replace(AT, sequence=2**63 - 1),
+        replace(AT, holes=162),
     ],
 )
 def test_an_impossible_position_is_neither_signed_nor_read(at: Position) -> None:
@@ -87,11 +89,11 @@ def test_an_impossible_position_is_neither_signed_nor_read(at: Position) -> None
 
 
 def test_nothing_kept_is_a_floor_above_the_sequence() -> None:
-    empty = sign_head(replace(AT, floor=281), OWNER.device, OWNER.keys)
+    empty = sign_head(replace(AT, floor=281, holes=0), OWNER.device, OWNER.keys)
     assert compact(empty.compact()) == empty
 
 
-@pytest.mark.parametrize("cut", [0, 1, 2, 66, 68, 200])
+@pytest.mark.parametrize("cut", [0, 1, 2, 3, 67, 69, 200])
 def test_bytes_of_another_length_are_no_head(cut: int) -> None:
     data = (HEAD.compact() + bytes(200))[:cut]
     with pytest.raises(HeadError):

@@ -104,7 +104,8 @@ def test_heads_are_read_and_verified() -> None:
             bytes.fromhex(at["head"]),
         )
         assert compact == signed
-        assert (signed.at.floor, signed.at.sequence) == (at["floor"], at["sequence"])
+        said = (at["floor"], at["sequence"], at["holes"])
+        assert (signed.at.floor, signed.at.sequence, signed.at.holes) == said
     for data in vectors["refused"]:
         with pytest.raises(HeadError):
             decode_head(bytes.fromhex(data))

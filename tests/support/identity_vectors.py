@@ -166,17 +166,17 @@ def refused(at: Roster, log: list[bytes], random: Random) -> list[Json]:
 def head_vectors() -> Json:
     """Signed heads in both forms, and bytes that are none."""
     heads = []
-    for number, (epoch, client, clock, floor, sequence) in enumerate(
+    for number, (epoch, client, clock, floor, sequence, holes) in enumerate(
         [
-            (1, 1, 1, 1, 1),
-            (3, 7, 16, 120, 280),
-            (4096, 2**31 - 1, 2**31 - 1, 1, 2**63 - 2),
-            (2, 9, 5, 81, 80),
+            (1, 1, 1, 1, 1, 0),
+            (3, 7, 16, 120, 280, 11),
+            (4096, 2**31 - 1, 2**31 - 1, 1, 2**63 - 2, 2**62),
+            (2, 9, 5, 81, 80, 0),
         ]
     ):
         owner = person(number)
         head = bytes([number]) * 16
-        at = Position("ab" * 16, epoch, client, clock, head, floor, sequence)
+        at = Position("ab" * 16, epoch, client, clock, head, floor, sequence, holes)
         signed = sign_head(at, owner.device, owner.keys)
         position = msgspec.to_builtins(at) | {"head": head.hex()}
         heads.append(
@@ -185,7 +185,7 @@ def head_vectors() -> Json:
             | {"encoded": signed.encode().hex(), "compact": signed.compact().hex()}
         )
     good = bytes.fromhex(heads[1]["encoded"])
-    wrong = [b"", good[:-1], good + b"\x00", good[:16] + bytes(4) + good[20:], bytes(124)]
+    wrong = [b"", good[:-1], good + b"\x00", good[:16] + bytes(4) + good[20:], bytes(132)]
     return {"heads": heads, "refused": [data.hex() for data in wrong]}
 
 

@@ -116,9 +116,19 @@ class Sealer(_Chain):
         self._head = head or NO_HASH  # it is empty if that batch was deleted
         self._padding = padding
 
+    @property
+    def head(self) -> bytes:
+        """The hash of the batch before the next one."""
+        return self._head
+
+    @property
+    def starts(self) -> bool:
+        """Whether the next batch is the first of a segment."""
+        return not self._running.batches or _is_full(self._running)
+
     def seal(self, parcel: Parcel, clock: int) -> bytes:
         """The sealed batch for the array's item `clock`. Batches must be sealed in order."""
-        first = not self._running.batches or _is_full(self._running)
+        first = self.starts
         context = Context.of(self._device) if first else self._running
         plain, context = encode_parcel(parcel, context)
         flags = VERSION | (FIRST_OF_SEGMENT if first else 0)
@@ -140,7 +150,12 @@ class Sealer(_Chain):
 
 
 class Opener(_Chain):
-    """Opens one incarnation's batches in order, from the first of any segment."""
+    """Opens one incarnation's batches in order, from the first of any segment.
+
+    `previous` is the hash of the batch before the one that was opened last, as that one states it.
+    """
+
+    previous = NO_HASH
 
     def open(self, sealed: bytes, clock: int) -> Parcel:
         """What a batch holds.
@@ -170,7 +185,9 @@ class Opener(_Chain):
         if flags & PADDED:
             plain = unpad(plain)
         context = Context.of(self._device) if first else self._running
-        parcel, context = decode_parcel(plain[HASH_BYTES if first and clock else 0 :], context)
+        stated = HASH_BYTES if first and clock else 0
+        parcel, context = decode_parcel(plain[stated:], context)
+        self.previous = plain[:stated] or (NO_HASH if first else self._head)
         self._head, self._running = batch_hash(sealed), context
         return parcel
 

@@ -4,16 +4,17 @@ A sealed batch proves that a member made it, since only members have the key, bu
 member could write in another's name. And a hub can leave out the end of a chain. So the owner of a
 chain signs, once in a while, how far it goes:
 
-    at `clock` of my client id the last batch has the hash `head`; my events in the chain go up to
-    `sequence`, and the oldest that I still keep is `floor`
+    at `clock` of my client id the last batch has the hash `head`; my events in my array go up to
+    `sequence`, the oldest that I still keep is `floor`, and `holes` sequences between are not there
 
 Every batch up to there is the owner's, for each carries the hash of the one before. What comes later
-is provisional. Events below the floor were evicted; any other that is missing was withheld or lost.
+is provisional. Events below the floor were evicted; holes are what the owner does not share with this
+pool, and what was forgotten or moved; any other event that is missing was withheld or lost.
 
     signature over   purpose | pool (16) | device (8) | epoch (4) | client (4) | clock (4)
-                     | head (16) | floor (8) | sequence (8)           little-endian, see `keys.py`
+                     | head (16) | floor (8) | sequence (8) | holes (8)   little-endian, see `keys.py`
     bytes            the same fields without the device, then the signature (64)
-    compact          varuint floor | varuint sequence + 1 - floor | signature
+    compact          varuint floor | varuint sequence + 1 - floor | varuint holes | signature
 
 The compact form is for the owner's own array, where the place says the rest.
 """
@@ -30,9 +31,9 @@ from localmem_protocol.limits import CLIENT_ID_MAX, CLOCK_MAX, MARK_MAX, ROSTER_
 from localmem_protocol.wire import Reader, varuint
 
 HEAD_BYTES: Final = 16
-_FIELDS: Final = struct.Struct("<16sIII16sQQ")
+_FIELDS: Final = struct.Struct("<16sIII16sQQQ")
 ENCODED_BYTES: Final = _FIELDS.size + SIGNATURE_BYTES
-COMPACT_BYTES_MAX: Final = 10 + 10 + SIGNATURE_BYTES
+COMPACT_BYTES_MAX: Final = 10 + 10 + 10 + SIGNATURE_BYTES
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Position:
     """What is signed. `pool` is 32 hex digits, `head` 16 bytes, `floor` at most `sequence` + 1.
 
     `clock` counts the batches of `client` so far, from 1; `head` is the hash of the last of them.
-    `floor` is the oldest own sequence that is still kept; `sequence` + 1 if none is.
+    `floor` is the oldest own sequence that is still kept; `sequence` + 1 if none is. From the one to
+    the other, both included, `holes` are not in the array.
     """
 
     pool: str
@@ -50,6 +52,7 @@ class Position:
     head: bytes
     floor: int
     sequence: int
+    holes: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,13 +67,14 @@ class SignedHead:
         keys.verify(SIGN_HEAD, _covered(self.at, device), self.signature)
 
     def encode(self) -> bytes:
-        """All of it, in 124 bytes."""
+        """All of it, in 132 bytes."""
         return _packed(self.at) + self.signature
 
     def compact(self) -> bytes:
-        """What its place in its owner's array does not tell; 66 bytes and more."""
+        """What its place in its owner's array does not tell; 67 bytes and more."""
         at = self.at
-        return varuint(at.floor) + varuint(at.sequence + 1 - at.floor) + self.signature
+        span = at.sequence + 1 - at.floor
+        return varuint(at.floor) + varuint(span) + varuint(at.holes) + self.signature
 
 
 def sign_head(at: Position, device: str, keys: DeviceKeys) -> SignedHead:
@@ -96,13 +100,12 @@ def decode_compact(
     if len(data) > COMPACT_BYTES_MAX:
         raise HeadError(f"{len(data)} bytes, over the limit of {COMPACT_BYTES_MAX}")
     reader = Reader(data, HeadError)
-    floor, kept = reader.varuint(MARK_MAX), reader.varuint(MARK_MAX)
+    floor, span, holes = (reader.varuint(MARK_MAX) for _ in range(3))
     signature = reader.take(SIGNATURE_BYTES)
     reader.finish()
-    signed = SignedHead(
-        Position(pool, epoch, client, clock, head, floor, floor + kept - 1), signature
-    )
-    _check(signed.at)
+    at = Position(pool, epoch, client, clock, head, floor, floor + span - 1, holes)
+    signed = SignedHead(at, signature)
+    _check(at)
     if signed.compact() != data:
         raise HeadError("a number that is not in its shortest form")
     return signed
@@ -135,11 +138,13 @@ def _check(at: Position) -> None:
         raise HeadError("a clock or hash out of bounds")
     if not 1 <= at.floor <= at.sequence + 1 <= MARK_MAX:
         raise HeadError("a floor above the newest sequence, or one out of bounds")
+    if not 0 <= at.holes <= at.sequence + 1 - at.floor:
+        raise HeadError("more holes than sequences")
 
 
 def _packed(at: Position) -> bytes:
     pool = bytes.fromhex(at.pool)
-    numbers = (at.epoch, at.client, at.clock, at.head, at.floor, at.sequence)
+    numbers = (at.epoch, at.client, at.clock, at.head, at.floor, at.sequence, at.holes)
     return _FIELDS.pack(pool, *numbers)
 
 

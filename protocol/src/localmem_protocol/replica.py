@@ -30,10 +30,10 @@ from localmem_protocol.ledger import Ledger
 from localmem_protocol.limits import STEP_BYTES
 from localmem_protocol.parcels import TOMBSTONE_BYTES, Parcel
 from localmem_protocol.segments import Batch, Segment, Segments
+from localmem_protocol.signatures import Problem, Signatures, with_head
 from localmem_protocol.tombstones import TombstoneKey
 from localmem_protocol.trimming import parcels
 from localmem_protocol.updates import (
-    NOTHING,
     Id,
     Item,
     Ranges,
@@ -56,21 +56,12 @@ TOMBSTONES_SHARE: Final = 8
 """Tombstones of evicted segments are kept on while they take at most this part of the array."""
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A batch that did not open: reported, counted, and in nobody's way."""
-
-    device: str
-    client: int
-    clock: int
-    reason: str
-
-
 @dataclass
 class Integrated:
     """What an update brought.
 
-    `events` are for the event log, `tombstones` stand for what is forgotten, `problems` did not open.
+    `events` are for the event log, `tombstones` stand for what is forgotten, `problems` is what did
+    not open, was not taken in, or is not what was signed.
     `stranded` are the contents of batches that no joiner could open, because the segment that they
     continue is deleted: they have to be put elsewhere (`Replica.move`). `forgotten` is whether it
     deleted something that a tombstone stands for.
@@ -87,17 +78,24 @@ class Replica:
     """One device's replica of one pool's document. `client` is 0 until the hub has given one.
 
     `updates` are those that an earlier replica returned or took; `loaded` says what they brought.
-    `segments` are what is live. Raises UpdateError and MergeError for updates that no replica kept.
+    `segments` are what is live, `signatures` who wrote that. Raises UpdateError and MergeError for
+    updates that no replica kept.
     """
 
     def __init__(
-        self, pool: PoolKey, device: str, client: int = 0, updates: Iterable[bytes] = ()
+        self,
+        pool: PoolKey,
+        device: str,
+        client: int = 0,
+        updates: Iterable[bytes] = (),
+        signatures: Signatures | None = None,
     ) -> None:
         self.pool = pool
         self.device = device
         self.client = client
         self.tombstone_key = TombstoneKey(pool)
         self.segments = Segments()
+        self.signatures = signatures or Signatures(pool, device)
         self._document = Document(client or 1)
         self._openers: dict[int, Opener] = {}
         self._own_bytes = 0  # sealed bytes in the own array
@@ -163,6 +161,15 @@ class Replica:
         """As `append`, for a batch that holds something else, or more."""
         return self._append([parcel])
 
+    def append_head(self) -> bytes:
+        """Sign what was appended so far, in a batch of its own; for who has an `Authorship`."""
+        return self._append([Parcel()], signed=True)
+
+    def missing(self) -> list[Problem]:
+        """As `Signatures.missing` says."""
+        reached = {client: self.ledger.clock(client) for client in self.ledger}
+        return self.signatures.missing(reached, self.segments.tombstones)
+
     def evict(self, bytes_max: int) -> bytes | None:
         """Drop whole segments from the front of the own array until it fits; None if it does.
 
@@ -194,9 +201,8 @@ class Replica:
         self._drop(deletes)
         most = bytes_max // TOMBSTONES_SHARE // TOMBSTONE_BYTES
         lost = [one for one in tombstones if self.segments.tombstone_at(one) is None][-most:]
-        if not lost or not most:
-            return data
-        return _together(self._append(list(parcels((), lost))), deletes)
+        sealing = list(parcels((), lost if most else ()))
+        return self._together(sealing, deletes, data)
 
     def trim(
         self,
@@ -243,8 +249,7 @@ class Replica:
             update = Update({}, ranges)
             self._document.merge(encode_update(update), update, {})
             self._drop(ranges)
-        sealed = list(parcels(events.values(), marks, references))
-        return _together(self._append(sealed) if sealed else NOTHING, ranges)
+        return self._together(list(parcels(events.values(), marks, references)), ranges)
 
     def integrate(self, data: bytes) -> Integrated:
         """Check an update from the hub, merge it and open what is new.
@@ -277,18 +282,40 @@ class Replica:
         }
         return [(writers[bytes(sealed)], bytes(sealed)) for sealed in array]
 
-    def _append(self, sealing: Sequence[Parcel]) -> bytes:
+    def _append(self, sealing: Sequence[Parcel], *, signed: bool = False) -> bytes:
+        """Append batches; the first with a signed head if it starts a segment, or if `signed`."""
         if not self.client:
             raise ValueError("no client id yet: the hub gives one")
         first = self.clock
-        sealed = [
-            self._sealer.seal(parcel, clock) for clock, parcel in enumerate(sealing, start=first)
-        ]
+        if signed or self._sealer.starts:
+            head = self.signatures.head(self.client, first, self._sealer.head)
+            sealing = [with_head(sealing[0], head), *sealing[1:]]
+        sealed: list[bytes] = []
+        before = [self._sealer.head]
+        for clock, parcel in enumerate(sealing, start=first):
+            sealed.append(self._sealer.seal(parcel, clock))
+            before.append(self._sealer.head)
         array = self._document.array(self.device)
         data = self._document.change(lambda: array.extend(sealed))
         for clock, (parcel, batch) in enumerate(zip(sealing, sealed, strict=True), start=first):
             self._note(self.client, clock, batch, parcel)
+            link = (batch_hash(batch), before[clock - first])
+            problems = self.signatures.note(self.device, self.client, clock, link, parcel)
+            self.signatures.mute |= any(problem.kind == "signature" for problem in problems)
         return data
+
+    def _together(self, sealing: Sequence[Parcel], deletes: Ranges, alone: bytes = b"") -> bytes:
+        """Append what goes with deletes that were made; one update with both.
+
+        What is taken out of the own array goes with a head that says so: else it would be missed.
+        `alone` is the update that deletes, if it is known.
+        """
+        mine = any(self.ledger.owner(client) == self.device for client in deletes)
+        signed = mine and self.signatures.signs and self.clock > 0
+        if not sealing and not signed:
+            return alone or encode_update(Update({}, deletes))
+        appended = decode_update(self._append(sealing or [Parcel()], signed=signed), stored=True)
+        return encode_update(Update(appended.items, deletes))
 
     def _make_room(self, group: Sequence[Segment]) -> None:
         """Start a segment for what is moved, unless it fits into the running one."""
@@ -350,6 +377,12 @@ class Replica:
         self, client: int, item: Item, opened: dict[Id, Parcel], problems: list[Problem]
     ) -> None:
         device = self.ledger.owner(client) or ""
+        if item.contents and not self.signatures.may_write(device):
+            reason = f"not taken in: {device} may not write in epoch {self.pool.epoch}"
+            problems.append(Problem(device, client, item.clock, reason, "refused"))
+            for clock, sealed in enumerate(item.contents, start=item.clock):
+                self._note(client, clock, sealed, None)
+            return
         if client not in self._openers:
             self._openers[client] = Opener(self.pool, device, client)
         opener = self._openers[client]
@@ -361,6 +394,8 @@ class Replica:
                 self._note(client, clock, sealed, None)
             else:
                 self._note(client, clock, sealed, parcel)
+                link = (batch_hash(sealed), opener.previous)
+                problems += self.signatures.note(device, client, clock, link, parcel)
                 opened[client, clock] = parcel
 
     def _note(self, client: int, clock: int, sealed: bytes, parcel: Parcel | None) -> None:
@@ -375,6 +410,7 @@ class Replica:
 
     def _drop(self, deletes: Ranges) -> None:
         """Follow what was deleted, by whomever."""
+        self.signatures.drop(deletes)
         for client, listed in deletes.items():
             size = self.segments.delete({client: listed})
             if self.ledger.owner(client) == self.device:
@@ -382,11 +418,6 @@ class Replica:
         running = self.segments.segment_of(self.client, self.clock - 1)
         if self.client in deletes and running is None:
             self._sealer = self._new_sealer()
-
-
-def _together(appended: bytes, deletes: Ranges) -> bytes:
-    """One update that appends what another does, and deletes."""
-    return encode_update(Update(decode_update(appended, stored=True).items, deletes))
 
 
 def _ranges(segments: Iterable[Segment]) -> Ranges:

@@ -94,6 +94,11 @@ class Segments:
         """A live batch."""
         return self._batches.get(client, {}).get(clock)
 
+    @property
+    def tombstones(self) -> int:
+        """How many different tombstones there are."""
+        return len(self._tombstones)
+
     def tombstone_at(self, tombstone: bytes) -> Id | None:
         """Where the newest copy of a tombstone is."""
         return self._tombstones.get(tombstone)

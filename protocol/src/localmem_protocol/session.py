@@ -69,7 +69,8 @@ from localmem_protocol.frames import (
 )
 from localmem_protocol.limits import BATCH_EVENTS_MAX, BATCH_TOMBSTONES_MAX
 from localmem_protocol.parcels import Parcel
-from localmem_protocol.replica import Integrated, Problem, Replica
+from localmem_protocol.replica import Integrated, Replica
+from localmem_protocol.signatures import QUIET_S, Authorship, Problem, Signatures, rest_s
 from localmem_protocol.trimming import whole_sequences
 from localmem_protocol.updates import (
     NOTHING,
@@ -92,7 +93,7 @@ ARRAY_BYTES_MAX: Final = 16 * 1024 * 1024
 
 
 PROBLEMS_MAX: Final = 64
-"""Batches that did not open, kept for a look; all are counted."""
+"""Problems kept for a look; all are counted."""
 
 NO_CLOCKS: Final = b"\x00"
 """The state vector of somebody who has nothing."""
@@ -110,9 +111,10 @@ class State(Enum):
 class Session:
     """One device's synchronisation of one pool.
 
-    `problems` are the latest batches that did not open, `unreadable` is how many there were;
-    `writer` is whether the hub takes updates, as it said last, and `roster_length` how long the
-    pool's roster is, as it told on this connection (0: it did not).
+    `problems` are the latest of what was wrong with what came, `troubles` is how many there were, and
+    `unreadable` how many of them were batches that did not open; `writer` is whether the hub takes
+    updates, as it said last, and `roster_length` how long the pool's roster is, as it told on this
+    connection (0: it did not).
     """
 
     def __init__(
@@ -123,23 +125,29 @@ class Session:
         array_bytes_max: int = ARRAY_BYTES_MAX,
         *,
         reader: bool = False,
+        authorship: Authorship | None = None,
     ) -> None:
         """With `reader` nothing is ever sent, whatever the hub says: others may have the key by now."""
         self.pool = pool
         self.state = State.OFFLINE
         self.problems: deque[Problem] = deque(maxlen=PROBLEMS_MAX)
-        self.unreadable = 0
+        self.troubles = self.unreadable = 0
         self.writer = not reader
         self.roster_length = 0
         self._reader = reader
         self._log = log
         self._journal = journal
         self._array_bytes_max = array_bytes_max
+        self._authorship = authorship
+        self._news: deque[Problem] = deque(maxlen=PROBLEMS_MAX)
+        self._reported: set[tuple[str, str, int, int]] = set()
         saved = journal.load()
         replica = self._load(saved)
         if replica is None:
             journal.reset(0)
-            saved, replica = Saved(outbox=saved.outbox), Replica(pool, log.device)
+            signatures = Signatures(pool, log.device, authorship)
+            saved = Saved(outbox=saved.outbox)
+            replica = Replica(pool, log.device, signatures=signatures)
         self._watermark = saved.watermark
         self._acknowledged = saved.acknowledged
         self._present: set[str] = set()  # own events above the watermark that the document has
@@ -180,6 +188,38 @@ class Session:
         if not self.writer:
             return True
         return not (self.unacknowledged or self._made or self._outbox or self.unsent())
+
+    @property
+    def provisional(self) -> dict[str, int]:
+        """How many batches of each device are not yet covered by a signature; only those with any."""
+        return self.replica.signatures.provisional
+
+    def rest(self, quiet_s: float) -> float | None:
+        """Nothing has come or gone for `quiet_s` seconds, QUIET_S or more: look what is missing, and sign.
+
+        What that makes is sent by `upload`. Returns how long it has to be quiet for the next call; None
+        if there is nothing to do before something happens.
+        """
+        if self.state is not State.READY:
+            return None
+        for problem in self.replica.missing():
+            self._report(problem)
+        unsigned = self.replica.signatures.unsigned(self.replica.client)
+        if not unsigned or not self.writer:
+            return None
+        due_s = rest_s(unsigned)
+        if quiet_s < due_s:
+            return due_s
+        if not self.settled:
+            return quiet_s + QUIET_S
+        self._keep(self.replica.append_head())
+        return None
+
+    def take_problems(self) -> list[Problem]:
+        """Those since the last call, for a log; the newest of them if there are very many."""
+        news = list(self._news)
+        self._news.clear()
+        return news
 
     @property
     def untold(self) -> int:
@@ -293,7 +333,8 @@ class Session:
         if saved.position > self._log.position:
             return None
         try:
-            return Replica(self.pool, self._log.device, saved.client, saved.updates)
+            signatures = Signatures(self.pool, self._log.device, self._authorship)
+            return Replica(self.pool, self._log.device, saved.client, saved.updates, signatures)
         except (UpdateError, MergeError):
             return None
 
@@ -331,7 +372,8 @@ class Session:
         self._stranded.clear()
         self._doubtful.clear()
         self._journalled = 0
-        self.replica = Replica(self.pool, self._log.device, client)
+        signatures = self.replica.signatures.anew()
+        self.replica = Replica(self.pool, self._log.device, client, (), signatures)
 
     def _answer(self, vector: bytes) -> list[bytes]:
         """The hub says what it has. While SYNCING, ask first for what it has beyond us."""
@@ -459,6 +501,10 @@ class Session:
         self._due |= now
         if self._stranded and self.writer:
             return  # it can be read after a crash only if what it builds on is kept
+        if self.replica.signatures.forgot(self.replica.client) and self.writer:
+            if self.state is not State.READY:
+                return  # what was signed is known after a crash only if that head is kept…
+            self._keep(self.replica.append_head())  # …or another one
         if self._due or self._journalled >= JOURNAL_UPDATES_MAX:
             self._compact()
 
@@ -490,8 +536,18 @@ class Session:
         self._settle_outbox()
 
     def _report(self, problem: Problem) -> None:
+        clock = (
+            -1 if problem.kind == "refused" else problem.clock
+        )  # its batches are all one problem
+        once = (problem.kind, problem.device, problem.client, clock)
+        if once in self._reported:
+            return
+        if problem.kind != "unopened":  # those are counted again when another document is read
+            self._reported.add(once)
         self.problems.append(problem)
-        self.unreadable += 1
+        self._news.append(problem)
+        self.troubles += 1
+        self.unreadable += problem.kind == "unopened"
 
     def _confirmed(self, client: int, clock: int) -> None:
         if client != self.replica.client or clock > self.replica.clock:

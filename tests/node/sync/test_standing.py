@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from localmem_node.errors import SyncError
+from localmem_node.errors import HubRefused, SyncError
 from localmem_node.sync.pool_files import PoolFiles
+from localmem_node.sync.roster_way import RosterAuthorship
 from localmem_node.sync.standing import Identity, Standing
 from localmem_protocol.errors import RosterError
 from localmem_protocol.keys import DeviceKeys
@@ -83,7 +84,7 @@ def test_whoever_was_removed_has_the_old_key_and_no_new_one(pool: Pool, tmp_path
     standing.learn([pool.do(remove(pool.roster, pool.author, pool.random, NOW, TWO))])
     assert standing.place == "removed"
     assert list(standing.epochs()) == [1]
-    assert (standing.role_of(TWO, 1), standing.role_of(TWO, 2)) == ("member", None)
+    assert (standing.role_at(TWO, 1), standing.role_at(TWO, 2)) == ("member", None)
 
 
 def test_a_bad_entry_is_refused_and_the_good_ones_before_it_stay(
@@ -121,3 +122,39 @@ def test_a_damaged_file_is_named_and_not_believed(pool: Pool, tmp_path: Path) ->
         path.write_bytes(damaged)
         with pytest.raises(SyncError, match="damaged"):
             pool.standing(tmp_path)
+
+
+def test_a_stranger_is_looked_up_once_in_a_newer_roster(tmp_path: Path) -> None:
+    pool = Pool(3)
+    standing = pool.standing(tmp_path, ONE)
+    standing.learn(pool.entries)
+    asked: list[int] = []
+
+    def refresh() -> None:
+        asked.append(standing.length)
+        standing.learn(pool.entries[standing.length :])
+
+    authorship = RosterAuthorship(standing, refresh)
+    assert authorship.role_at(ONE, 1) == "owner"
+    assert asked == []
+    pool.admit_two()
+    assert authorship.role_at(TWO, 1) == "member"
+    assert authorship.role_at("33" * 8, 1) is None
+    assert authorship.role_at("33" * 8, 1) is None
+    assert asked == [1, 2]
+    keys = authorship.keys_of(TWO)
+    assert keys == pool.two.public
+
+
+@pytest.mark.parametrize("error", [SyncError("no line"), HubRefused(503, "", "busy", {})])
+def test_a_roster_that_cannot_be_asked_for_leaves_a_stranger_one(
+    error: Exception, tmp_path: Path
+) -> None:
+    pool = Pool(4)
+    standing = pool.standing(tmp_path, ONE)
+    standing.learn(pool.entries)
+
+    def refresh() -> None:
+        raise error
+
+    assert RosterAuthorship(standing, refresh).role_at(TWO, 1) is None

@@ -123,4 +123,14 @@ def _lines(status: dict[str, Any]) -> dict[str, object]:
         lines["erasing"] = "what others forgot is hidden; it is being taken out of the store's file"
     if status["unreadable"]:
         lines["unreadable"] = f"{status['unreadable']} batches: another pool key, or altered"
+    if status["provisional"]:
+        lines["provisional"] = (
+            f"{status['provisional']} batches that their devices have yet to sign"
+        )
+    for problem in status["problems"]:  # the newest of each kind
+        if problem["kind"] != "unopened":
+            lines[problem["kind"]] = (
+                f"device {problem['device']}, client {problem['client']}, batch {problem['clock']}, "
+                f"event {problem['sequence']}: {problem['reason']}"
+            )
     return lines

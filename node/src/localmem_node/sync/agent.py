@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -26,6 +28,7 @@ from localmem_protocol.frames import Close
 from localmem_protocol.reconnect import RETRY_MAX_S, Backoff, outlives
 from localmem_protocol.seams import Clock, Random
 from localmem_protocol.session import Session, State
+from localmem_protocol.signatures import QUIET_S, Problem
 from localmem_protocol.tombstones import TombstoneKey
 
 logger = logging.getLogger(__name__)
@@ -35,6 +38,9 @@ HURRY_S: Final = 30.0
 
 GATHER_S: Final = 1.0
 """How long what others forgot is gathered, so that many tombstones cost one rewriting of the store."""
+
+PROBLEMS_SHOWN: Final = 16
+"""The newest problems, in the status; all are counted and logged."""
 
 T = TypeVar("T")
 
@@ -61,6 +67,9 @@ class SyncAgent:
         self._changed = asyncio.Event()  # there may be something to upload
         self._asked = asyncio.Event()  # somebody waits: try now
         self._news_wanted = False  # …and wants what the hub has, too
+        self._stirred = asyncio.Event()  # something came or went
+        self._problems: deque[Problem] = deque(maxlen=PROBLEMS_SHOWN)
+        self._troubles = 0  # of this and earlier sessions
         self._erase = asyncio.Event()  # others forgot something that is in the store's file
         self._progress = asyncio.Condition()
         self._session: Session | None = None
@@ -107,6 +116,9 @@ class SyncAgent:
             "tombstones_waiting": current.untold if current else None,
             "erasing": self._source.erasing_due,
             "unreadable": current.unreadable if current else 0,
+            "provisional": current.replica.signatures.uncovered if current else None,
+            "problem_count": self._troubles,
+            "problems": [asdict(problem) for problem in tuple(self._problems)],
             "read_only": current is not None and not current.writer,
             "bytes_sent": sent + (connection.sent if connection else 0),
             "bytes_received": received + (connection.received if connection else 0),
@@ -186,6 +198,7 @@ class SyncAgent:
                     await self._send(connection, await self._in_thread(session.hello))
                     tasks.create_task(self._read(target, session, connection))
                     tasks.create_task(self._write(target, session, connection))
+                    tasks.create_task(self._rest_after(session))
             except BaseExceptionGroup as group:
                 raise group.exceptions[0] from None
             finally:
@@ -198,6 +211,7 @@ class SyncAgent:
         while True:
             data = await connection.receive()
             await self._send(connection, await self._in_thread(partial(session.receive, data)))
+            await self._note_problems(session)
             if await self._in_thread(lambda: self._way.moved(session.roster_length)):
                 raise _MovedError
             if target.past and session.state is State.READY:
@@ -220,6 +234,37 @@ class SyncAgent:
             if await self._in_thread(lambda: session.settled) and not self._changed.is_set():
                 await self._report_settled()
 
+    async def _rest_after(self, session: Session) -> None:
+        """Let the session know, whenever it is quiet, how long it has been so."""
+        while True:
+            await self._stirred.wait()
+            self._stirred.clear()
+            quiet_s, due_s = 0.0, QUIET_S
+            while not await self._stirs_within(due_s - quiet_s):
+                quiet_s = due_s
+                again_s = await self._in_thread(partial(session.rest, quiet_s))
+                await self._note_problems(session)
+                self._changed.set()  # it may have made something
+                if again_s is None:
+                    break
+                due_s = again_s
+
+    async def _stirs_within(self, wait_s: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._stirred.wait()
+        return self._stirred.is_set()
+
+    async def _note_problems(self, session: Session) -> None:
+        for problem in await self._in_thread(session.take_problems):
+            self._problems.append(problem)
+            self._troubles += 1
+            logger.warning(
+                "%s: device %s, client %d, batch %d, event %d: %s",
+                *(problem.kind, problem.device, problem.client, problem.clock),
+                *(problem.sequence, problem.reason),
+            )
+
     async def _erase_forgotten(self) -> None:
         """Write the store anew when others forgot something of it, once for many."""
         while True:
@@ -233,6 +278,7 @@ class SyncAgent:
                 logger.error("what others forgot is hidden, and not erased yet: %s", error)
 
     async def _send(self, connection: Connection, frames: list[bytes]) -> None:
+        self._stirred.set()
         for frame in frames:
             await connection.send(frame)
 
@@ -294,7 +340,13 @@ class SyncAgent:
                 journal.close()
         if self._session is None:
             self._journal = self._journal or place.open_journal()
-            self._session = Session(place.key, self._source, self._journal, reader=past)
+            self._session = Session(
+                place.key,
+                self._source,
+                self._journal,
+                reader=past,
+                authorship=place.authorship,
+            )
         return self._session
 
     async def _in_thread(self, work: Callable[[], T]) -> T:

@@ -12,15 +12,16 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from localmem_node.config import HubSettings
-from localmem_node.errors import HubRefused, RemovedError, SyncError
+from localmem_node.errors import HubRefused, NodeError, RemovedError, SyncError
 from localmem_node.sync.pool_client import PoolClient
 from localmem_node.sync.pool_files import PoolFiles, PoolRecord
 from localmem_node.sync.standing import Standing
 from localmem_node.sync.transport import Transport
 from localmem_node.sync.way import Journal, Place, Target
 from localmem_protocol.access import room_name
+from localmem_protocol.entries import Role
 from localmem_protocol.envelope import PoolKey
-from localmem_protocol.errors import RefusedError
+from localmem_protocol.errors import ProtocolError, RefusedError
 from localmem_protocol.frames import Close
 from localmem_protocol.session import Saved
 
@@ -65,6 +66,32 @@ class PastJournal:
         """As `Journal` says."""
 
 
+class RosterAuthorship:
+    """Implements `localmem_protocol.signatures.Authorship`, with a roster that may be behind.
+
+    A device that writes and may not, as far as is known here, may have been let in just now: the hub is
+    asked once for each.
+    """
+
+    def __init__(self, standing: Standing, refresh: Callable[[], object]) -> None:
+        self.sign, self.keys_of = standing.sign, standing.keys_of
+        self._standing = standing
+        self._refresh = refresh
+        self._asked: set[str] = set()
+
+    def role_at(self, device: str, epoch: int) -> Role | None:
+        """What a device was in an epoch."""
+        role = self._standing.role_at(device, epoch)
+        if role in ("owner", "member") or device in self._asked:
+            return role
+        self._asked.add(device)
+        try:
+            self._refresh()
+        except (NodeError, ProtocolError) as error:
+            logger.info("the roster cannot be looked at again: %s", error)
+        return self._standing.role_at(device, epoch)
+
+
 class RosterWay:
     """Implements `way.Way`."""
 
@@ -85,6 +112,7 @@ class RosterWay:
         self._open_transport = open_transport
         self._open_journal = open_journal
         self._told = 0  # entries of the roster that the hub told of
+        self._authorship = RosterAuthorship(standing, lambda: client.refresh(standing))
 
     def next(self) -> Target:
         """As `Way` says; RemovedError for a pool that this device is in no more."""
@@ -146,8 +174,8 @@ class RosterWay:
     def _target(self, key: PoolKey, *, past: bool) -> Target:
         room = room_name(key.pool, key.epoch)
         settings = HubSettings(self.url, self._client.token(), room, key.key)
-        place = Place(key, PastJournal) if past else self._place(key)
+        place = Place(key, PastJournal, self._authorship) if past else self._place(key)
         return Target(place, self._open_transport(settings), past)
 
     def _place(self, key: PoolKey) -> Place:
-        return Place(key, lambda: self._open_journal(key))
+        return Place(key, lambda: self._open_journal(key), self._authorship)

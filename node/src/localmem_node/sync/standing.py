@@ -20,7 +20,8 @@ from localmem_protocol.chain import Roster
 from localmem_protocol.entries import Role
 from localmem_protocol.envelope import PoolKey
 from localmem_protocol.errors import RemoteError
-from localmem_protocol.keys import DeviceKeys
+from localmem_protocol.heads import Position, SignedHead, sign_head
+from localmem_protocol.keys import DeviceKeys, PublicKeys
 
 Place = Literal["owner", "member", "reader", "removed"]
 
@@ -117,9 +118,17 @@ class Standing:
         except RemoteError:
             return ""
 
-    def role_of(self, device: str, epoch: int) -> Role | None:
+    def role_at(self, device: str, epoch: int) -> Role | None:
         """What a device was in an epoch."""
         return self.roster.role_at(device, epoch)
+
+    def keys_of(self, device: str) -> PublicKeys | None:
+        """The keys of a device that is or was a member."""
+        return self.roster.keys_of(device)
+
+    def sign(self, at: Position) -> SignedHead:
+        """This device's word for how far its chain goes."""
+        return sign_head(at, self.identity.device, self.identity.keys)
 
     def _epoch_keys(self) -> Mapping[int, bytes]:
         """Unsealed once for each length of the roster: there is one for every epoch ever."""

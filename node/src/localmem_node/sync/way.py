@@ -14,6 +14,7 @@ from localmem_node.sync.remedy import remedy
 from localmem_node.sync.transport import Transport
 from localmem_protocol.envelope import PoolKey
 from localmem_protocol.session import Journal as SessionJournal
+from localmem_protocol.signatures import Authorship
 
 
 class Journal(SessionJournal, Protocol):
@@ -26,10 +27,11 @@ class Journal(SessionJournal, Protocol):
 
 @dataclass(frozen=True)
 class Place:
-    """A document, and where its journal is."""
+    """A document, and where its journal is; who signs and may write there, if there is a roster."""
 
     key: PoolKey
     open_journal: Callable[[], Journal]
+    authorship: Authorship | None = None
 
 
 @dataclass(frozen=True)

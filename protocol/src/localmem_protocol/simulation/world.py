@@ -25,6 +25,7 @@ from localmem_protocol.frames import Ack, Close, Refusal, decode_frame
 from localmem_protocol.limits import STEP_BYTES
 from localmem_protocol.room import Drop, Effect, Peer, Quarantined, Room
 from localmem_protocol.session import ARRAY_BYTES_MAX, Session
+from localmem_protocol.signatures import REST_S, Authorship
 from localmem_protocol.simulation.memory import MemoryJournal, MemoryLog
 from localmem_protocol.updates import Id, decode_update
 
@@ -119,14 +120,17 @@ class World:
         skews_ms: Sequence[int] = (),
         array_bytes_max: int = ARRAY_BYTES_MAX,
         step_bytes: int = STEP_BYTES,
+        authorship: Callable[[str], Authorship | None] = lambda device: None,
+        pool: str = "simulation",
     ) -> None:
-        self.pool = PoolKey("simulation", 1, bytes(range(32)))
+        self.pool = PoolKey(pool, 1, bytes(range(32)))
         self.now_ms = 1_760_000_000_000
         self.hub = Hub(step_bytes)
         self.recorded: dict[str, Event] = {}
         self.may_be_lost: set[str] = set()
         self.forgotten: dict[str, set[str]] = {}  # by whom
         self._array_bytes_max = array_bytes_max
+        self._authorship = authorship
         self._evicting = array_bytes_max < ARRAY_BYTES_MAX
         self._connections = 0
         self.devices = [
@@ -162,6 +166,16 @@ class World:
             self.hub.room.join(Peer(self._connections, device.log.device, device.writer))
             self._send(device, device.session.hello)
 
+    def rest_long(self, index: int) -> None:
+        """Nothing happens on a device's connection for longer than it waits for anything."""
+        device = self.devices[index]
+
+        def rest() -> list[bytes]:
+            device.session.rest(REST_S)
+            return device.session.upload()
+
+        self._send(device, rest)
+
     def cut(self, index: int) -> None:
         """A connection breaks; what was under way is lost."""
         device = self.devices[index]
@@ -180,7 +194,7 @@ class World:
         """A device's process dies and starts again."""
         self.cut(index)
         device = self.devices[index]
-        device.session = Session(self.pool, device.log, device.journal, self._array_bytes_max)
+        device.session = self._session(device.log, device.journal)
 
     def save_image(self, index: int) -> None:
         """Take a backup of a device."""
@@ -278,7 +292,7 @@ class World:
                 if self.hub.stored.get(client, 0) < clock:
                     raise InvariantError(f"acknowledged {clock} of client {client}, then lost it")
             if device.session.problems:
-                raise InvariantError(f"a batch did not open: {device.session.problems[0]}")
+                raise InvariantError(f"a problem among the honest: {device.session.problems[0]}")
 
     def _agree(self) -> None:
         first = self.devices[0]
@@ -325,8 +339,11 @@ class World:
 
     def _device(self, name: str, skew_ms: int) -> Device:
         log, journal = MemoryLog(name), MemoryJournal()
-        session = Session(self.pool, log, journal, self._array_bytes_max)
-        return Device(log, journal, session, skew_ms)
+        return Device(log, journal, self._session(log, journal), skew_ms)
+
+    def _session(self, log: MemoryLog, journal: MemoryJournal) -> Session:
+        authorship = self._authorship(log.device)
+        return Session(self.pool, log, journal, self._array_bytes_max, authorship=authorship)
 
     def _queue(self, index: int, *, up: bool) -> deque[bytes]:
         link = self.devices[index].link
