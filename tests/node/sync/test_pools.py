@@ -134,7 +134,7 @@ def test_a_wrong_code_changes_nothing_on_either_side(
         failed = desk.fails("pair", wrong, "--hub", hub.http_url, "--yes")
         assert "the codes differ" in failed
         assert inviting.wait(60) == 1
-    assert "no" in desk.fails("pair", code, "--hub", hub.http_url, "--yes")  # one guess
+    assert desk.fails("pair", code, "--hub", hub.http_url, "--yes")  # one guess
     assert desk.run("pool", "list")["pools"] == []
     assert not list((desk.home / "pools").glob("*"))
     assert len(laptop.run("pool", "members", "ours")["members"]) == 1
@@ -285,7 +285,7 @@ def test_a_second_invitation_ends_the_first_and_nobody_answers_for_the_other(
         code = next(lines_of(first))["code"]
         pair(laptop, desk, hub, "pool", "invite", "ours", "--role", "reader")
         assert first.wait(60) == 1
-    assert "no" in desk.fails("pair", code, "--hub", hub.http_url, "--yes")
+    assert desk.fails("pair", code, "--hub", hub.http_url, "--yes")
     roles = {one["device"]: one["role"] for one in laptop.run("pool", "members", "ours")["members"]}
     assert roles[desk.id] == "reader"
 
