@@ -46,4 +46,11 @@ class Workers:
     async def _run(self, threads: ThreadPoolExecutor, call: Callable[[], Result]) -> Result:
         if self._closed:
             raise StoppingError("the hub is stopping; try again")
-        return await asyncio.get_running_loop().run_in_executor(threads, call)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(threads, call)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._closed and task is not None and not task.cancelling():
+                # Not this task, but what it had queued was cancelled, by `close`.
+                raise StoppingError("the hub is stopping; try again") from None
+            raise
