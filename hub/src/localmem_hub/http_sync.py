@@ -18,12 +18,13 @@ import logging
 import re
 from typing import Final
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from localmem_hub.endpoint import Endpoint, RefusedError, refuse_query
 from localmem_hub.errors import StoppingError, StoreError
-from localmem_hub.limits import BODY_SECONDS, LOOK_SECONDS, VISIT_ATTEMPTS
+from localmem_hub.http_requests import Problem, read_body
+from localmem_hub.limits import LOOK_SECONDS, VISIT_ATTEMPTS
 from localmem_hub.live import LiveRoom
 from localmem_hub.rooms import Rooms
 from localmem_hub.seams import Identity, UpdateLog
@@ -52,11 +53,13 @@ WAIT_HEADER: Final = "X-Localmem-Wait"
 _STATUS: Final = {
     Close.BAD_TOKEN: 401,
     Close.READ_ONLY: 403,
-    Close.CLIENT_TAKEN: 409,
     Close.TOO_LARGE: 413,
     Close.REFUSED_UPDATE: 422,
     Close.GAP: 409,
 }
+_CODES: Final = {413: Close.TOO_LARGE, 408: Close.SLOW}
+"""What a device is told about a body, by what others are."""
+
 _TAG: Final = re.compile(r'(?:W/)?"([^"]*)"', re.ASCII)
 
 
@@ -109,8 +112,6 @@ class HttpSync:
             answer = await self._exchange(identity, body)
         except _Unsupported as error:
             return _refusal(pool, Close.BAD_FRAME, str(error), 415)
-        except ClientDisconnect:
-            return Response(status_code=400)  # to nobody
         except RefusedError as refused:
             return _refusal(pool, refused.code, refused.reason)
         except FrameError as error:
@@ -247,22 +248,13 @@ def _check_headers(request: Request) -> None:
 async def _read(request: Request) -> bytes:
     """The body, which may be shorter than announced but never longer than allowed.
 
-    Raises RefusedError, ClientDisconnect.
+    Raises RefusedError, with what a device is told by its code.
     """
-    parts: list[bytes] = []
-    size = 0
     try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for part in request.stream():
-                size += len(part)
-                if size > EXCHANGE_BYTES_MAX:
-                    raise RefusedError(
-                        Close.TOO_LARGE, f"a body of over {EXCHANGE_BYTES_MAX} bytes"
-                    )
-                parts.append(part)
-    except TimeoutError:
-        raise RefusedError(Close.SLOW, "the body took too long") from None
-    return b"".join(parts)
+        return await read_body(request, EXCHANGE_BYTES_MAX)
+    except Problem as problem:
+        code = _CODES.get(problem.status, Close.BAD_FRAME)
+        raise RefusedError(code, str(problem)) from None
 
 
 def _seconds(text: str, most: int) -> int:

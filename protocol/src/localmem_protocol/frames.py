@@ -136,7 +136,6 @@ class Close:
     BAD_TOKEN: Final = 4401
     READ_ONLY: Final = 4403
     REFUSED_UPDATE: Final = 4422
-    CLIENT_TAKEN: Final = 4409
     TOO_LARGE: Final = 4413
     GAP: Final = 4500
     REPLACED: Final = 4501

@@ -141,8 +141,8 @@ def admit(
 ) -> Entry:
     """Admit a device, with the keys of the current epoch and of `epochs` before.
 
-    None means all that the author has (the newest ADMITTED_EPOCHS_MAX): the newcomer can open
-    whatever is there. `()` lets it read nothing older. `keys` come from a pairing, where the device
+    None means all that the author has (the first, and of more than ADMITTED_EPOCHS_MAX the newest):
+    the newcomer can open whatever is there. `()` lets it read nothing older. `keys` come from a pairing, where the device
     proved that it holds them. Raises KeysError if nothing can be sealed to them.
     """
     newcomer = _Newcomer(device, keys, role, label, epochs)

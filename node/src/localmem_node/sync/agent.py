@@ -210,16 +210,29 @@ class SyncAgent:
     async def _read(self, target: Target, session: Session, connection: Connection) -> None:
         while True:
             data = await connection.receive()
-            await self._send(connection, await self._in_thread(partial(session.receive, data)))
-            await self._note_problems(session)
-            if await self._in_thread(lambda: self._way.moved(session.roster_length)):
-                raise _MovedError
-            if target.past and session.state is State.READY:
-                await self._in_thread(partial(self._way.finished, target))
+            frames, over = await self._in_thread(partial(self._took, target, session, data))
+            await self._send(connection, frames)
+            if over:
                 raise _MovedError
             self._changed.set()
             if self._source.erasing_due:
                 self._erase.set()
+
+    def _took(self, target: Target, session: Session, data: bytes) -> tuple[list[bytes], bool]:
+        """Take a frame: what to answer, and whether another place comes next. One way to the thread."""
+        frames = session.receive(data)
+        self._note_problems(session)
+        if self._way.moved(session.roster_length):
+            return frames, True
+        over = target.past and session.state is State.READY
+        if over:
+            self._way.finished(target)
+        return frames, over
+
+    def _rested(self, session: Session, quiet_s: float) -> float | None:
+        again_s = session.rest(quiet_s)
+        self._note_problems(session)
+        return again_s
 
     async def _write(self, target: Target, session: Session, connection: Connection) -> None:
         while True:
@@ -242,8 +255,7 @@ class SyncAgent:
             quiet_s, due_s = 0.0, QUIET_S
             while not await self._stirs_within(due_s - quiet_s):
                 quiet_s = due_s
-                again_s = await self._in_thread(partial(session.rest, quiet_s))
-                await self._note_problems(session)
+                again_s = await self._in_thread(partial(self._rested, session, quiet_s))
                 self._changed.set()  # it may have made something
                 if again_s is None:
                     break
@@ -255,8 +267,8 @@ class SyncAgent:
                 await self._stirred.wait()
         return self._stirred.is_set()
 
-    async def _note_problems(self, session: Session) -> None:
-        for problem in await self._in_thread(session.take_problems):
+    def _note_problems(self, session: Session) -> None:
+        for problem in session.take_problems():
             self._problems.append(problem)
             self._troubles += 1
             logger.warning(
