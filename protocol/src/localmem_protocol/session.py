@@ -67,7 +67,9 @@ from localmem_protocol.frames import (
     decode_frame,
     encode_frame,
 )
+from localmem_protocol.hub_view import HubView
 from localmem_protocol.limits import BATCH_EVENTS_MAX, BATCH_TOMBSTONES_MAX
+from localmem_protocol.outbox import Outbox
 from localmem_protocol.parcels import Parcel
 from localmem_protocol.replica import Integrated, Replica
 from localmem_protocol.signatures import QUIET_S, Authorship, Problem, Signatures, rest_s
@@ -76,11 +78,9 @@ from localmem_protocol.updates import (
     NOTHING,
     Id,
     Ranges,
-    clipped,
     decode_state_vector,
     decode_update,
 )
-from localmem_protocol.updates import Update as Structs
 
 UNACKNOWLEDGED_MAX: Final = 16
 """Batches under way before the session waits for the hub's disk."""
@@ -94,9 +94,6 @@ ARRAY_BYTES_MAX: Final = 16 * 1024 * 1024
 
 PROBLEMS_MAX: Final = 64
 """Problems kept for a look; all are counted."""
-
-NO_CLOCKS: Final = b"\x00"
-"""The state vector of somebody who has nothing."""
 
 
 class State(Enum):
@@ -151,13 +148,11 @@ class Session:
         self._watermark = saved.watermark
         self._acknowledged = saved.acknowledged
         self._present: set[str] = set()  # own events above the watermark that the document has
-        self._outbox = dict.fromkeys(saved.outbox)
+        self._outbox = Outbox(journal, saved.outbox)
         self._stale: set[Id] = set()  # segments that hold what was forgotten
         self._stranded: dict[Id, Parcel] = {}  # what nobody new could open, with what it holds
         self._doubtful: list[Problem] = []  # of batches that may turn out to be stranded by us
-        self._hub_vector = NO_CLOCKS  # how far the hub was when it greeted
-        self._hub_clocks: dict[int, int] = {}  # the same, and what it has told since
-        self._hub_deletes: Ranges = {}  # what it had deleted, as far as it has told
+        self._hub = HubView()
         self._made: list[bytes] = []  # updates that were made here, to be sent
         self.replica = replica
         self._journalled = len(saved.updates)
@@ -234,18 +229,16 @@ class Session:
         or the next.
         """
         tombstones = [self.replica.tombstone_key.of(one) for one in dict.fromkeys(ids)]
-        self._journal.queue(tombstones)
-        self._outbox |= dict.fromkeys(tombstones)
+        self._outbox.put(tombstones)
         self._forget(tombstones)
         self._tidy(everywhere=True)
         self._compact_if_due()
-        self._settle_outbox()
+        self._outbox.settle(self.replica, self._acknowledged[0])
 
     def hello(self) -> list[bytes]:
         """Begin a connection: the frames to send first."""
         self.state = State.GREETING
-        self._hub_vector, self._hub_clocks = NO_CLOCKS, {}
-        self._hub_deletes, self._made = {}, []
+        self._hub, self._made = HubView(), []
         self.roster_length = 0
         return [self._hello()]
 
@@ -308,7 +301,7 @@ class Session:
     def _seal(self) -> bool:
         """A batch of what is in no batch yet, if there is anything; whether to look further."""
         events = whole_sequences(self._log.own_events(self._watermark, BATCH_EVENTS_MAX + 1))
-        tombstones = self._unsealed()[:BATCH_TOMBSTONES_MAX]
+        tombstones = self._outbox.unsealed(self.replica)[:BATCH_TOMBSTONES_MAX]
         if events:
             self._watermark = events[-1].sequence
         fresh = [event for event in events if event.id not in self._present]
@@ -381,7 +374,7 @@ class Session:
         clock = min(hub.get(self.replica.client, 0), self.replica.clock)
         self._confirmed(self.replica.client, clock)
         if self.state is State.SYNCING:
-            self._hub_vector, self._hub_clocks = vector, hub
+            self._hub = HubView(vector, hub)
             return [encode_frame(Step1(self.replica.state_vector()))]
         return self._lacking(vector)
 
@@ -398,7 +391,7 @@ class Session:
         self._tidy(everywhere=True)
         self._compact_if_due()
         self._made = []  # it is in what follows
-        deletes = self._untold_deletes()
+        deletes = self._hub.untold_deletes(self.replica)
         if any(client in deletes for client, _ in self.replica.segments.stranded):
             # We deleted a part of a segment that went on, and cannot open the rest: begin again.
             self._reincarnate(0)
@@ -407,14 +400,7 @@ class Session:
         for problem in doubtful:
             if self.replica.segments.get(problem.client, problem.clock):
                 self._report(problem)
-        return self._lacking(self._hub_vector, deletes)
-
-    def _untold_deletes(self) -> Ranges:
-        """What is deleted here and not at the hub; of others, what the hub has at all."""
-        mine = self.replica.ledger.clients_of(self.replica.device)
-        deletes = self.replica.deletes_beyond(self._hub_deletes)
-        reached = {client: self.replica.ledger.clock(client) for client in mine}
-        return clipped(deletes, self._hub_clocks | reached)
+        return self._lacking(self._hub.vector, deletes)
 
     def _more(self, update: bytes) -> list[bytes]:
         """A part of what the hub has: ask for what follows it."""
@@ -428,7 +414,7 @@ class Session:
     def _integrate(self, update: bytes) -> None:
         result = self.replica.integrate(update)
         if self.state is State.SYNCING:
-            self._note_hub(decode_update(update))
+            self._hub.note(decode_update(update))
         self._forget(result.tombstones)
         if result.events:
             self._log.insert(result.events)
@@ -440,23 +426,12 @@ class Session:
             self._tidy(everywhere=False)
         self._compact_if_due(now=result.forgotten)
 
-    def _note_hub(self, told: Structs) -> None:
-        for client, run in told.items.items():
-            self._hub_clocks[client] = max(self._hub_clocks.get(client, 0), run[-1].end)
-        for client, ranges in told.deletes.items():
-            self._hub_deletes.setdefault(client, []).extend(ranges)
-
     def _forget(self, tombstones: Sequence[bytes]) -> None:
         """Let the event log forget what these stand for, and find it in the document."""
         if tombstones:
             self._log.forget(tombstones, self.replica.tombstone_key)
             self._stale |= self.replica.segments.holding(set(tombstones))
             self._due = True  # also what is deleted may still be in the journal
-
-    def _unsealed(self) -> list[bytes]:
-        """Tombstones of the outbox that are in no batch."""
-        at = self.replica.segments.tombstone_at
-        return [tombstone for tombstone in self._outbox if at(tombstone) is None]
 
     def _tidy(self, *, everywhere: bool) -> None:
         """Take out of the document what was forgotten, and mend what nobody new could open.
@@ -482,7 +457,7 @@ class Session:
                 gone[client].append((clock, 1))
             self._keep(replica.move(gone, stranded.values(), self._wanted))
         if due:
-            for update in replica.trim(due, self._wanted, self._unsealed()):
+            for update in replica.trim(due, self._wanted, self._outbox.unsealed(replica)):
                 self._keep(update)
             self._stale -= {one.id for one in due}
             self._due = True
@@ -533,7 +508,7 @@ class Session:
         }
         if forgotten:
             self._stale |= self.replica.segments.holding(forgotten)
-        self._settle_outbox()
+        self._outbox.settle(self.replica, self._acknowledged[0])
 
     def _report(self, problem: Problem) -> None:
         clock = (
@@ -555,20 +530,4 @@ class Session:
         if clock > self._acknowledged[0]:
             self._acknowledged = (clock, self.replica.head_before(clock) or b"")
             self._journal.acknowledge(*self._acknowledged)
-            self._settle_outbox()
-
-    def _settle_outbox(self) -> None:
-        """Drop tombstones that the hub has: in another's batch, or in one that it confirmed."""
-        if not self._outbox:
-            return
-        there = [tombstone for tombstone in self._outbox if self._is_at_hub(tombstone)]
-        if there:
-            self._journal.delivered(there)
-            for tombstone in there:
-                del self._outbox[tombstone]
-
-    def _is_at_hub(self, tombstone: bytes) -> bool:
-        place = self.replica.segments.tombstone_at(tombstone)
-        if place is None:
-            return False
-        return place[0] != self.replica.client or place[1] < self._acknowledged[0]
+            self._outbox.settle(self.replica, self._acknowledged[0])
