@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event as Flag
@@ -14,8 +13,7 @@ import pytest
 from localmem_node import background, beside
 from localmem_node.capture.admission import Admission
 from localmem_node.engine import Engine
-from localmem_node.errors import NodeError, QueryError, StoreFailed
-from localmem_node.results import Found
+from localmem_node.errors import NodeError, QueryError
 from localmem_node.retrieval import index as search_index
 from localmem_node.retrieval.adaptive import AdaptiveIndex
 from localmem_node.selection import Selection
@@ -24,16 +22,13 @@ from localmem_protocol.errors import EventError
 from localmem_protocol.events import Event, Order, stamp
 from localmem_protocol.limits import DRIFT_MS_MAX, MARK_MAX
 from support.events import draft, event
-from support.fault_disk import Fault, FaultDisk, PowerCutError
 from support.hashing_encoder import HashingEncoder
 from support.node import (
-    MIB,
     NOW_MS,
     BrokenEncoder,
     GatedEncoder,
     StandingClock,
     open_node,
-    open_store,
 )
 from support.seeded import SeededRandom
 
@@ -405,223 +400,6 @@ def test_a_closed_engine_refuses_to_record(path: Path) -> None:
     engine.close()
     with pytest.raises(NodeError, match="closed"):
         engine.record([draft()])
-
-
-def test_after_a_crash_the_checkpoint_and_what_came_after_it_find_what_a_rebuild_finds(
-    path: Path,
-) -> None:
-    disk = FaultDisk(SeededRandom(1))
-    engine = open_node(path, size=MIB, disk=disk)
-    for start in range(0, 3000, 100):
-        batch = range(start, start + 100)
-        engine.record([draft(snippet=f"name_{n} = {n % 17} * width") for n in batch])
-    engine.drain()
-    engine.close()
-    disk = FaultDisk(SeededRandom(2), bytes(disk.medium))
-    engine = open_node(path, disk=disk)
-    engine.record(  # evicts as well
-        [
-            draft(snippet=f"late_{n} = width " * 20, session=f"s{n % 3}", filePath=f"d/{n % 7}.py")
-            for n in range(100)
-        ]
-    )
-    engine.drain()
-    image = bytes(disk.medium)
-    kept = newest(engine)
-    engine.close()
-    answers: list[list[list[Found]]] = []
-    for spoil in (False, True):
-        store = open_store(path, disk=FaultDisk(SeededRandom(3), image))
-        assert store.read_checkpoint() is not None
-        if spoil:
-            store.write_checkpoint(b"not a checkpoint")
-        reopened = Engine(store, HashingEncoder(), StandingClock())
-        reopened.drain()
-        assert newest(reopened) == kept
-        queries = ("name_2990 width", "late_7", "width 16")
-        answers.append([reopened.query_recent(10, query) for query in queries])
-        narrowed = Selection(session="s1", file="d/2.py")
-        answers[-1] += [
-            reopened.recent(100, selection=narrowed),
-            reopened.query_recent(100, "width", selection=narrowed),
-        ]
-        assert [found.event for found in answers[-1][-2]] == [
-            one for one in kept if narrowed.takes(one)
-        ]
-        reopened.close()
-    assert answers[0] == answers[1]
-    assert answers[0][1][0].event.snippet.startswith("late_7 ")
-    assert answers[0][-2]
-    assert answers[0][-1]
-
-
-@pytest.mark.parametrize("seed", range(30))
-def test_what_was_acknowledged_survives_a_power_cut_anywhere(path: Path, seed: int) -> None:
-    random = SeededRandom(seed)
-    disk = FaultDisk(random)
-    acknowledged: list[Event] = []
-    engine = open_node(path, size=256 * 1024, disk=disk, seed=seed)
-    disk.plan[disk.operations + 1 + random.below(60)] = random.choice(["cut", "cut midway"])
-    with contextlib.suppress(PowerCutError, NodeError):
-        for number in range(40):
-            acknowledged += engine.record([draft(snippet=f"{seed} {number} {n}") for n in range(2)])
-            acknowledged += engine.insert([event(number + 1, OTHER)])
-    assert disk.operations >= min(disk.plan)
-    after = open_node(path, disk=FaultDisk(random, disk.after_power_cut()), seed=seed + 1000)
-    kept = newest(after)
-    assert {one.id for one in acknowledged} <= {one.id for one in kept}
-    fresh = after.record([draft(snippet="after")])[0]
-    assert all(fresh.sequence > one.sequence for one in kept if one.device == after.device)
-    after.close()
-
-
-@pytest.mark.parametrize("fault", ["EIO", "ENOSPC"])
-def test_after_a_failed_sync_nothing_is_acknowledged_or_shown(path: Path, fault: Fault) -> None:
-    disk = FaultDisk(SeededRandom(5))
-    engine = open_node(path, size=256 * 1024, disk=disk)
-    kept = engine.record([draft(snippet="anchor")])
-    disk.plan = {disk.operations + n: fault for n in range(1, 9)}
-    for _ in range(2):
-        with pytest.raises(StoreFailed):
-            engine.record([draft(snippet="lost")])
-    assert newest(engine) == kept
-    assert snippets(engine, "anchor") == ["anchor"]
-    assert "lost" not in snippets(engine, "lost")
-    engine.close()
-    again = open_node(path, disk=FaultDisk(SeededRandom(6), disk.after_power_cut()))
-    assert kept[0] in newest(again)
-    again.close()
-
-
-def test_waiting_writers_share_one_sync(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = open_store(path)
-    engine = Engine(store, HashingEncoder(), StandingClock())
-    first_under_way, others_wait = Flag(), Flag()
-    commits: list[int] = []
-    commit = store.commit
-
-    def slow_commit() -> None:
-        commits.append(len(commits))
-        if len(commits) == 1:
-            first_under_way.set()
-            assert others_wait.wait(60)
-        commit()
-
-    monkeypatch.setattr(store, "commit", slow_commit)
-    monkeypatch.setattr(background, "COURTESY_S", 0)
-    engine._background._keep = lambda *_: None
-    threads = [Thread(target=engine.record, args=([draft(snippet=f"t {n}")],)) for n in range(8)]
-    threads[0].start()
-    assert first_under_way.wait(60)
-    for thread in threads[1:]:
-        thread.start()
-    commit_queue = engine._pipeline._commits
-    while len(commit_queue._queue) < 7:  # all seven have queued before the first sync ends
-        pass
-    others_wait.set()
-    for thread in threads:
-        thread.join()
-    assert len(commits) == 2
-    assert sorted(one.snippet for one in newest(engine)) == [f"t {n}" for n in range(8)]
-    engine.close()
-
-
-def test_the_background_waits_while_a_query_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background, "COURTESY_S", 60)
-    encoder = HashingEncoder()
-    kept: list[int] = []
-    thread = background.BackgroundEncoder(
-        encoder, str, lambda vectors, last: kept.extend(ordinal for ordinal, _ in vectors)
-    )
-    with thread.yielding():
-        thread.start([1, 2])
-        thread.push([3])
-        assert encoder.encoded == []
-    thread.drain()
-    assert sorted(kept) == [1, 2, 3]
-    thread.close()
-
-
-def test_the_background_rests_before_the_first_of_a_queue_unless_somebody_waits(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(background, "REST_S", 3600)
-    encoder = HashingEncoder()
-    batches: list[list[int]] = []
-    thread = background.BackgroundEncoder(
-        encoder, str, lambda vectors, last: batches.append([ordinal for ordinal, _ in vectors])
-    )
-    thread.start([])
-    thread.push([1])
-    thread.push([2, 3])
-    assert encoder.encoded == []
-    thread.drain()
-    assert batches == [[1, 2, 3]]
-    thread.push([4])
-    thread.close()  # nobody waits an hour for that either
-    assert batches == [[1, 2, 3]]
-
-
-def test_the_background_goes_on_after_all_that_it_waited_for_has_left(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(background, "COURTESY_S", 60)
-    encoder = HashingEncoder()
-    thread = background.BackgroundEncoder(encoder, str, lambda vectors, last: None)
-    with thread.yielding():
-        thread.start([1, 2])
-        while not thread._waits_for_queries:
-            pass
-        thread.forget([1, 2, 3])
-        assert thread.pending == 0
-    thread.drain()
-    thread.push([4])
-    thread.drain()
-    assert encoder.encoded == ["4"]
-    thread.close()
-
-
-def test_idle_work_follows_what_is_queued_and_waits_for_queries(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(background, "COURTESY_S", 60)
-    done: list[int] = []
-    whole, more = Flag(), Flag()
-
-    def idle() -> bool:
-        done.append(len(encoder.encoded))
-        if len(done) in (3, 6):
-            (whole if len(done) == 3 else more).set()
-            return False
-        return True
-
-    encoder = HashingEncoder()
-    thread = background.BackgroundEncoder(encoder, str, lambda vectors, last: None, idle)
-    with thread.yielding():
-        thread.start([1, 2])
-        while not thread._waits_for_queries:
-            pass
-        assert done == []
-    assert whole.wait(60)
-    assert done == [2, 2, 2]
-    thread.push([3])  # a batch may make more of it
-    assert more.wait(60)
-    assert done == [2, 2, 2, 3, 3, 3]
-    thread.close()
-
-
-def test_idle_work_that_fails_leaves_the_encoder_working() -> None:
-    def idle() -> bool:
-        raise ValueError("broken")
-
-    encoder = HashingEncoder()
-    thread = background.BackgroundEncoder(encoder, str, lambda vectors, last: None, idle)
-    thread.start([1])
-    thread.drain()
-    thread.push([2])
-    thread.drain()
-    assert encoder.encoded == ["1", "2"]
-    thread.close()
 
 
 def test_a_graph_grows_beside_an_open_engine(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
