@@ -8,6 +8,7 @@ import pytest
 
 from localmem_node import background
 from support.hashing_encoder import HashingEncoder
+from support.node import GatedEncoder
 
 
 def test_the_background_waits_while_a_query_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,13 +31,15 @@ def test_the_background_rests_before_the_first_of_a_queue_unless_somebody_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(background, "REST_S", 3600)
-    encoder = HashingEncoder()
+    encoder = GatedEncoder()
+    encoder.gate.set()
     batches: list[list[int]] = []
     thread = background.BackgroundEncoder(
         encoder, str, lambda vectors, last: batches.append([ordinal for ordinal, _ in vectors])
     )
     thread.start([])
     thread.push([1])
+    assert not encoder.asked.wait(0.5)  # it would take a millisecond
     thread.push([2, 3])
     assert encoder.encoded == []
     thread.drain()

@@ -92,3 +92,18 @@ def test_a_key_of_another_length_is_no_key_and_none_is_shown() -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         PoolKey("team", 1, b"short")
     assert "key" not in repr(POOL)
+
+
+def test_a_segment_without_end_is_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as endless:
+        endless.setattr("localmem_protocol.envelope.SEGMENT_BATCHES_MAX", 10**6)
+        sealer = Sealer(POOL, DEVICE, 1)
+        batches = [
+            sealer.seal(Parcel((event(clock + 1),)), clock)
+            for clock in range(SEGMENT_BATCHES_MAX + 1)
+        ]
+    opener = Opener(POOL, DEVICE, 1)
+    for clock, sealed in enumerate(batches[:-1]):
+        opener.open(sealed, clock)
+    with pytest.raises(SealError, match="beyond"):
+        opener.open(batches[-1], SEGMENT_BATCHES_MAX)
