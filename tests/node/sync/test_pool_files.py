@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from localmem_node.errors import ConfigError
+from localmem_node.sync.outbox import open_journal
 from localmem_node.sync.pool_files import PoolFiles, PoolRecord
 from localmem_node.sync.sharing import EVERYTHING, NOTHING
 
@@ -65,3 +66,19 @@ def test_a_changed_rule_is_kept(files: PoolFiles) -> None:
     files.save(record())
     files.save(changed)
     assert list(files.records()) == [changed]
+
+
+def test_what_is_still_to_be_forgotten_moves_on_with_the_epoch(files: PoolFiles) -> None:
+    device, marks = "11" * 8, [b"a" * 16, b"b" * 16]
+    files.save(record())
+    first = open_journal(files, device, POOL, 1)
+    first.queue(marks)
+    first.close()
+    second = open_journal(files, device, POOL, 2)
+    assert list(second.load().outbox) == marks
+    assert not files.journal(POOL, 1).exists()
+    second.delivered(marks[:1])
+    second.close()
+    fourth = open_journal(files, device, POOL, 4)
+    assert list(fourth.load().outbox) == marks[1:]
+    fourth.close()
