@@ -4,7 +4,7 @@ A parcel has parts, each of them optional but not all: events and references to 
 tombstones, which say what was forgotten; signed chain heads, opaque here. Its first byte has a bit
 for each part that is there, so that those that are not cost nothing more, and the form of the text:
 
-    first byte: 1 tombstones, 2 heads, 4 events or references | the form times 8
+    first byte: 1 tombstones, 2 heads, 4 events or references | the form times 32
     tombstones: how many, 16 bytes each | heads: how many, each behind its length
     | events and references: the columns of `batches`, then their text by `texts`, to the end
 
@@ -35,7 +35,8 @@ from localmem_protocol.wire import Reader, varbytes, varuint
 TOMBSTONE_BYTES: Final = 16
 
 _TOMBSTONES, _HEADS, _ROWS = 1, 2, 4
-_FORM_SHIFT: Final = 3
+_FORM_SHIFT: Final = 5
+"""Above the bits of the parts; two of those are of no use yet, and refused."""
 
 
 @dataclass(frozen=True)

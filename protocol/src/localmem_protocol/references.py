@@ -20,8 +20,8 @@ import msgspec
 from localmem_protocol.errors import EventError
 from localmem_protocol.events import Event, Kind, parse_draft, stamp
 
-TEXT_HASH_BYTES: Final = 6
-"""A wrong text passes once in 2**48; few are tried for a reference, and nobody outside can try any.
+TEXT_HASH_BYTES: Final = 5
+"""A wrong text passes once in 2**40; few are tried for a reference, and nobody outside can try any.
 
 They are most of what a reference costs, and no compressor makes them smaller."""
 

@@ -21,6 +21,7 @@ import msgspec
 
 from localmem_node.errors import ConfigError, SyncError
 from localmem_node.files import private_directory, read_private, write_private
+from localmem_node.sync.sending import PLAIN, Sending
 from localmem_node.sync.sharing import Rule
 from localmem_protocol.access import is_pool_id
 
@@ -37,13 +38,14 @@ _EPOCH: Final = re.compile(r"([1-9][0-9]{0,8})\.sqlite")
 
 
 class PoolRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A pool that this device is in: its id, its hub, what people call it, what is shared there."""
+    """A pool that this device is in: its id, its hub, what people call it, what is shared there, how."""
 
     pool: str
     hub: str
     name: str
     rule: Rule
     version: int = 1
+    sending: Sending = PLAIN
 
 
 class PoolFiles:
