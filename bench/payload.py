@@ -5,8 +5,8 @@ update, with their text (snippets) and as references: the sum of all updates tha
 the document that they make, sealed, and signed as a session does it: at each segment's start, and when a device rests.
 Every batch is opened again and every event compared, references resolved in the same files.
 Beside it: other designs and general compressors (`bench.payload_designs`); the same with a hash of
-the model's response in each event, or in each turn; references when some text is in no commit yet
-and travels as a snippet; what frames, WebSocket and HTTP add; times; and the document of a year of such
+the model's response in each event, or in each turn; what padding
+costs; references when some text is in no commit yet and travels as a snippet; what frames, WebSocket and HTTP add; times; and the document of a year of such
 days against that of its fifth, at a fixed size of the arrays.
 """
 
@@ -17,6 +17,7 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
@@ -34,9 +35,10 @@ from localmem_protocol.events import Event
 from localmem_protocol.frames import Ack, Update, encode_frame
 from localmem_protocol.heads import Position, SignedHead, sign_head
 from localmem_protocol.keys import DeviceKeys, PublicKeys
-from localmem_protocol.limits import BATCH_EVENTS_MAX, SEGMENT_BATCHES_MAX
+from localmem_protocol.limits import BATCH_EVENTS_MAX, CLIENT_ID_BITS, SEGMENT_BATCHES_MAX
+from localmem_protocol.padding import Padding
 from localmem_protocol.parcels import Parcel
-from localmem_protocol.references import Reference, refer_where, resolve
+from localmem_protocol.references import TEXT_HASH_BYTES, Reference, refer_where, resolve
 from localmem_protocol.replica import Replica
 from localmem_protocol.signatures import REST_S, Signatures, rest_s
 from localmem_protocol.updates import decode_update
@@ -115,6 +117,13 @@ def measure(count: int, days: int, seed: int) -> dict[str, Any]:
     result |= {
         "snippets": _by_size(day, references=False),
         "reference": _by_size(day, references=True),
+        "padding": {
+            mode: {
+                padding.value: send(day, 10, references=references, padding=padding).figures()
+                for padding in Padding
+            }
+            for mode, references in (("snippets", False), ("reference", True))
+        },
         "share_as_snippet": {str(share): _shared(day, share, seed) for share in SHARES},
         "response_hashes": {
             hashes.value: {
@@ -142,7 +151,12 @@ def measure(count: int, days: int, seed: int) -> dict[str, Any]:
 
 
 def send(
-    day: Trace, per_update: int, *, references: bool, uncommitted: frozenset[str] = frozenset()
+    day: Trace,
+    per_update: int,
+    *,
+    references: bool,
+    uncommitted: frozenset[str] = frozenset(),
+    padding: Padding = Padding.NONE,
 ) -> Sent:
     """Send a trace, and take in on another device what was sent. Raises Altered.
 
@@ -151,29 +165,61 @@ def send(
     reader = Replica(_POOL, "ff" * 8)
     updates: list[bytes] = []
     whole = 0
-    for number, (device, parts) in enumerate(_batches(day, per_update).items(), start=1):
-        sender = _Sender(device, number)
-        for part, later in zip(parts, [*parts[1:], None], strict=True):
+    batches = _batches(day, per_update)
+    senders = {
+        name: _Sender(name, (1 << CLIENT_ID_BITS) - number, padding)
+        for number, name in enumerate(batches, start=1)
+    }
+
+    def pass_on(device: str, made: Sequence[bytes]) -> None:
+        for update in made:
+            updates.append(update)
+            others = [one.replica for name, one in senders.items() if name != device]
+            for replica in (*others, reader):
+                problems = replica.integrate(update).problems
+                if problems:
+                    raise Altered(f"a batch did not open: {problems[0]}")
+
+    for _, device, part, rest_ms in _moments(batches):
+        sender = senders[device]
+        if part:
             parcel = _parcel(part, references=references, uncommitted=uncommitted)
             whole += len(parcel.events)
-            updates.append(sender.send(parcel))
-            # Each batch goes when its last event happens, and the night is longer than any rest.
-            rest_ms = later[-1].timestamp - part[-1].timestamp if later else 1000 * REST_S
-            updates += sender.rest(rest_ms / 1000)
+            pass_on(device, [sender.send(parcel)])
+        else:
+            pass_on(device, sender.rest(rest_ms / 1000))
+    for device, sender in senders.items():
         _compare(day, device, sender.sealed, sender.client)
-    for update in updates:
-        problems = reader.integrate(update).problems
-        if problems:
-            raise Altered(f"a batch did not open: {problems[0]}")
     return Sent(updates, len(reader.export()), whole)
 
 
-class _Author:
-    """Implements `Authorship`: a device with keys, in a pool without anybody else."""
+def _moments(batches: Batches) -> list[tuple[int, str, Sequence[Event], int]]:
+    """What happens, in order: when (ms), on which device, the batch or none for a rest, how long that is.
+
+    A batch goes when its last event happens; the night is longer than any rest. In a rest something
+    happens after the longest one that a device waits, or when it ends.
+    """
+    found: list[tuple[int, str, Sequence[Event], int]] = []
+    for device, parts in batches.items():
+        for part, later in zip(parts, [*parts[1:], None], strict=True):
+            sent_ms = part[-1].timestamp
+            rest_ms = later[-1].timestamp - sent_ms if later else 1000 * int(REST_S)
+            found.append((sent_ms, device, part, 0))
+            found.append((sent_ms + min(rest_ms, 1000 * int(REST_S)), device, (), rest_ms))
+    return sorted(found, key=lambda one: (one[0], bool(one[2])))
+
+
+@cache
+def _keys(device: str) -> DeviceKeys:
+    return DeviceKeys.from_bytes(blake2b(device.encode(), digest_size=64).digest())
+
+
+class Author:
+    """Implements `Authorship`: a device with keys, in a pool of such devices."""
 
     def __init__(self, device: str) -> None:
         self._device = device
-        self._keys = DeviceKeys.from_bytes(blake2b(device.encode(), digest_size=64).digest())
+        self._keys = _keys(device)
 
     def sign(self, at: Position) -> SignedHead:
         """As `Authorship` says."""
@@ -181,7 +227,7 @@ class _Author:
 
     def keys_of(self, device: str) -> PublicKeys | None:
         """As `Authorship` says."""
-        return self._keys.public if device == self._device else None
+        return _keys(device).public
 
     def role_at(self, device: str, epoch: int) -> Role | None:
         """As `Authorship` says."""
@@ -191,32 +237,32 @@ class _Author:
 class _Sender:
     """A device: seals, and signs."""
 
-    def __init__(self, device: str, client: int) -> None:
+    def __init__(self, device: str, client: int, padding: Padding = Padding.NONE) -> None:
         self.client = client
         self.sealed: list[bytes] = []
-        self._replica = Replica(
-            _POOL, device, client, (), Signatures(_POOL, device, _Author(device))
+        self.replica = Replica(
+            _POOL, device, client, (), Signatures(_POOL, device, Author(device)), padding
         )
 
     @property
     def clock(self) -> int:
         """How many batches it made."""
-        return self._replica.clock
+        return self.replica.clock
 
     def send(self, parcel: Parcel) -> bytes:
         """The update that carries a parcel."""
-        return self._made(self._replica.append_parcel(parcel))
+        return self._made(self.replica.append_parcel(parcel))
 
     def rest(self, seconds: float) -> list[bytes]:
         """The update with the signed head alone, if a device makes one in a rest so long."""
-        unsigned = self._replica.signatures.unsigned(self.client)
+        unsigned = self.replica.signatures.unsigned(self.client)
         if not unsigned or seconds < rest_s(unsigned):
             return []
-        return [self._made(self._replica.append_head())]
+        return [self._made(self.replica.append_head())]
 
     def evict(self, bytes_max: int) -> bytes | None:
         """As `Replica.evict`."""
-        evicted = self._replica.evict(bytes_max)
+        evicted = self.replica.evict(bytes_max)
         return evicted and self._made(evicted)
 
     def _made(self, update: bytes) -> bytes:
@@ -326,7 +372,7 @@ def year(days: int) -> dict[str, float]:
     day ends at the same point.
     """
     reader = Replica(_POOL, "ff" * 8)
-    senders = [_Sender(f"{number:016x}", number) for number in (1, 2, 3)]
+    senders = [_Sender(f"{number:016x}", (1 << CLIENT_ID_BITS) - number) for number in (1, 2, 3)]
     references = [_endless(f"{number:016x}", number) for number in (1, 2, 3)]
     sizes: list[int] = []
     bytes_max = 0
@@ -371,7 +417,7 @@ def _endless(device: str, seed: int) -> Iterator[Reference]:
             timestamp=now_ms,
             file_path=f"src/module_{int(chance.integers(10, 30))}.py",
             selection_range=(first, first + int(chance.integers(2, 8))),
-            text_hash=chance.bytes(6),
+            text_hash=chance.bytes(TEXT_HASH_BYTES),
             model_response_hash=None,
             kind="edit",
             tool=None,
@@ -403,6 +449,11 @@ def _print(result: Mapping[str, Any]) -> None:
     print_table(
         ["floor: all at once", *result["floor"]["snippets"]],
         [[mode, *sizes.values()] for mode, sizes in result["floor"].items()],
+    )
+    print()
+    print_table(
+        ["ten per update, padding", *(padding.value for padding in Padding)],
+        [[mode, *map(_cell, sizes.values())] for mode, sizes in result["padding"].items()],
     )
     print()
     print_table(

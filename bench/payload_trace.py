@@ -19,6 +19,7 @@ from typing import Final
 from uuid import UUID
 
 import numpy as np
+import numpy.typing as npt
 
 from bench.edits import SEED, TooFewSources
 from localmem_protocol.clock import HybridClock
@@ -32,6 +33,7 @@ FILES: Final = 31
 ZIPF: Final = 1.2
 RETURNING: Final = 0.6
 RETURN_LINES: Final = 6
+BURST: Final = 10
 TOOLS: Final = ("claude-code", "cursor", "codex")
 OWN: Final = ("localmem",)
 """How the names of packages begin that the dictionary may have seen."""
@@ -43,6 +45,9 @@ _TAIL_LINES: Final = 3
 _FILE_LINES_MIN: Final = 40
 _PACKAGE_FILES_MIN: Final = 20
 _TURN_MAX: Final = 5
+
+
+Moments = npt.NDArray[np.int64]
 
 
 class Hashes(Enum):
@@ -86,19 +91,42 @@ class Checkout:
         return texts_at(self._lines.get(reference.file_path, ()), reference.selection_range)
 
 
-def trace(count: int, devices: int = 3, *, seed: int = SEED, hashes: Hashes = Hashes.NONE) -> Trace:
-    """`count` events in 24 hours. The same on the same machine. Raises TooFewSources."""
+def trace(
+    count: int,
+    devices: int = 3,
+    *,
+    seed: int = SEED,
+    hashes: Hashes = Hashes.NONE,
+    bursts: bool = False,
+) -> Trace:
+    """`count` events in 24 hours. The same on the same machine. Raises TooFewSources.
+
+    With `bursts` each device's events come ten at a time, 5 to 45 seconds apart.
+    """
     chance = np.random.default_rng(seed)
     files = _files(chance)
     names = [blake2b(f"{seed} {n}".encode(), digest_size=8).hexdigest() for n in range(devices)]
     workers = [_Worker(name, number, files, chance) for number, name in enumerate(names)]
     moments = np.sort(chance.choice(DAY_MS, count, replace=False))
     turns = chance.permutation(np.arange(count) % devices)
+    if bursts:
+        moments, turns = _bursts(count, devices, seed)
     events: dict[str, list[Event]] = {name: [] for name in names}
     for moment, turn in zip(moments, turns, strict=True):
         event = workers[int(turn)].edit(int(moment), hashes)
         events[event.device].append(event)
     return Trace(events, files)
+
+
+def _bursts(count: int, devices: int, seed: int) -> tuple[Moments, Moments]:
+    """When things happen, and on which device, if they come in bursts."""
+    chance = np.random.default_rng(seed)
+    starts = chance.choice(DAY_MS - 10 * 60_000, -(-count // BURST), replace=False)
+    pauses = chance.integers(5_000, 45_000, (len(starts), BURST))
+    moments = (starts[:, None] + np.cumsum(pauses, axis=1)).ravel()[:count]
+    turns = np.repeat(np.arange(len(starts)) % devices, BURST)[:count]
+    order = np.argsort(moments, kind="stable")
+    return moments[order], turns[order]
 
 
 class _Worker:

@@ -13,17 +13,22 @@ import httpx2
 import pytest
 
 from localmem_hub.limits import COMPACT_ROWS
+from localmem_protocol.envelope import batch_hash
 from localmem_protocol.exchange import Body, encode_body
 from localmem_protocol.frames import (
+    CAPABILITIES,
+    NEEDED,
     PROTOCOL,
     Ack,
     Close,
     Hello,
+    Notice,
     Resume,
     Step1,
     Step2,
     Update,
     Welcome,
+    decode_frame,
     encode_frame,
 )
 from localmem_protocol.limits import EXCHANGE_BYTES_MAX
@@ -141,7 +146,7 @@ async def test_who_waits_is_let_go_by_its_own_request_and_by_the_end(served: Ser
 
 async def test_a_hub_says_how_long_it_lets_wait(served: Served) -> None:
     async with served.device(ONE) as one:
-        answer = await one.post(Hello(PROTOCOL, (), ONE, 0))
+        answer = await one.post(Hello(PROTOCOL, CAPABILITIES, ONE, 0))
         assert answer.headers["X-Localmem-Wait"] == "25"
 
 
@@ -283,7 +288,7 @@ async def test_wrong_requests_are_told_what_is_wrong(hub: HubProcess) -> None:
         await one.greet()
         assert one.resume is not None
         resume = one.resume
-        hello = encode_body(Body((encode_frame(Hello(PROTOCOL, (), ONE, 0)),)))
+        hello = encode_body(Body((encode_frame(Hello(PROTOCOL, CAPABILITIES, ONE, 0)),)))
 
         async def refused(content: bytes, **headers: str) -> tuple[int, int]:
             answer = await one.send(content, **headers)
@@ -297,7 +302,7 @@ async def test_wrong_requests_are_told_what_is_wrong(hub: HubProcess) -> None:
         assert await refused(encode_body(Body())) == (400, Close.BAD_FRAME)
         assert await refused(hello, Authorization="Bearer lmt_a_b") == (401, Close.BAD_TOKEN)
         assert await refused(hello, X_Localmem_Device=TWO) == (401, Close.BAD_TOKEN)
-        other = encode_body(Body((encode_frame(Hello(PROTOCOL, (), TWO, 0)),)))
+        other = encode_body(Body((encode_frame(Hello(PROTOCOL, CAPABILITIES, TWO, 0)),)))
         assert await refused(other) == (400, Close.BAD_FRAME)
         future = encode_body(Body((encode_frame(Hello("localmem.sync.v9", (), ONE, 0)),)))
         assert await refused(future) == (400, Close.BAD_FRAME)
@@ -316,7 +321,7 @@ async def test_wrong_requests_are_told_what_is_wrong(hub: HubProcess) -> None:
 
 async def test_unknown_capabilities_mean_nothing(hub: HubProcess) -> None:
     async with device(hub, "capable", ONE) as one:
-        names = tuple(f"future-{number}" for number in range(50))
+        names = (*(f"future-{number}" for number in range(50)), *NEEDED)
         answer = await one.post(Hello(PROTOCOL, names, ONE, 0))
         assert isinstance(answer.the(Welcome), Welcome)
     raw = await dial(hub.url, "capable", TWO, hub.token("capable", TWO))
@@ -340,7 +345,7 @@ async def test_a_reader_hears_and_may_not_write(hub: HubProcess) -> None:
     token = hub.token("reading", ONE, "reader")
     async with asyncio.timeout(20), device(hub, "reading", ONE, token) as one:
         await one.greet()
-        assert one.position == "0.r"
+        assert one.position == "0.r."
         assert (await one.poll()).status == 304
         answer = await one.write(b"no")
         assert (answer.status, answer.code) == (403, Close.READ_ONLY)
@@ -416,3 +421,87 @@ async def test_a_body_over_the_limit_is_refused_before_it_is_read(hub: HubProces
         else:
             assert chunked.status_code == 413
     assert hub.running
+
+
+async def test_answers_say_who_is_there_and_one_that_waits_comes_when_that_matters(
+    served: Served,
+) -> None:
+    async with asyncio.timeout(20), served.device(ONE) as one, served.device(TWO) as two:
+        await one.greet()
+        assert one.resume is not None
+        answer = await one.post(one.resume, position=one.position)
+        assert answer.headers["X-Localmem-Notices"] == "listening=0"
+        assert "X-Localmem-Notices" not in (await one.poll()).headers
+        waiting = asyncio.create_task(one.poll(wait=25))
+        await somebody_waits(served)
+        await two.greet()
+        answer = await waiting
+        assert (answer.status, answer.headers["X-Localmem-Notices"]) == (304, "listening=1")
+        waiting = asyncio.create_task(one.poll(wait=25))
+        await somebody_waits(served)
+        assert two.resume is not None
+        asked = await two.post(two.resume, Notice("waiting", 30), position=two.position)
+        assert asked.headers["X-Localmem-Notices"] == "listening=1"
+        answer = await waiting
+        assert answer.status == 304
+        assert answer.headers["X-Localmem-Notices"].startswith("listening=1 waiting=")
+
+
+async def test_requests_and_connections_know_of_each_other(hub: HubProcess) -> None:
+    token = hub.token("both", TWO)
+    async with asyncio.timeout(30), device(hub, "both", ONE) as one:
+        await one.greet()
+        two = await dial(hub.url, "both", TWO, token)
+        await two.send(encode_frame(Hello(PROTOCOL, CAPABILITIES, TWO, 0)))
+        frames = [decode_frame(await two.recv(decode=False)) for _ in range(3)]
+        assert [type(frame) for frame in frames[:2]] == [Welcome, Step1]
+        assert frames[2] == Notice("listening", 1)
+        assert one.resume is not None
+        answer = await one.post(one.resume, Notice("waiting", 30), position=one.position)
+        assert answer.headers["X-Localmem-Notices"] == "listening=1"
+        assert decode_frame(await two.recv(decode=False)) == Notice("waiting", 30)
+        await two.close()
+
+
+async def somebody_waits(served: Served) -> None:
+    """Until a request waits at the hub."""
+    while not served.hub.watchers._waiting:  # noqa: ASYNC110  the request is under way
+        await asyncio.sleep(0.01)
+
+
+async def test_a_restored_hub_is_noticed_at_the_first_request_although_it_has_as_many_rows(
+    tmp_path: Path,
+) -> None:
+    with running_hub(tmp_path) as hub:
+        async with device(hub, "restored", ONE) as one, device(hub, "restored", TWO) as two:
+            await one.greet()
+            await one.write(b"before the backup")
+            hub.stop()
+            backup = hub.database.read_bytes()
+            hub.start()
+            one.url = two.url = hub.http_url
+            await one.write(b"lost")
+            assert (await one.poll()).status == 304
+            hub.stop()
+            hub.database.write_bytes(backup)
+            hub.start()
+            one.url = two.url = hub.http_url
+            lost = await one.poll()
+            assert (lost.status, lost.code) == (409, Close.GAP)
+            await two.greet()
+            await two.write(b"instead of it")
+            assert hub.query("SELECT head FROM pools") == [(2,)]
+            for answer in (await one.poll(), await one.poll(wait=20)):
+                assert (answer.status, answer.code) == (409, Close.GAP)
+            assert one.resume is not None
+            answer = await one.post(Resume(one.client, 1, sealed_head(b"before the backup")))
+            assert answer.status == 200
+            answer = await one.post(one.resume, position=one.position)
+            assert (answer.status, answer.code) == (409, Close.GAP)
+            assert (await two.poll()).status == 304
+            two.position = two.position.replace("2.", "1.", 1)
+            assert (await two.poll()).status == 409
+
+
+def sealed_head(content: bytes) -> bytes:
+    return batch_hash(content)

@@ -25,8 +25,8 @@ NEXT_REVISION = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 
 
 def upgrade():
@@ -79,9 +79,9 @@ def test_an_older_database_waits_for_the_word(
     prepare(engine)
     newer = tmp_path / "newer 100%"
     shutil.copytree(database.MIGRATIONS, newer)
-    (newer / "versions" / "r0003_notes.py").write_text(NEXT_REVISION)
+    (newer / "versions" / "r0004_notes.py").write_text(NEXT_REVISION)
     monkeypatch.setattr(database, "MIGRATIONS", newer)
-    with pytest.raises(MigrationError, match=r"at revision 0002, .* needs 0003; .*hub migrate"):
+    with pytest.raises(MigrationError, match=r"at revision 0003, .* needs 0004; .*hub migrate"):
         prepare(engine)
     assert "notes" not in sa.inspect(engine).get_table_names()
     assert prepare(engine, migrate=True)
@@ -100,7 +100,7 @@ def test_a_database_of_0_1_keeps_its_pools_and_tokens(tmp_path: Path) -> None:
         connection.execute(
             updates.insert().values(pool="team", seq=1, device="", bytes=b"x", received_ms=1)
         )
-    with pytest.raises(MigrationError, match="at revision 0001, this release needs 0002"):
+    with pytest.raises(MigrationError, match="at revision 0001, this release needs 0003"):
         prepare(engine)
     assert prepare(engine, migrate=True)
     assert tokens.check(token.text, "team", None, 2).role == "writer"

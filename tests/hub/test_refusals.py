@@ -13,7 +13,16 @@ from websockets.exceptions import ConnectionClosed
 
 from localmem_hub.compaction import make_snapshot
 from localmem_protocol.envelope import PoolKey
-from localmem_protocol.frames import PROTOCOL, Ack, Close, Hello, Refusal, Update, encode_frame
+from localmem_protocol.frames import (
+    CAPABILITIES,
+    PROTOCOL,
+    Ack,
+    Close,
+    Hello,
+    Refusal,
+    Update,
+    encode_frame,
+)
 from localmem_protocol.limits import FRAME_BYTES_MAX
 from localmem_protocol.updates import Item, decode_update, encode_update
 from localmem_protocol.updates import Update as YjsUpdate
@@ -91,7 +100,7 @@ async def test_a_device_must_say_who_it_is(hub: HubProcess) -> None:
 
 async def test_hello_must_name_the_device_of_the_token(hub: HubProcess) -> None:
     socket = await dial(hub.url, "hello", ONE, hub.token("hello", ONE))
-    await socket.send(encode_frame(Hello(PROTOCOL, (), TWO, 0)))
+    await socket.send(encode_frame(Hello(PROTOCOL, CAPABILITIES, TWO, 0)))
     assert await close_code(socket) == Close.BAD_FRAME
 
 
@@ -153,7 +162,7 @@ def hostile(client: int) -> dict[str, bytes]:
         },
         "endless": {client: [Item(1, 2**32, None, origin=(client, 0))]},
     }
-    collected = bytes([1, 1, client, 1, 0]) + varuint(2**33) + b"\x00"
+    collected = bytes([1, 1]) + varuint(client) + bytes([1, 0]) + varuint(2**33) + b"\x00"
     return {name: encode_update(YjsUpdate(run)) for name, run in runs.items()} | {"gc": collected}
 
 

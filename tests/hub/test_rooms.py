@@ -14,16 +14,18 @@ from localmem_hub.limits import COMPACT_ROWS
 from localmem_hub.live import LiveRoom
 from localmem_hub.rooms import Rooms
 from localmem_hub.seams import Batch, Stored
-from localmem_hub.system import SystemClock
+from localmem_hub.system import SystemClock, SystemRandom
 from localmem_hub.watchers import Watchers
 from localmem_hub.workers import Workers
 from localmem_protocol import updates
 from localmem_protocol.frames import (
+    CAPABILITIES,
     PROTOCOL,
     Ack,
     Close,
     Frame,
     Hello,
+    Notice,
     Step1,
     Step2,
     Update,
@@ -37,6 +39,7 @@ from localmem_protocol.room import Peer, Row
 from localmem_protocol.updates import Item, encode_update
 from localmem_protocol.updates import Update as YjsUpdate
 from support.hub_store import ObservedStore, open_store
+from support.served_hub import HandClock
 from support.sync_client import append
 
 ONE, TWO = "0000000000000001", "0000000000000002"
@@ -75,7 +78,7 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.store = ObservedStore(open_store(folder, "a", "b"))
         self.workers = Workers()
-        self.rooms = Rooms(self.store, self.workers, SystemClock(), Watchers())
+        self.rooms = Rooms(self.store, self.workers, SystemClock(), Watchers(), SystemRandom())
         self.devices: list[Device] = []
         self._connections = count(1)
 
@@ -85,7 +88,7 @@ class World:
         room = await self.rooms.join(pool, Peer(connection, device), sink)
         joined = Device(self, room, connection, device, sink)
         self.devices.append(joined)
-        joined.say(Hello(PROTOCOL, (), device, 0))
+        joined.say(Hello(PROTOCOL, CAPABILITIES, device, 0))
         await sink.until(lambda: len(sink.frames) >= 2 or bool(sink.code))
         return joined
 
@@ -165,7 +168,7 @@ async def test_nothing_is_said_of_an_update_before_it_is_stored(world: World) ->
     assert len(reader.sink.frames) == before
     world.store.gate.set()
     await writer.sink.until(lambda: writer.sink.acknowledged == 1)
-    await reader.sink.until(lambda: len(reader.sink.frames) == before + 2)
+    await reader.sink.until(lambda: len(reader.sink.frames) == before + 3)
     assert isinstance(reader.sink.frames[before], Update)
 
 
@@ -342,16 +345,21 @@ def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(updates, "_length", lambda reader, most=2**53: reader.varuint(most))
 
 
-PANIC = encode_update(YjsUpdate({1: [Item(2, 2**32, None, origin=(1, 1))]}))
-HELD_BACK = encode_update(YjsUpdate({1: [Item(2, 1, (b"x",), origin=(1, 2))]}))
+def panic(client: int) -> bytes:
+    return encode_update(YjsUpdate({client: [Item(2, 2**32, None, origin=(client, 1))]}))
+
+
+def held_back(client: int) -> bytes:
+    return encode_update(YjsUpdate({client: [Item(2, 1, (b"x",), origin=(client, 2))]}))
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("bad", [PANIC, HELD_BACK], ids=["panic", "held-back"])
+@pytest.mark.parametrize("making", [panic, held_back])
 async def test_an_update_that_the_library_fails_on_costs_its_sender_alone(
-    world: World, bad: bytes
+    world: World, making: Callable[[int], bytes]
 ) -> None:
     one, two = await world.join("a", ONE), await world.join("a", TWO)
+    bad = making(one.client)
     two.say(Step1(b"\x00"))
     one.write()
     await one.sink.until(lambda: one.sink.acknowledged == 1)
@@ -377,7 +385,7 @@ async def test_an_update_that_the_library_fails_on_costs_its_sender_alone(
     answer = two.sink.frames[-1]
     assert isinstance(answer, Step2)
     ends = {c: run[-1].end for c, run in updates.decode_update(answer.update).items.items()}
-    assert ends == {1: 2, 2: 2}
+    assert ends == {one.client: 2, two.client: 2}
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -392,7 +400,7 @@ async def test_a_room_that_cannot_be_mended_is_discarded(
     one.write()
     await one.sink.until(lambda: one.sink.acknowledged == 2)
     monkeypatch.setattr(world.store, "load", fail)
-    one.say(Update(HELD_BACK))
+    one.say(Update(held_back(one.client)))
     await two.sink.until(lambda: two.sink.code == Close.STORE_FAILED)
     assert one.sink.code == Close.REFUSED_UPDATE
     monkeypatch.undo()
@@ -459,3 +467,29 @@ async def test_a_store_that_raises_something_else_fails_the_commit_too(
     again = await world.join("a", ONE)
     again.write()
     await again.sink.until(lambda: again.sink.acknowledged == 1)
+
+
+async def test_presence_is_one_also_for_who_comes_while_a_room_lingers(tmp_path: Path) -> None:
+    clock, three = HandClock(), "0000000000000003"
+    workers = Workers()
+    rooms = Rooms(open_store(tmp_path, "a"), workers, clock, Watchers(), SystemRandom())
+
+    def asks(device: str) -> list[Notice]:
+        rooms.presence("a").request(device, clock.monotonic_s())
+        rooms.tell("a")
+        return rooms.presence("a").told(device, clock.monotonic_s())
+
+    asks(ONE)
+    first = await rooms.join("a", Peer(1, ONE, transient=True), RecordingSink())
+    rooms.receive(first, 1, encode_frame(Hello(PROTOCOL, CAPABILITIES, ONE, 0)))
+    rooms.finish(first, 1)
+    rooms.leave(first, 1, linger=True)
+    clock.ms += 31_000
+    rooms.tell("a")
+    sink = RecordingSink()
+    live = await rooms.join("a", Peer(2, TWO), sink)
+    rooms.receive(live, 2, encode_frame(Hello(PROTOCOL, CAPABILITIES, TWO, 0)))
+    assert asks(three) == [Notice("listening", 1)]
+    assert live.room.presence is rooms.presence("a")
+    await rooms.stop()
+    workers.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from localmem_protocol.access import room_name
 from localmem_protocol.envelope import PoolKey
 from localmem_protocol.exchange import CONTENT_TYPE, Body, Visit, encode_body
 from localmem_protocol.frames import (
+    CAPABILITIES,
+    NEEDED,
     PROTOCOL,
     Ack,
     Close,
@@ -186,7 +189,7 @@ async def test_a_device_that_does_not_know_notices_gets_none(hub: ServedHub, tea
     async with asyncio.timeout(60):
         socket = await dial(hub.url, room_name(team.pool, 1), TWO, await team.token(hub, TWO))
         raw = RawClient(socket, TWO)
-        await raw.send(Hello(PROTOCOL, ("segments", "zstd-1"), TWO, 0))
+        await raw.send(Hello(PROTOCOL, NEEDED, TWO, 0))
         welcome = await raw.next()
         assert isinstance(welcome, Welcome)
         raw.client = welcome.client
@@ -417,7 +420,7 @@ async def test_a_request_in_a_room_is_dropped_with_its_right(hub: ServedHub, tea
         {"Authorization": f"Bearer {await team.token(hub, TWO)}", "X-Localmem-Device": TWO}
     )
     identity = await endpoint.identify(room_name(team.pool, 1), headers)
-    frame = encode_frame(Hello(PROTOCOL, (), TWO, 0))
+    frame = encode_frame(Hello(PROTOCOL, CAPABILITIES, TWO, 0))
     visit = Visit(Peer(endpoint.number(), TWO, transient=True), Body((frame,), ""))
     with endpoint.staying(visit, identity):
         team.remove(TWO)
@@ -434,3 +437,80 @@ async def test_a_session_token_in_a_url_is_told_to_be_none_of_its_business(
         answer = await one.http.get(f"{one.path}?{token}=1", headers=one.headers)
     assert answer.status_code == 401
     assert token not in answer.text
+
+
+@contextlib.asynccontextmanager
+async def by_requests(
+    hub: ServedHub, team: Team, name: str, epoch: int = 1
+) -> AsyncIterator[HttpClient]:
+    """A device that has been told everything, and polls."""
+    token = await team.token(hub, name)
+    async with HttpClient(hub.origin, room_name(team.pool, epoch), name, token) as client:
+        await client.greet()
+        yield client
+
+
+async def test_a_poll_hears_of_a_grown_roster_and_stays_small_otherwise(
+    hub: ServedHub, team: Team
+) -> None:
+    async with (
+        asyncio.timeout(60),
+        by_requests(hub, team, ONE) as one,
+        by_requests(hub, team, TWO) as two,
+    ):
+        answer = await two.poll()
+        assert (answer.status, answer.content) == (304, b"")
+        team.admit(FOUR)
+        await team.post(hub)
+        answer = await two.poll()
+        assert (answer.status, answer.frames) == (200, [Notice("roster", 4)])
+        two.position = answer.position
+        assert (await two.poll()).status == 304
+        assert one.resume is not None
+        assert Notice("roster", 4) in (await one.post(one.resume, position=one.position)).frames
+        assert (await one.poll()).status == 304
+
+
+async def test_a_device_that_does_not_know_notices_polls_undisturbed(
+    hub: ServedHub, team: Team
+) -> None:
+    token = await team.token(hub, TWO)
+    async with (
+        asyncio.timeout(60),
+        HttpClient(hub.origin, room_name(team.pool, 1), TWO, token) as two,
+    ):
+        await two.post(Hello(PROTOCOL, ("segments",), TWO, 0))
+        assert two.resume is not None
+        await two.post(two.resume, Step1(b"\x00"))
+        team.admit(FOUR)
+        await team.post(hub)
+        assert (await two.poll()).status == 304
+
+
+async def test_a_waiting_poll_is_woken_by_the_roster(hub: ServedHub, team: Team) -> None:
+    async with asyncio.timeout(20), by_requests(hub, team, TWO) as two:
+        waiting = asyncio.create_task(two.poll(wait=25))
+        while not hub.hub.watchers._waiting:  # noqa: ASYNC110  nothing here would set an event
+            await asyncio.sleep(0)
+        team.admit(FOUR)
+        await team.post(hub)
+        answer = await waiting
+        assert (answer.status, answer.frames) == (200, [Notice("roster", 4)])
+
+
+@pytest.mark.parametrize("change", ["remove", "rotate"])
+async def test_a_waiting_poll_ends_at_once_when_its_device_loses_a_right(
+    hub: ServedHub, team: Team, change: str
+) -> None:
+    async with asyncio.timeout(20), by_requests(hub, team, TWO) as two:
+        waiting = asyncio.create_task(two.poll(wait=25))
+        while not hub.hub.watchers._waiting:  # noqa: ASYNC110  nothing here would set an event
+            await asyncio.sleep(0)
+        if change == "remove":
+            team.remove(TWO)
+        else:
+            team.rotate()
+        await team.post(hub)
+        answer = await waiting
+        code = Close.BAD_TOKEN if change == "remove" else Close.ROSTER_CHANGED
+        assert answer.code == code

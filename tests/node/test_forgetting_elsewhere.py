@@ -51,7 +51,7 @@ def test_what_is_here_leaves_and_what_is_not_never_comes(path: Path) -> None:
     engine.honour(KEY)
     here, coming = event(1, OTHER, snippet="here"), event(2, OTHER, snippet="coming")
     engine.insert([here, event(3, OTHER, snippet="stays")])
-    assert engine.forget([KEY.of(here.id), KEY.of(coming.id)], KEY) == 1
+    assert engine.forget([KEY.of(here.id), KEY.of(coming.id)], KEY) == [here]
     for _ in range(3):
         assert texts(engine) == ["stays"]
         assert engine.insert([coming, here]) == []
@@ -82,7 +82,7 @@ def test_five_hundred_tombstones_cost_one_rewriting(path: Path) -> None:
         engine.insert(offered[start : start + 100])
     inode = path.stat().st_ino
     for one in offered[:500]:
-        assert engine.forget([KEY.of(one.id)], KEY) == 1
+        assert engine.forget([KEY.of(one.id)], KEY) == [one]
     assert path.stat().st_ino == inode
     assert engine.erasing_due
     assert len(engine) == 100

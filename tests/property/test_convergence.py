@@ -5,24 +5,23 @@ import os
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import initialize, invariant, rule
 
 from localmem_protocol.simulation import World, explore
-
-DEVICES = 3
-device = st.integers(0, DEVICES - 1)
+from support.world_steps import DEVICES, WorldSteps, device
 
 
-class Devices(RuleBasedStateMachine):
+class Devices(WorldSteps):
     """Hypothesis chooses every step; the world is checked after each and settled at the end."""
 
     @initialize(
         skews=st.lists(st.integers(-5000, 5000), min_size=DEVICES, max_size=DEVICES),
         budget=st.sampled_from([800, 3000, 2**24]),
         step_bytes=st.sampled_from([100, 1000, 2**20]),
+        references=st.booleans(),
     )
-    def begin(self, skews: list[int], budget: int, step_bytes: int) -> None:
-        self.world = World(DEVICES, skews, budget, step_bytes)
+    def begin(self, skews: list[int], budget: int, step_bytes: int, references: bool) -> None:
+        self.world = World(DEVICES, skews, budget, step_bytes, references=references)
         self.number = 0
 
     @rule(index=device, count=st.integers(1, 5))
@@ -31,43 +30,17 @@ class Devices(RuleBasedStateMachine):
             self.number += 1
             self.world.record(index, f"event {self.number}")
 
-    @rule(index=device)
-    def connect(self, index: int) -> None:
-        self.world.connect(index)
-
-    @rule(index=device)
-    def partition(self, index: int) -> None:
-        self.world.cut(index)
-
-    @rule(index=device, count=st.integers(1, 6))
-    def hub_hears(self, index: int, count: int) -> None:
-        for _ in range(count):
-            self.world.deliver_up(index)
-
-    @rule(index=device, count=st.integers(1, 6))
-    def device_hears(self, index: int, count: int) -> None:
-        for _ in range(count):
-            self.world.deliver_down(index)
-
-    @rule(index=device, up=st.booleans())
-    def duplicate(self, index: int, up: bool) -> None:
-        self.world.duplicate(index, up=up)
-
     @rule(index=device, up=st.booleans())
     def reorder(self, index: int, up: bool) -> None:
         self.world.reorder(index, up=up)
 
-    @rule(index=device)
-    def restart(self, index: int) -> None:
-        self.world.crash(index)
+    @rule()
+    def hub_is_backed_up(self) -> None:
+        self.world.hub.back_up()
 
     @rule()
-    def hub_commits(self) -> None:
-        self.world.hub.commit()
-
-    @rule()
-    def hub_store_fails(self) -> None:
-        self.world.fail_commit()
+    def hub_is_restored(self) -> None:
+        self.world.restore_hub()
 
     @rule()
     def hub_restarts(self) -> None:
@@ -80,14 +53,6 @@ class Devices(RuleBasedStateMachine):
     @rule(index=device, writer=st.booleans())
     def token_is_replaced(self, index: int, writer: bool) -> None:
         self.world.give_role(index, writer=writer)
-
-    @rule(index=device)
-    def back_up(self, index: int) -> None:
-        self.world.save_image(index)
-
-    @rule(index=device, journal_too=st.booleans())
-    def restore(self, index: int, journal_too: bool) -> None:
-        self.world.roll_back(index, journal_too=journal_too)
 
     @rule()
     def settle(self) -> None:
@@ -121,10 +86,11 @@ def test_a_reader_hears_everything_and_its_own_events_follow_when_it_may_write()
     assert all(len(device.log.events) == 4 for device in world.devices)
 
 
+@pytest.mark.parametrize("references", [False, True])
 @pytest.mark.parametrize("block", range(4))
-def test_seeded_histories_settle(block: int) -> None:
+def test_seeded_histories_settle(block: int, references: bool) -> None:
     for seed in range(block * 40, block * 40 + 40):
-        explore(seed)
+        explore(seed, references=references)
 
 
 def test_the_same_seed_gives_the_same_history() -> None:

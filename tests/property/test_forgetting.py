@@ -7,28 +7,31 @@ from collections.abc import Callable
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import initialize, invariant, rule
 
 from localmem_protocol.simulation import SeededRandom, World
 from support.healing import heal, joined
+from support.world_steps import DEVICES, WorldSteps, device
 
-DEVICES = 3
 FORGOTTEN_MAX = 12
 """Of so many every array keeps the tombstones, however small it is."""
 
 TIGHT = 8 * 16 * 2 * FORGOTTEN_MAX
-device = st.integers(0, DEVICES - 1)
 
 
-class Devices(RuleBasedStateMachine):
+class Devices(WorldSteps):
     """Hypothesis chooses every step; everybody is brought together at the end."""
 
-    @initialize(budget=st.sampled_from([TIGHT, 2**24]), step_bytes=st.sampled_from([200, 2**20]))
-    def begin(self, budget: int, step_bytes: int) -> None:
-        self.start(budget, step_bytes)
+    @initialize(
+        budget=st.sampled_from([TIGHT, 2**24]),
+        step_bytes=st.sampled_from([200, 2**20]),
+        references=st.booleans(),
+    )
+    def begin(self, budget: int, step_bytes: int, references: bool) -> None:
+        self.start(budget, step_bytes, references)
 
-    def start(self, budget: int, step_bytes: int) -> None:
-        self.world = World(DEVICES, (), budget, step_bytes)
+    def start(self, budget: int, step_bytes: int, references: bool) -> None:
+        self.world = World(DEVICES, (), budget, step_bytes, references=references)
         self.tight = budget == TIGHT
 
     @rule(index=device, count=st.integers(1, 4))
@@ -42,10 +45,6 @@ class Devices(RuleBasedStateMachine):
         if names and len(self.world.forgotten) < FORGOTTEN_MAX:
             self.world.forget(index, names[-1 - which % len(names)])
 
-    @rule(index=device)
-    def connect(self, index: int) -> None:
-        self.world.connect(index)
-
     @rule()
     def exchange(self) -> None:
         for index in range(DEVICES):
@@ -56,48 +55,10 @@ class Devices(RuleBasedStateMachine):
             while self.world.deliver_down(index):
                 pass
 
-    @rule(index=device)
-    def partition(self, index: int) -> None:
-        self.world.cut(index)
-
-    @rule(index=device, count=st.integers(1, 4))
-    def hub_hears(self, index: int, count: int) -> None:
-        for _ in range(count):
-            self.world.deliver_up(index)
-
-    @rule(index=device, count=st.integers(1, 4))
-    def device_hears(self, index: int, count: int) -> None:
-        for _ in range(count):
-            self.world.deliver_down(index)
-
-    @rule(index=device, up=st.booleans())
-    def duplicate(self, index: int, up: bool) -> None:
-        self.world.duplicate(index, up=up)
-
-    @rule(index=device)
-    def restart(self, index: int) -> None:
-        self.world.crash(index)
-
-    @rule()
-    def hub_commits(self) -> None:
-        self.world.hub.commit()
-
-    @rule()
-    def hub_store_fails(self) -> None:
-        self.world.fail_commit()
-
     @rule()
     def hub_compacts_and_restarts(self) -> None:
         self.world.hub.compact()
         self.world.crash_hub()
-
-    @rule(index=device)
-    def back_up(self, index: int) -> None:
-        self.world.save_image(index)
-
-    @rule(index=device, journal_too=st.booleans())
-    def restore(self, index: int, journal_too: bool) -> None:
-        self.world.roll_back(index, journal_too=journal_too)
 
     @invariant()
     def nothing_acknowledged_is_lost_and_everything_at_the_hub_opens(self) -> None:
@@ -114,11 +75,12 @@ Devices.TestCase.settings = settings(stateful_step_count=40, deadline=None)
 TestDevices = Devices.TestCase
 
 
-def play(seed: int, *, steps: int = 120) -> None:
+def play(seed: int, *, steps: int = 120, references: bool = False) -> None:
     """A seeded history with much forgetting."""
     chance = SeededRandom(seed)
     machine = Devices()
-    machine.start([TIGHT, 2**24][chance.below(2)], [200, 2**20][chance.below(2)])
+    budget, step_bytes = [TIGHT, 2**24][chance.below(2)], [200, 2**20][chance.below(2)]
+    machine.start(budget, step_bytes, references)
     world = machine.world
 
     def anyone() -> int:
@@ -137,6 +99,7 @@ def play(seed: int, *, steps: int = 120) -> None:
         *(chance.below(3) * [lambda: world.duplicate(anyone(), up=bool(chance.below(2)))]),
         *(chance.below(2) * [machine.hub_compacts_and_restarts]),
         *(chance.below(2) * [world.fail_commit]),
+        *(references * [lambda: world.rest_long(anyone())]),
         *(chance.below(2) * [lambda: world.save_image(anyone())]),
         *(chance.below(2) * [lambda: world.roll_back(anyone(), journal_too=bool(chance.below(2)))]),
     ]
@@ -147,7 +110,8 @@ def play(seed: int, *, steps: int = 120) -> None:
     machine.teardown()
 
 
+@pytest.mark.parametrize("references", [False, True])
 @pytest.mark.parametrize("block", range(4))
-def test_seeded_histories_with_forgetting_heal(block: int) -> None:
+def test_seeded_histories_with_forgetting_heal(block: int, references: bool) -> None:
     for seed in range(block * 30, block * 30 + 30):
-        play(seed)
+        play(seed, references=references)

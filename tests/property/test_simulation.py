@@ -1,9 +1,11 @@
 """Hypothesis chooses what happens in virtual time: every fault, at any moment, in any order."""
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from localmem_protocol.entries import Role
 from localmem_protocol.session import ARRAY_BYTES_MAX
 from localmem_protocol.simulation import Settings, Simulation
 from localmem_protocol.simulation.device import SimulatedDevice
@@ -32,6 +34,7 @@ class VirtualDays(RuleBasedStateMachine):
             Settings(seed, DEVICES, 1, (), transport, budget, step_bytes, compact_rows)
         )
         self.images: dict[str, Image] = {}
+        self.removing = False
         self.world.start()
 
     @rule(index=device, count=st.integers(1, 20))
@@ -96,7 +99,7 @@ class VirtualDays(RuleBasedStateMachine):
         one = self.device(index)
         if one.name in self.images:
             self.world.note(one.name, "restored")
-            self.world.gone(one.roll_back(self.images[one.name], log_only=log_only))
+            self.world.roll_back(one, self.images[one.name], log_only=log_only)
 
     @precondition(lambda self: len(self.world.devices) < DEVICES + COPIES_MAX)
     @rule(index=device)
@@ -104,15 +107,28 @@ class VirtualDays(RuleBasedStateMachine):
         self.world.note(self.device(index).name, "cloned")
         self.world.clone(self.device(index))
 
-    @precondition(lambda self: self.world.hub.epoch < EPOCHS_MAX)
-    @rule()
-    def epoch_begins(self) -> None:
-        self.world.rotate()
+    @rule(index=device)
+    def somebody_forgets(self, index: int) -> None:
+        self.world.forget(self.device(index))
 
-    @precondition(lambda self: not any(one.revoked for one in self.world.devices))
-    @rule(index=st.integers(0, DEVICES - 1))
-    def token_is_revoked(self, index: int) -> None:
-        self.world.note(self.device(index).name, "token revoked")
+    @precondition(lambda self: self.world.hub.epoch < EPOCHS_MAX)
+    @rule(by=st.sampled_from([(0,), (1,), (0, 1)]), fatal=st.booleans())
+    def owners_begin_an_epoch(self, by: tuple[int, ...], fatal: bool) -> None:
+        self.world.rotate(*by, fatal=fatal)
+
+    @precondition(lambda self: len(self.world.devices) < DEVICES + COPIES_MAX)
+    @rule()
+    def a_device_is_let_in(self) -> None:
+        self.world.let_in()
+
+    @rule(role=st.sampled_from(["reader", "member"]))
+    def a_role_changes(self, role: Role) -> None:
+        self.world.set_role(self.world.devices[DEVICES - 1], role)
+
+    @precondition(lambda self: not self.removing)
+    @rule(index=st.integers(1, DEVICES - 1))
+    def a_device_is_removed(self, index: int) -> None:
+        self.removing = True
         self.world.revoke(self.device(index))
 
     @rule(index=device, ms=st.sampled_from([-(10**9), -5_000, 0, 60_000, 3 * 10**8]))
@@ -131,6 +147,19 @@ class VirtualDays(RuleBasedStateMachine):
 
     def device(self, index: int) -> SimulatedDevice:
         return self.world.devices[index % len(self.world.devices)]
+
+
+def test_a_failure_says_seed_and_last_steps() -> None:
+    days = VirtualDays()
+    days.begin(4711, "stream", ARRAY_BYTES_MAX, 300, 3)
+    days.work(0, 3)
+    days.time_passes(600_000)
+    days.world.devices[1].disk.log.events.popitem()  # what no device may lose
+    with pytest.raises(AssertionError) as failed:
+        days.teardown()
+    assert "seed 4711: 3 devices" in str(failed.value)
+    assert "did not reach everybody" in str(failed.value)
+    assert days.world.trace.last[-1] in str(failed.value)
 
 
 VirtualDays.TestCase.settings = settings(stateful_step_count=25, deadline=None)

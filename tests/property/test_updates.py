@@ -12,6 +12,7 @@ from pycrdt import Array, Doc
 from localmem_protocol.envelope import PoolKey
 from localmem_protocol.errors import UpdateError
 from localmem_protocol.frames import (
+    CAPABILITIES,
     PROTOCOL,
     Ack,
     Close,
@@ -108,7 +109,7 @@ class Hub:
         """A new connection of device ONE, told how far the document reaches."""
         self._connections += 1
         self.room.join(Peer(self._connections, ONE))
-        hello = encode_frame(Hello(PROTOCOL, (), ONE, OWN))
+        hello = encode_frame(Hello(PROTOCOL, CAPABILITIES, ONE, OWN))
         for frame in self._settle(self.room.receive(self._connections, hello)):
             if isinstance(frame, Step1):
                 self.vector = decode_state_vector(frame.state_vector)

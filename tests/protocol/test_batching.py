@@ -15,7 +15,7 @@ def test_nothing_is_never_due() -> None:
     ("audience", "due_s"),
     [
         (Audience.WAITING, 100.0),
-        (Audience.LISTENING, 101.5),
+        (Audience.LISTENING, 120.5),
         (Audience.NOBODY, 160.5),
     ],
 )
@@ -25,8 +25,8 @@ def test_the_fewer_listen_the_longer_it_waits(audience: Audience, due_s: float) 
 
 def test_who_never_pauses_is_heard_all_the_same() -> None:
     busy = Unsent(events=20, text_bytes=400, oldest_s=100.0, newest_s=2000.0)
-    assert DEFAULT.due_s(busy, Audience.LISTENING) == 105.0
-    assert DEFAULT.due_s(busy, Audience.NOBODY) == 1000.0
+    assert DEFAULT.due_s(busy, Audience.LISTENING) == 160.0
+    assert DEFAULT.due_s(busy, Audience.NOBODY) == 400.0
 
 
 @pytest.mark.parametrize("much", [Unsent(32, 0, 100.0, 100.0), Unsent(1, 32 * 1024, 100.0, 100.0)])

@@ -15,6 +15,8 @@ from localmem_protocol.exchange import (
     Visit,
     decode_body,
     encode_body,
+    follow,
+    is_position,
     pack,
     parse_position,
 )
@@ -24,6 +26,7 @@ from localmem_protocol.frames import (
     Ack,
     Close,
     Frame,
+    Held,
     Hello,
     Resume,
     Step1,
@@ -89,21 +92,26 @@ def test_what_is_no_body_is_refused_with_the_reason(data: bytes, problem: str) -
         decode_body(data)
 
 
-@given(st.integers(0, 2**63 - 1), st.booleans())
-def test_a_mark_round_trips(head: int, writer: bool) -> None:
-    assert Mark.parse(Mark(head, writer).text) == Mark(head, writer)
+@given(st.integers(0, 2**63 - 1), st.booleans(), st.binary(max_size=9), st.integers(0, 4096))
+def test_a_mark_round_trips(head: int, writer: bool, update: bytes, roster: int) -> None:
+    for tag in ("", follow("", update)):
+        mark = Mark(head, writer, tag, roster)
+        assert Mark.parse(mark.text) == mark
+        assert is_position(mark.text)
 
 
-@pytest.mark.parametrize("text", ["", "01.w", "1", "1.x", "-1.w", f"{2**63}.w", "1.w.2"])
+@pytest.mark.parametrize(
+    "text", ["", "01.w.", "1", "1.x.", "-1.w.", f"{2**63}.w.", "1.w", "1.w.abcdefg", "1.w..0"]
+)
 def test_a_position_of_another_hub_asks_for_a_greeting(text: str) -> None:
     with pytest.raises(GapError, match="greet again"):
         Mark.parse(text)
 
 
 def test_a_position_that_was_given_as_a_reader_asks_for_a_greeting() -> None:
-    assert parse_position("7.r", writer=False).head == 7
+    assert parse_position("7.r.", writer=False).head == 7
     with pytest.raises(GapError, match="role"):
-        parse_position("7.r", writer=True)
+        parse_position("7.r.", writer=True)
 
 
 def hello(client: int = 0, device: str = ONE) -> bytes:
@@ -128,7 +136,7 @@ def test_a_device_greets_then_goes_on_with_what_the_hub_gave() -> None:
     exchange.send(hello())
     assert posted(exchange) == Body((hello(),))
     assert exchange.post() is None  # one at a time
-    welcome, step = Welcome((), 3, 0, NO_HASH), Step1(b"\x00")
+    welcome, step = Welcome(CAPABILITIES, 3, 0, NO_HASH), Step1(b"\x00")
     assert len(exchange.answered(answer(welcome, step, RESUME))) == 2
     assert exchange.poll() is None  # nothing is known of the log yet
     exchange.send(encode_frame(step))
@@ -250,17 +258,17 @@ def resume_of(frames: list[Frame]) -> Resume:
 
 def test_a_visit_greets_writes_and_hears_of_others() -> None:
     shop = Shop()
-    frames, position = shop.said(shop.visit(Hello(PROTOCOL, (), ONE, 0)))
+    frames, position = shop.said(shop.visit(Hello(PROTOCOL, CAPABILITIES, ONE, 0)))
     assert [type(frame) for frame in frames] == [Welcome, Step1, Resume]
     assert position == ""
     replica = Replica(POOL, ONE, 1)
     update = Update(replica.append([event(1, ONE)]))
     vector = Step1(replica.state_vector())
     frames, position = shop.said(shop.visit(resume_of(frames), update, vector))
-    assert [type(frame) for frame in frames] == [Step2, Ack, Resume]
-    assert (resume_of(frames).clock, position) == (1, "1.w")
+    assert [type(frame) for frame in frames] == [Held, Step2, Ack, Resume]
+    assert (resume_of(frames).clock, position) == (1, "1.w.")
 
-    others, _ = shop.said(shop.visit(Hello(PROTOCOL, (), TWO, 0), device=TWO))
+    others, _ = shop.said(shop.visit(Hello(PROTOCOL, CAPABILITIES, TWO, 0), device=TWO))
     theirs = Replica(POOL, TWO, 2)
     news = Update(theirs.append([event(2, TWO)]))
     shop.said(shop.visit(resume_of(others), news, device=TWO))
@@ -268,12 +276,12 @@ def test_a_visit_greets_writes_and_hears_of_others() -> None:
     update = Update(replica.append([event(3, ONE)]))
     frames, position = shop.said(shop.visit(resume_of(frames), update, position=position))
     assert [type(frame) for frame in frames] == [Ack, Resume, Update]
-    assert (frames[0], frames[2], position) == (Ack(1, 2), news, "3.w")
+    assert (frames[0], frames[2], position) == (Ack(1, 2), news, "3.w.")
     assert shop.effects == []
 
 
 def greeted(shop: Shop) -> tuple[Resume, Replica]:
-    frames, _ = shop.said(shop.visit(Hello(PROTOCOL, (), ONE, 0)))
+    frames, _ = shop.said(shop.visit(Hello(PROTOCOL, CAPABILITIES, ONE, 0)))
     return resume_of(frames), Replica(POOL, ONE, 1)
 
 
@@ -307,7 +315,7 @@ def test_a_request_cuts_no_connection_until_it_writes_under_its_client_id() -> N
     resume, replica = greeted(shop)
     shop.room.join(Peer(1, ONE))
     shop.room.receive(1, hello(1))
-    shop.visit(Hello(PROTOCOL, (), ONE, 1))
+    shop.visit(Hello(PROTOCOL, CAPABILITIES, ONE, 1))
     shop.visit(resume, Step1(b"\x00"))
     assert shop.effects == []
     shop.visit(resume, Update(replica.append([event(1, ONE)])))
@@ -348,7 +356,7 @@ def test_a_request_begins_with_who_it_is() -> None:
 def test_a_log_that_is_shorter_than_the_device_was_told_asks_for_a_greeting() -> None:
     shop = Shop()
     resume, _ = greeted(shop)
-    visit = shop.visit(resume, position="7.w")
+    visit = shop.visit(resume, position="7.w.")
     with pytest.raises(GapError, match="does not reach"):
         shop.said(visit)
 

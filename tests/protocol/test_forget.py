@@ -317,3 +317,33 @@ def test_two_devices_in_every_order(names: tuple[str, ...]) -> None:
 def test_three_devices_in_many_orders(deeds: tuple[Deed, ...]) -> None:
     for order in islice(orders(4, 4, 4), 0, None, 991):
         play(deeds, order)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_copy_of_this_machine_goes_on_although_its_running_segment_was_evicted(
+    restarted: bool,
+) -> None:
+    world = World(2, array_bytes_max=1_500)
+    world.devices.append(world._device(world.devices[0].log.device, 0))
+    for index in range(3):
+        world.connect(index)
+    world.settle()
+    world.record(2, "by the copy")
+    world.settle()
+    copy = world.devices[2].session.replica.client
+    unsent = world.record(2, "by the copy, on its way")
+    world.cut(2)
+    for number in range(60):
+        world.record(0, f"event {number}")
+        world.rest_of(0, 1)
+    replica = world.devices[0].session.replica
+    assert copy != replica.client
+    assert not any(client == copy for client, _ in replica._own_batches())
+    if restarted:
+        world.crash(2)
+    world.settle()
+    late = world.record(2, "and later")
+    world.settle()
+    for device in world.devices:
+        assert {unsent.id, late.id} <= device.log.events.keys()
+    joined(world)

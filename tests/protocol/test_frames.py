@@ -1,8 +1,10 @@
 import pytest
 
-from localmem_protocol.errors import FrameError
+from localmem_protocol import envelope
+from localmem_protocol.errors import CapabilityError, FrameError
 from localmem_protocol.frames import (
     CAPABILITIES,
+    NEEDED,
     PROTOCOL,
     Ack,
     Close,
@@ -15,6 +17,7 @@ from localmem_protocol.frames import (
     Step2,
     Update,
     Welcome,
+    check_capabilities,
     decode_frame,
     encode_frame,
     is_permanent,
@@ -66,3 +69,12 @@ def test_what_is_nested_deeply_is_no_frame() -> None:
     for nested in (b"\x91" * 5_000 + b"\xc0", b"\x81\xa1x" * 5_000 + b"\xc0"):
         with pytest.raises(FrameError):
             decode_frame(longer + nested)
+
+
+def test_what_is_needed_is_asked_of_the_other_side_by_name() -> None:
+    assert f"batches-{envelope.VERSION}" in NEEDED
+    check_capabilities("this hub", (*NEEDED, "teleport"))
+    for name in NEEDED:
+        with pytest.raises(CapabilityError, match=f"this hub lacks .*'{name}'") as caught:
+            check_capabilities("this hub", [one for one in CAPABILITIES if one != name])
+        assert (caught.value.capability, caught.value.permanent) == (name, True)

@@ -31,16 +31,17 @@ ELSEWHERE = [
     replace(AT, floor=121),
     replace(AT, sequence=281),
     replace(AT, holes=10),
+    replace(AT, views=b"V" * 16),
 ]
 
 
 def compact(data: bytes, at: Position = AT) -> SignedHead:
-    return decode_compact(data, at.pool, at.epoch, at.client, at.clock, at.head)
+    return decode_compact(data, at.pool, at.epoch, at.client, at.clock, at.head, at.views)
 
 
 def test_a_head_comes_back_from_its_bytes_in_both_forms() -> None:
     assert decode_head(HEAD.encode()) == HEAD == compact(HEAD.compact())
-    assert len(HEAD.encode()) == ENCODED_BYTES == 132
+    assert len(HEAD.encode()) == ENCODED_BYTES == 148
     assert len(HEAD.compact()) == 68
     HEAD.verify(OWNER.device, OWNER.keys.public)
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
-from localmem_protocol.errors import HeadError, RosterError
+from localmem_protocol.errors import HeadError, KeysError, RosterError
 from localmem_protocol.heads import decode_compact, decode_head
 from localmem_protocol.keys import DeviceKeys, PublicKeys
 from localmem_protocol.recovery import recovery_keys
@@ -41,6 +41,14 @@ def test_signatures_are_those_of_any_ed25519() -> None:
         key.verify(bytes.fromhex(one["signature"]), covered)
         digest = hashlib.sha256(b"localmem fingerprint 1\x00" + bytes.fromhex(one["public"]))
         assert one["fingerprint_text"].replace(" ", "") == digest.hexdigest()[:32]
+
+
+def test_keys_that_nobody_takes_are_refused() -> None:
+    refused = stored("keys")["refused"]
+    assert len(refused) > 40
+    for key in refused:
+        with pytest.raises(KeysError):
+            PublicKeys.from_bytes(bytes.fromhex(key))
 
 
 def test_boxes_open_with_any_hpke() -> None:
@@ -102,7 +110,11 @@ def test_heads_are_read_and_verified() -> None:
             at["client"],
             at["clock"],
             bytes.fromhex(at["head"]),
+            bytes.fromhex(at["views"]),
         )
+        covered = b"localmem views 1\x00" + bytes.fromhex(one["views"])
+        digest = hashlib.sha256(covered).hexdigest()[:32] if one["views"] else "00" * 16
+        assert at["views"] == digest
         assert compact == signed
         said = (at["floor"], at["sequence"], at["holes"])
         assert (signed.at.floor, signed.at.sequence, signed.at.holes) == said

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from localmem_protocol import hpke, keys
 from localmem_protocol.errors import KeysError, SealError, SignatureError
 from localmem_protocol.keys import DeviceKeys, PublicKeys
-from support.pools import low_order_keys, person
+from support.pools import low_order_keys, person, small_order_signers
 from support.seeded import SeededRandom
 
 MINE, YOURS = person(1).keys, person(2).keys
@@ -111,6 +111,24 @@ def test_a_key_of_low_order_is_refused(public: PublicKeys) -> None:
         PublicKeys.from_bytes(public.to_bytes())
     with pytest.raises(KeysError):
         public.seal(PURPOSE, b"secret", b"", SeededRandom(1))
+
+
+@pytest.mark.parametrize("public", list(small_order_signers()))
+def test_a_key_that_anybody_can_sign_for_is_refused(public: PublicKeys) -> None:
+    with pytest.raises(KeysError, match="everybody could sign"):
+        PublicKeys.from_bytes(public.to_bytes())
+
+
+def test_for_a_key_of_small_order_anybody_can_sign_which_is_why_it_is_refused() -> None:
+    identity = next(keys for keys in small_order_signers() if keys.signing == b"\x01" + bytes(31))
+    identity.verify(keys.SIGN_HEAD, b"whatever you like", identity.signing + bytes(32))
+
+
+@pytest.mark.parametrize("public", list(low_order_keys()))
+def test_a_box_that_begins_with_a_key_of_low_order_does_not_open(public: PublicKeys) -> None:
+    sealed = MINE.public.seal(PURPOSE, b"secret", b"", SeededRandom(1))
+    with pytest.raises(SealError):
+        MINE.unseal(PURPOSE, public.sealing + sealed[32:], b"")
 
 
 def test_a_fingerprint_is_eight_groups_of_four_and_depends_on_both_keys() -> None:

@@ -6,12 +6,23 @@ from localmem_protocol.limits import (
     BATCH_HEADS_MAX,
     BATCH_PLAIN_BYTES_MAX,
     BATCH_TOMBSTONES_MAX,
+    BATCH_VIEWS_MAX,
+    BATCH_WANTS_MAX,
     HEAD_BYTES_MAX,
 )
 from localmem_protocol.parcels import Context, Parcel, decode_parcel, encode_parcel
+from localmem_protocol.views import View
+from localmem_protocol.wants import Want
 from support.events import DEVICE, event, reference
 
+WANTS = (
+    Want("0" * 16, 2**63 - 1, bytes(5)),
+    Want(DEVICE, 7, bytes(5)),
+    Want(DEVICE, 7, b"other"),
+    Want(DEVICE, 300, bytes(5)),
+)
 TOMBSTONE = bytes(range(16))
+VIEWS = (View(3, 200, b"seen"),)
 REFERENCE = reference(event(3), bytes(32))
 
 
@@ -30,11 +41,16 @@ def decode(plain: bytes) -> Parcel:
         Parcel(tombstones=(TOMBSTONE, TOMBSTONE)),
         Parcel(heads=(b"\x00", b"h" * HEAD_BYTES_MAX)),
         Parcel(references=(REFERENCE,)),
-        Parcel((event(1), event(4)), (TOMBSTONE,), (b"head",), (REFERENCE,)),
+        Parcel(
+            heads=(b"h",),
+            views=(View(1, 1, b"seen"), View(2**31 - 1, 2**31 - 1, b"seen", "0f" * 8)),
+        ),
+        Parcel(wants=WANTS),
+        Parcel((event(1), event(4)), (TOMBSTONE,), (b"head",), (REFERENCE,), WANTS, VIEWS),
         Parcel(events=(event(1, snippet="x" * 60_000 + "\n"),) * 3),
         Parcel(events=(event(1, snippet=bytes(range(128)).decode()),)),
     ],
-    ids=["events", "tombstones", "heads", "references", "all", "long", "odd"],
+    ids=["events", "tombstones", "heads", "references", "views", "wants", "all", "long", "odd"],
 )
 def test_a_parcel_round_trips(parcel: Parcel) -> None:
     plain = encode(parcel)
@@ -57,10 +73,24 @@ def test_a_parcel_round_trips(parcel: Parcel) -> None:
         Parcel(heads=(b"h" * (HEAD_BYTES_MAX + 1),)),
         Parcel(heads=(b"h",) * (BATCH_HEADS_MAX + 1)),
         Parcel((event(1),) * BATCH_EVENTS_MAX, references=(REFERENCE,)),
+        Parcel(views=VIEWS),
+        Parcel(heads=(b"h",), views=VIEWS * 2),
+        Parcel(heads=(b"h",), views=(View(0, 1, b"seen"),)),
+        Parcel(heads=(b"h",), views=(View(1, 0, b"seen"),)),
+        Parcel(heads=(b"h",), views=(View(2**31, 1, b"seen"),)),
+        Parcel(heads=(b"h",), views=(View(1, 1, b"see"),)),
+        Parcel(heads=(b"h",), views=(View(1, 1, b"seen", "0f"),)),
+        Parcel(
+            heads=(b"h",), views=tuple(View(n, 1, b"seen") for n in range(1, BATCH_VIEWS_MAX + 2))
+        ),
+        Parcel(wants=WANTS[::-1]),
+        Parcel(wants=WANTS[:1] * 2),
+        Parcel(wants=(Want(DEVICE, 1, bytes(4)),)),
+        Parcel(wants=tuple(Want(DEVICE, n, bytes(5)) for n in range(BATCH_WANTS_MAX + 1))),
     ],
 )
 def test_a_parcel_of_nothing_or_over_the_limits_is_not_made(parcel: Parcel) -> None:
-    with pytest.raises(ValueError, match=r"parcel|tombstone|head"):
+    with pytest.raises(ValueError, match=r"parcel|tombstone|head|views|check|want|hash"):
         encode(parcel)
 
 
@@ -75,6 +105,21 @@ def test_a_parcel_of_nothing_or_over_the_limits_is_not_made(parcel: Parcel) -> N
         b"\x02\x01\x00",
         b"\x02\x81\x00\x01h",
         b"\x0a\x01\x01h",
+        b"\x12\x01\x01h\x00",
+        b"\x12\x01\x01h\x01\x00\x00seen",
+        b"\x12\x01\x01h\x01\x80\x00\x01seen",
+        b"\x12\x01\x01h\x01\x00\x81\x00seen",
+        b"\x12\x01\x01h\x01\xfe\xff\xff\xff\x0f\x01seen",
+        b"\x12\x01\x01h\x02\x00\x01seen\xfe\xff\xff\xff\x0f\x01seen",
+        b"\x12\x01\x01h\x41" + bytes(500),
+        b"\x10\x01\x00\x01seen",
+        b"\x08\x00",
+        b"\x08\x01" + bytes(8) + b"\x00",
+        b"\x08\x02" + 2 * (bytes(8) + b"\x01\x07" + bytes(5)),
+        b"\x08\x01" + bytes(8) + b"\x02" + b"\x07" + bytes(5) + b"\x00" + bytes(5),
+        b"\x08\x01" + bytes(8) + b"\x81\x00\x07" + bytes(5),
+        b"\x08\x01" + bytes(8) + b"\x81\x02" + (b"\x01" + bytes(5)) * 257,
+        b"\x08\x01" + bytes(8) + b"\x01" + b"\xff" * 9 + b"\x01" + bytes(5),
         b"\x04" + bytes(40),
         b"\x04" + b"\xff" * 40,
     ],
@@ -91,6 +136,12 @@ def test_over_the_limit_is_refused_before_it_is_read() -> None:
 
 def test_a_signed_head_alone_costs_its_bytes_and_three() -> None:
     assert len(encode(Parcel(heads=(bytes(66),)))) == 66 + 3
+
+
+def test_a_want_costs_its_hash_and_the_way_to_its_sequence() -> None:
+    sequences = (1000, 1001, 1200)
+    wants = tuple(Want(DEVICE, sequence, bytes(5)) for sequence in sequences)
+    assert len(encode(Parcel(wants=wants))) == 1 + 1 + (8 + 1) + (2 + 1 + 2) + 3 * 5
 
 
 def test_events_and_references_are_merged_by_clock() -> None:

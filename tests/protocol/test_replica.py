@@ -78,6 +78,20 @@ def test_eviction_leaves_whole_segments_of_two_copies_that_write_at_once() -> No
     assert event(1).id not in {one.id for one in result.events}
 
 
+def test_former_client_ids_leave_nothing_behind_for_good() -> None:
+    most, kept, number, sizes = 4_000, [Replica(POOL, DEVICE, 1).export()], 0, []
+    for client in range(1, 100):
+        ours = Replica(POOL, DEVICE, client, kept)
+        for _ in range(3):
+            number += 1
+            ours.append([event(number)])
+            ours.evict(most)
+        kept = [ours.export()]
+        sizes.append(sum(len(sealed) for _, sealed in ours._own_batches()))
+    assert max(sizes) <= most
+    assert min(sizes[50:]) > most // 2
+
+
 def test_a_document_at_a_fixed_budget_stays_flat() -> None:
     writer = Replica(POOL, DEVICE, 1)
     sizes = []

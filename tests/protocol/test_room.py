@@ -3,10 +3,12 @@ import pytest
 from localmem_protocol.envelope import PoolKey
 from localmem_protocol.frames import (
     CAPABILITIES,
+    NEEDED,
     PROTOCOL,
     Ack,
     Close,
     Frame,
+    Held,
     Hello,
     Notice,
     Refusal,
@@ -102,7 +104,7 @@ def test_a_question_after_an_uncommitted_write_is_answered_after_its_commit() ->
     bench.write(1)
     assert bench.give(2, Step1(b"\x00")) == []
     answers = [frame for connection, frame in bench.commit() if connection == 2]
-    assert [type(frame) for frame in answers] == [Update, Step2]
+    assert [type(frame) for frame in answers] == [Update, Held, Step2]
 
 
 def test_a_device_that_has_not_caught_up_gets_no_broadcast() -> None:
@@ -115,7 +117,7 @@ def test_a_device_that_has_not_caught_up_gets_no_broadcast() -> None:
 def test_a_notice_reaches_those_who_said_that_they_know_what_it_is() -> None:
     bench = Bench()
     notice = Notice("roster", 2)
-    bench.give(2, Hello(PROTOCOL, ("segments", "zstd-1"), TWO, 2))
+    bench.give(2, Hello(PROTOCOL, NEEDED, TWO, 2))
     bench.room.join(Peer(3, "33" * 8))  # has not said hello yet
     assert sent(bench.room.notify(notice)) == [(1, notice)]
     bench.give(2, Hello(PROTOCOL, CAPABILITIES, TWO, 2))
@@ -127,14 +129,18 @@ def test_who_is_welcomed_later_is_told_the_last_notice() -> None:
     bench = Bench()
     bench.room.notify(Notice("roster", 2))
     bench.room.notify(Notice("roster", 3))
-    for capabilities, told in ((CAPABILITIES, [Notice("roster", 3)]), ((), [])):
+    for capabilities, told in ((CAPABILITIES, [Notice("roster", 3)]), (NEEDED, [])):
         greeting = sent(bench.give(1, Hello(PROTOCOL, capabilities, ONE, 1)))
         assert [type(frame) for _, frame in greeting[:2]] == [Welcome, Step1]
         assert [frame for _, frame in greeting[2:]] == told
 
 
-def test_a_device_has_nothing_to_notify_the_hub_of() -> None:
-    assert refused(Bench().give(1, Notice("roster", 2))) == Close.BAD_FRAME
+def test_a_notice_of_a_device_means_nothing_if_its_kind_is_not_known() -> None:
+    bench = Bench()
+    bench.room.join(Peer(3, "33" * 8))
+    bench.give(2, Hello(PROTOCOL, CAPABILITIES, TWO, 2))
+    assert bench.give(2, Notice("roster", 2)) == []
+    assert refused(bench.give(3, Notice("waiting", 2))) == Close.BAD_FRAME
 
 
 def test_what_is_known_is_acknowledged_again_and_not_stored_again() -> None:
@@ -154,7 +160,9 @@ def test_a_room_comes_back_from_its_rows_and_from_its_snapshot() -> None:
     for rows in (bench.rows, [bench.room.snapshot()]):
         again = Room(rows, bench.clients)
         again.join(Peer(9, ONE))
-        (_, welcome), _ = sent(again.receive(9, encode_frame(Hello(PROTOCOL, (), ONE, 1))))
+        (_, welcome), _ = sent(
+            again.receive(9, encode_frame(Hello(PROTOCOL, CAPABILITIES, ONE, 1)))
+        )
         assert isinstance(welcome, Welcome)
         assert (welcome.client, welcome.clock) == (1, 29)
         assert welcome.head == bench.replica.head_before(29)
@@ -275,7 +283,7 @@ def test_an_update_that_the_library_holds_back_costs_its_sender_alone(unchecked:
     bench.rows += [row.update for row in commit.rows]
     assert [connection for connection, _ in sent(bench.room.committed())] == [2]
     bench.room.mend(Room(bench.rows, bench.clients))
-    ((_, answer),) = sent(bench.give(2, Step1(b"\x00")))
+    *_, (_, answer) = sent(bench.give(2, Step1(b"\x00")))
     assert isinstance(answer, Step2)
     assert Replica(POOL, TWO, 2, [answer.update]).loaded.events == [event(1, ONE), event(2, ONE)]
 
@@ -361,7 +369,7 @@ def test_who_evicts_erases_nothing_and_who_moves_does() -> None:
 
 def test_a_reading_token_is_told_so_and_does_not_write() -> None:
     bench = Bench(writer=False)
-    (_, welcome), *_ = sent(bench.give(1, Hello(PROTOCOL, (), ONE, 1)))
+    (_, welcome), *_ = sent(bench.give(1, Hello(PROTOCOL, CAPABILITIES, ONE, 1)))
     assert isinstance(welcome, Welcome)
     assert not welcome.writer
     assert refused(bench.write(1)) == Close.READ_ONLY
@@ -371,9 +379,9 @@ def test_a_reading_token_is_told_so_and_does_not_write() -> None:
     "frame",
     [
         Hello("other", (), ONE, 0),
-        Hello(PROTOCOL, (), TWO, 0),
-        Hello(PROTOCOL, (), ONE, -1),
-        Hello(PROTOCOL, (), ONE, 2**40),
+        Hello(PROTOCOL, CAPABILITIES, TWO, 0),
+        Hello(PROTOCOL, CAPABILITIES, ONE, -1),
+        Hello(PROTOCOL, CAPABILITIES, ONE, 2**40),
         Ack(1, 1),
         Step1(b"\xff"),
     ],
@@ -394,7 +402,7 @@ def test_nothing_is_heard_before_hello_or_after_leaving() -> None:
 def test_a_client_id_has_one_connection_and_the_newer_one_stays() -> None:
     bench = Bench()
     bench.room.join(Peer(3, ONE))
-    dropped, *_ = bench.give(3, Hello(PROTOCOL, (), ONE, 1))
+    dropped, *_ = bench.give(3, Hello(PROTOCOL, CAPABILITIES, ONE, 1))
     assert dropped == Drop(1, Close.REPLACED, "another connection took over")
     assert bench.room.peers == 2
 
@@ -402,7 +410,7 @@ def test_a_client_id_has_one_connection_and_the_newer_one_stays() -> None:
 def test_a_client_id_of_another_device_is_not_given_away() -> None:
     bench = Bench()
     bench.room.join(Peer(3, "33" * 8))
-    bench.give(3, Hello(PROTOCOL, (), "33" * 8, 1))
+    bench.give(3, Hello(PROTOCOL, CAPABILITIES, "33" * 8, 1))
     ((_, welcome), *_) = bench.commit()
     assert isinstance(welcome, Welcome)
     assert welcome.client == 3
@@ -412,9 +420,23 @@ def test_an_unused_client_id_is_given_again_to_its_device_only() -> None:
     bench = Bench()
     bench.room.leave(1)
     bench.room.join(Peer(3, ONE))
-    (_, welcome), *_ = sent(bench.give(3, Hello(PROTOCOL, (), ONE, 0)))
+    (_, welcome), *_ = sent(bench.give(3, Hello(PROTOCOL, CAPABILITIES, ONE, 0)))
     assert isinstance(welcome, Welcome)
     assert welcome.client == 1
+
+
+def test_an_unused_client_id_of_before_is_not_given_again_unless_there_can_be_no_more() -> None:
+    """The hub may have been restored from a backup, and lost what was written under it."""
+    for had, again in ((1, False), (CLIENTS_PER_DEVICE_MAX, True)):
+        clients = dict.fromkeys(range(1, had + 1), ONE)
+        room = Room((), clients)
+        room.join(Peer(3, ONE))
+        effects = room.receive(3, encode_frame(Hello(PROTOCOL, CAPABILITIES, ONE, 0)))
+        if room.take() is not None:
+            effects += room.committed()
+        (_, welcome), *_ = sent(effects)
+        assert isinstance(welcome, Welcome)
+        assert (welcome.client in clients) == again
 
 
 def test_when_the_store_fails_everybody_goes_and_nobody_is_told_it_is_stored() -> None:
@@ -434,16 +456,16 @@ def test_a_large_answer_comes_in_parts_and_broadcasts_begin_after_the_last() -> 
     rows = [writer.append([event(number, ONE)]) for number in range(1, 21)]
     room = Room(rows, {1: ONE, 2: TWO}, step_bytes=200)
     room.join(Peer(2, TWO))
-    room.receive(2, encode_frame(Hello(PROTOCOL, (), TWO, 2)))
+    room.receive(2, encode_frame(Hello(PROTOCOL, CAPABILITIES, TWO, 2)))
     reader = Replica(POOL, TWO, 2)
     parts = 0
     while True:
-        ((_, answer),) = sent(room.receive(2, encode_frame(Step1(reader.state_vector()))))
+        *_, (_, answer) = sent(room.receive(2, encode_frame(Step1(reader.state_vector()))))
         assert isinstance(answer, Update | Step2)
         reader.integrate(answer.update)
         parts += 1
         room.join(Peer(1, ONE))
-        room.receive(1, encode_frame(Hello(PROTOCOL, (), ONE, 1)))
+        room.receive(1, encode_frame(Hello(PROTOCOL, CAPABILITIES, ONE, 1)))
         room.receive(1, encode_frame(Update(writer.append([event(100 + parts, ONE)]))))
         assert room.take() is not None
         heard = [connection for connection, _ in sent(room.committed())]

@@ -137,9 +137,7 @@ def test_what_others_forget_and_move_is_not_missing() -> None:
     segment = tidier.segments.segment_of(1, 4)
     assert segment is not None
     gone = mine(5)
-    (update,) = tidier.trim(
-        [segment], lambda one: one.id != gone.id, [tidier.tombstone_key.of(gone.id)]
-    )
+    (update,) = tidier.trim([segment], lambda one: one != gone, [tidier.tombstone_key.of(gone.id)])
     line.give(update)
     assert line.found() == []
     line.writer.integrate(update)

@@ -7,20 +7,35 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Any, ClassVar
 
 import pytest
 
+from localmem_protocol.chain import Roster, Tip
+from localmem_protocol.entries import entry_hash
 from localmem_protocol.envelope import PoolKey
+from localmem_protocol.errors import UpdateError
 from localmem_protocol.events import Event
-from localmem_protocol.frames import Step2, Update, Welcome, decode_frame, encode_frame
+from localmem_protocol.frames import (
+    CAPABILITIES,
+    Step2,
+    Update,
+    Welcome,
+    decode_frame,
+    encode_frame,
+)
 from localmem_protocol.room import Commit, Effect, Room, Send
+from localmem_protocol.roster_log import Addition
+from localmem_protocol.roster_view import Route, Stop, Stuck
+from localmem_protocol.seams import Random
 from localmem_protocol.session import EventLog, Journal, Saved, Session
 from localmem_protocol.simulation import (
     FAULTS,
     PRODUCTION,
     Implementation,
+    MemoryLog,
     Report,
     SeededRandom,
     Settings,
@@ -30,6 +45,7 @@ from localmem_protocol.simulation import (
 )
 from localmem_protocol.simulation.clock import Timeline
 from localmem_protocol.simulation.disk import Crash, Writes
+from localmem_protocol.simulation.participants import OpenDevice
 from localmem_protocol.tombstones import TombstoneKey
 from localmem_protocol.updates import Update as Structs
 from localmem_protocol.updates import decode_update, encode_update
@@ -216,14 +232,17 @@ class DeafDevice(Session):
 
 
 class StubbornDevice(Session):
-    """Goes on where it was, whatever the hub knows of its client id."""
+    """Goes on where it was, whatever the hub knows of its client id, and never begins anew."""
+
+    def _begin_anew(self) -> None:
+        raise UpdateError("not my history")
 
     def receive(self, data: bytes) -> list[bytes]:
         frame = decode_frame(data)
         clock = self.replica.clock
         if isinstance(frame, Welcome) and frame.client == self.replica.client:
             head = self.replica.head_before(clock) or b""
-            data = encode_frame(Welcome((), frame.client, clock, head))
+            data = encode_frame(Welcome(CAPABILITIES, frame.client, clock, head))
         return super().receive(data)
 
 
@@ -253,21 +272,29 @@ class Unsaved:
     def delivered(self, tombstones: Sequence[bytes]) -> None:
         self._journal.delivered(tombstones)
 
+    def remember(self, marks: Mapping[bytes, bytes], *, instead: bool = False) -> None:
+        self._journal.remember(marks, instead=instead)
+
     def acknowledge(self, clock: int, head: bytes) -> None:
         self._journal.acknowledge(clock, head)
+
+    def keep_heads(self, heads: Mapping[int, tuple[str, bytes]]) -> None:
+        self._journal.keep_heads(heads)
 
 
 class UnsavedDevice(Session):
     """Sends first, and saves later or never."""
 
-    def __init__(self, pool: PoolKey, log: EventLog, journal: Journal, most: int) -> None:
+    def __init__(
+        self, pool: PoolKey, log: EventLog, journal: Journal, most: int, **more: Any
+    ) -> None:
         self.unsaved = Unsaved(journal)
-        super().__init__(pool, log, self.unsaved, most)
+        super().__init__(pool, log, self.unsaved, most, **more)
 
-    def upload(self) -> list[bytes]:
+    def upload(self, now_s: float = 0.0) -> list[bytes]:
         self.unsaved.sending = True
         try:
-            return super().upload()
+            return super().upload(now_s)
         finally:
             self.unsaved.sending = False
 
@@ -290,44 +317,121 @@ class LateLog:
     def own_events(self, after: int, limit: int) -> list[Event]:
         return self._log.own_events(after, limit)
 
+    def at(self, device: str, sequence: int, clock: int | None = None) -> list[Event]:
+        return self._log.at(device, sequence, clock)
+
+    def shares(self, event: Event) -> bool:
+        return self._log.shares(event)
+
     def honour(self, key: TombstoneKey) -> None:
         self._log.honour(key)
 
-    def forget(self, tombstones: Sequence[bytes], key: TombstoneKey) -> object:
+    def forget(self, tombstones: Sequence[bytes], key: TombstoneKey) -> Sequence[Event]:
         return self._log.forget(tombstones, key)
+
+    def forgets_mark(self, tombstone: bytes, key: TombstoneKey) -> bool:
+        return self._log.forgets_mark(tombstone, key)
 
     def forgets(self, event_id: str) -> bool:
         return self._log.forgets(event_id)
 
 
+class UnforgettingLog(LateLog):
+    """An event log whose owner does not look at what was forgotten."""
+
+    def insert(self, events: Sequence[Event]) -> None:
+        assert isinstance(self._log, MemoryLog)
+        for event in events:
+            self._log.events.setdefault(event.id, event)
+
+    def forget(self, tombstones: Sequence[bytes], key: TombstoneKey) -> Sequence[Event]:
+        return ()
+
+
 class ChattyDevice(Session):
     """Says everything often."""
 
-    def upload(self) -> list[bytes]:
-        return 8 * super().upload()
+    def upload(self, now_s: float = 0.0) -> list[bytes]:
+        return 8 * super().upload(now_s)
 
 
-def plain_device(pool: PoolKey, log: EventLog, journal: Journal, most: int) -> Session:
+def plain_device(pool: PoolKey, log: EventLog, journal: Journal, most: int, **more: Any) -> Session:
     """Has everybody see what it knows."""
 
     class PlainDevice(Session):
-        def upload(self) -> list[bytes]:
-            frames = super().upload()
+        def upload(self, now_s: float = 0.0) -> list[bytes]:
+            frames = super().upload(now_s)
             newest = log.own_events(0, 1)
             return [*frames, newest[0].snippet.encode()] if frames else frames
 
-    return PlainDevice(pool, log, journal, most)
+    return PlainDevice(pool, log, journal, most, **more)
 
 
 def hub(kind: type[Room]) -> Implementation:
-    def open_hub(rows: Sequence[bytes], clients: dict[int, str], step_bytes: int) -> Room:
-        return kind(rows, clients, step_bytes=step_bytes)
+    def open_hub(
+        rows: Sequence[bytes], clients: dict[int, str], step_bytes: int, random: Random
+    ) -> Room:
+        return kind(rows, clients, step_bytes=step_bytes, random=random)
 
     return replace(PRODUCTION, open_hub=open_hub)
 
 
-def device(open_device: Callable[[PoolKey, EventLog, Journal, int], Session]) -> Implementation:
+def device(open_device: OpenDevice) -> Implementation:
     return replace(PRODUCTION, open_device=open_device)
+
+
+def late_device(pool: PoolKey, log: EventLog, journal: Journal, most: int, **more: Any) -> Session:
+    return Session(pool, LateLog(log), journal, most, **more)
+
+
+class StayingRoute(Route):
+    """Goes on where it began, under the key that a removed device has."""
+
+    begun: Stop | None = None
+
+    def next(self, read: Collection[int], now_s: float) -> Stop | Stuck:
+        stop = super().next(read, now_s)
+        if self.begun is None and isinstance(stop, Stop):
+            self.begun = stop
+        return replace(self.begun, past=False) if self.begun else stop
+
+    def past_due_s(self, now_s: float) -> float | None:
+        return None
+
+    def moved(self, roster_length: int) -> bool:
+        return False
+
+
+class ForwardRoute(Route):
+    """Never looks back at epochs that are over."""
+
+    def next(self, read: Collection[int], now_s: float) -> Stop | Stuck:
+        return super().next(range(1000), now_s)
+
+
+class OldKeyDevice(Session):
+    """Seals under the first key that it was ever given."""
+
+    first: ClassVar[dict[str, bytes]] = {}
+
+    def __init__(
+        self, pool: PoolKey, log: EventLog, journal: Journal, most: int, **more: Any
+    ) -> None:
+        key = self.first.setdefault(pool.pool, pool.key)
+        super().__init__(replace(pool, key=key), log, journal, most, **more)
+
+
+def any_length(roster: Roster, expected: int, entry: bytes) -> Addition:
+    """A hub that puts every entry at the end of its list, whatever the list was when it was made."""
+    return Addition(entry, Tip(roster.length + 1, entry_hash(entry)), roster.epoch)
+
+
+def forgetful_past(
+    pool: PoolKey, log: EventLog, journal: Journal, most: int, *, reader: bool, **more: Any
+) -> Session:
+    """Takes in whatever an epoch that is over has, also what was forgotten since."""
+    source = UnforgettingLog(log) if reader else log
+    return Session(pool, source, journal, most, reader=reader, **more)
 
 
 BUGS: dict[str, tuple[Implementation, tuple[str, ...], int, str]] = {
@@ -348,14 +452,50 @@ BUGS: dict[str, tuple[Implementation, tuple[str, ...], int, str]] = {
         device(UnsavedDevice), (), 2**24, "not journalled"
     ),
     "a device's event log comes after its journal": (
-        device(lambda pool, log, journal, most: Session(pool, LateLog(log), journal, most)),
+        device(late_device),
         ("crash",),
         2**24,
         "did not reach everybody",
     ),
     "a device sends everything again and again": (device(ChattyDevice), (), 2**24, "bytes went up"),
     "a device sends plaintext": (device(plain_device), (), 2**24, "plaintext on the wire"),
+    "a device seals under the key that a removed one has": (
+        device(OldKeyDevice), ("revoke",), 2**24, "sealed after its removal"
+    ),
+    "a device stays where an epoch is over": (
+        replace(PRODUCTION, route=StayingRoute), ("revoke",), 2**24, "not in sync after healing"
+    ),
+    "a hub appends to its roster without comparing": (
+        replace(PRODUCTION, addition=any_length), ("rotate",), 2**24, "hub breaks: ConflictError"
+    ),
+    "a device does not read epochs that are over": (
+        replace(PRODUCTION, route=ForwardRoute), ("rotate", "revoke", "partition"), 2**24,
+        "did not reach everybody",
+    ),
+    "what was forgotten comes back through an old epoch": (
+        device(forgetful_past), ("rotate",), 2**24, "that were forgotten"
+    ),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("route", [Route, StayingRoute])
+def test_whoever_knows_of_a_new_epoch_writes_nothing_into_the_one_before(
+    route: type[Route],
+) -> None:
+    world = Simulation(settings(1), replace(PRODUCTION, route=route))
+    world.start()
+    world.advance(60_000)
+    device = world.devices[2]
+    device.line.delay_us = 90_000_000  # the hub's word that it is over takes so long
+    world.rotate()
+    world.advance(5_000)
+    assert (world.hub.epoch, device.epoch, device.view.epoch) == (2, 1, 1)
+    device.view.learn(world.hub.disk.roster[device.view.length :])
+    world.record(device)
+    world.advance(62_000)  # what is new goes by now
+    device.line.delay_us = 0
+    wrong = [one for one in world.finish().violations if "and knows of epoch 2" in one]
+    assert bool(wrong) == (route is StayingRoute)
 
 
 @pytest.mark.parametrize("bug", BUGS)
@@ -372,3 +512,40 @@ def test_a_planted_bug_is_found_within_a_few_seeds(bug: str) -> None:
     explanation = found[0].explanation()
     assert f"seed {found[0].seed}: 3 devices, {HOURS} h" in explanation
     assert found[0].last_steps[-1] in explanation
+
+
+def test_a_restored_hub_is_given_back_the_roster_that_it_lost() -> None:
+    world = Simulation(settings(1))
+    world.start()
+    world.advance(60_000)
+    image = world.hub.back_up()
+    world.rotate()
+    world.advance(60_000)
+    world.record(world.devices[2])
+    world.advance(120_000)
+    assert world.hub.epoch == 2
+    world.hub.restore(image)
+    assert world.hub.epoch == 1
+    report = world.finish()
+    assert report.passed, report.explanation()
+    assert report.epochs == 2
+
+
+def test_an_epoch_that_is_over_and_cannot_be_read_is_read_later() -> None:
+    world = Simulation(settings(1))
+    world.start()
+    world.advance(60_000)
+    device = world.devices[2]
+    device.line.delay_us = 2_000_000
+    world.rotate()
+    while not device.past:
+        world.advance(100)
+    device.line.cut()
+    device.line.up = True
+    while device.epoch != 2:
+        world.advance(100)
+    assert list(device.route.unread()) == [1]
+    assert not device.settled
+    report = world.finish()
+    assert report.passed, report.explanation()
+    assert device.disk.read.keys() == {1}

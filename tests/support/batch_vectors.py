@@ -19,6 +19,9 @@ from localmem_protocol.envelope import Opener, PoolKey, Sealer, batch_hash
 from localmem_protocol.errors import ProtocolError
 from localmem_protocol.padding import Padding
 from localmem_protocol.parcels import Context, Parcel, encode_parcel
+from localmem_protocol.references import text_hash
+from localmem_protocol.views import View
+from localmem_protocol.wants import Want
 from support.events import DEVICE, event, reference
 
 FOLDER: Final = Path(__file__).parents[1] / "vectors"
@@ -34,6 +37,10 @@ def parcels() -> list[Parcel]:
     key = POOL.reference_key()
     labels = {"tool": "claude-code", "session": SESSION, "project": "00ff00ff00ff00ff"}
     code = "def parse(text: str) -> list[str]:\n    return text.split()\n"
+    wants = tuple(
+        Want(device, sequence, text_hash(f"{sequence}", key))
+        for device, sequence in ((DEVICE, 5), (DEVICE, 300), (OTHER, 1))
+    )
     return [
         Parcel((event(1),)),
         Parcel((event(2, **labels, snippet=code), event(3, **labels, snippet=code * 2))),
@@ -44,6 +51,10 @@ def parcels() -> list[Parcel]:
         Parcel(tombstones=(bytes(range(16)), bytes(16))),
         Parcel(heads=(bytes(66),)),
         Parcel((event(12, timestamp=5),), (bytes(16),), (b"head",), (reference(event(13), key),)),
+        Parcel(
+            heads=(bytes(66),), views=(View(3, 16, b"seen", OTHER), View(300, 70_000, bytes(4)))
+        ),
+        Parcel(wants=wants),
     ]
 
 
@@ -109,7 +120,12 @@ def shown(parcel: Parcel) -> Json:
             for one in parcel.references
         ],
         "tombstones": [one.hex() for one in parcel.tombstones],
+        "wants": [
+            {"device": one.device, "sequence": one.sequence, "text_hash": one.text_hash.hex()}
+            for one in parcel.wants
+        ],
         "heads": [one.hex() for one in parcel.heads],
+        "views": [msgspec.to_builtins(one) | {"check": one.check.hex()} for one in parcel.views],
     }
     made: Json = json.loads(json.dumps(fields))  # lists for tuples
     return made

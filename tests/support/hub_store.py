@@ -9,6 +9,7 @@ from pathlib import Path
 
 from localmem_hub.access_store import SqlAccess
 from localmem_hub.database import open_engine, prepare
+from localmem_hub.epoch_store import SqlEpochs
 from localmem_hub.errors import CommitError
 from localmem_hub.mailbox_store import SqlMailboxes
 from localmem_hub.roster_store import SqlRosters
@@ -52,6 +53,10 @@ class ObservedStore:
         return self.inner.rosters
 
     @property
+    def epochs(self) -> SqlEpochs:
+        return self.inner.epochs
+
+    @property
     def access(self) -> SqlAccess:
         return self.inner.access
 
@@ -74,8 +79,16 @@ class ObservedStore:
     def head(self, pool: str) -> int:
         return self.inner.head(pool)
 
-    def rows_after(self, pool: str, number: int, last: int | None = None) -> News | None:
-        return self.inner.rows_after(pool, number, last)
+    def place(self, pool: str) -> tuple[int, str]:
+        return self.inner.place(pool)
+
+    def tag(self, pool: str, number: int) -> str | None:
+        return self.inner.tag(pool, number)
+
+    def rows_after(
+        self, pool: str, number: int, last: int | None = None, *, tag: str | None = None
+    ) -> News | None:
+        return self.inner.rows_after(pool, number, last, tag=tag)
 
     def compact(self, pool: str, head: int, snapshot: bytes) -> bool:
         done = self.inner.compact(pool, head, snapshot)

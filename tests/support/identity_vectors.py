@@ -30,7 +30,8 @@ from localmem_protocol.roster import (
     set_role,
 )
 from localmem_protocol.seams import Random
-from support.pools import NOW, RESCUER, device_id, person, pool
+from localmem_protocol.views import View, check_of, digest_of, encode_views
+from support.pools import NOW, RESCUER, device_id, person, pool, refused_keys
 from support.seeded import SeededRandom
 
 FOLDER = Path(__file__).parents[1] / "vectors"
@@ -72,6 +73,7 @@ def key_vectors() -> Json:
     return {
         "signatures": signatures,
         "sealed": boxes,
+        "refused": [key.hex() for key in refused_keys()],
         "phrases": [pair(recovery_keys(one)) | {"phrase_text": one} for one in phrases],
         "commitments": [
             {
@@ -172,20 +174,24 @@ def head_vectors() -> Json:
             (3, 7, 16, 120, 280, 11),
             (4096, 2**31 - 1, 2**31 - 1, 1, 2**63 - 2, 2**62),
             (2, 9, 5, 81, 80, 0),
+            (1, 2, 7, 1, 6, 0),
         ]
     ):
         owner = person(number)
         head = bytes([number]) * 16
-        at = Position("ab" * 16, epoch, client, clock, head, floor, sequence, holes)
+        seen = [View(3, 9, check_of(head, 3, 9, bytes(16)), owner.device)] if number == 4 else []
+        numbers = (epoch, client, clock, head, floor, sequence, holes)
+        at = Position("ab" * 16, *numbers, digest_of(seen))
         signed = sign_head(at, owner.device, owner.keys)
-        position = msgspec.to_builtins(at) | {"head": head.hex()}
+        position = msgspec.to_builtins(at) | {"head": head.hex(), "views": at.views.hex()}
         heads.append(
             pair(owner.keys)
             | {"device": owner.device, "position": position}
             | {"encoded": signed.encode().hex(), "compact": signed.compact().hex()}
+            | {"views": encode_views(seen).hex() if seen else ""}
         )
     good = bytes.fromhex(heads[1]["encoded"])
-    wrong = [b"", good[:-1], good + b"\x00", good[:16] + bytes(4) + good[20:], bytes(132)]
+    wrong = [b"", good[:-1], good + b"\x00", good[:16] + bytes(4) + good[20:], bytes(148)]
     return {"heads": heads, "refused": [data.hex() for data in wrong]}
 
 

@@ -47,7 +47,7 @@ class Pool:
         self.log.append(encode_entry(entry))
         return entry
 
-    def admit(self, number: int, role: Role = "member", by: int = 0) -> Author:
+    def admit(self, number: int, role: Role = "member", by: int = 0, *, label: str = "") -> Author:
         joiner = person(number)
         self.apply(
             admit(
@@ -58,6 +58,7 @@ class Pool:
                 device=joiner.device,
                 keys=joiner.keys.public,
                 role=role,
+                label=label,
             )
         )
         return joiner
@@ -70,6 +71,34 @@ def pool(*roles: Role, seed: int = 7) -> Pool:
     for number, role in enumerate(roles, start=1):
         made.admit(number, role)
     return made
+
+
+def small_order_signers() -> Iterator[PublicKeys]:
+    """Public keys for which anybody can sign, or that are not in their shortest form.
+
+    The y of Ed25519's points of order 8 solve d·y^4 + 2·y^2 = 1.
+    """
+    prime = 2**255 - 19
+    d = -121665 * pow(121666, -1, prime)
+    root = pow(1 + d, (prime + 3) // 8, prime)
+    root = root if (root * root - 1 - d) % prime == 0 else root * pow(2, prime // 4, prime) % prime
+    order_8 = set()
+    for square in ((sign * root - 1) * pow(d, -1, prime) % prime for sign in (1, -1)):
+        y = pow(square, (prime + 3) // 8, prime)
+        for candidate in (y, y * pow(2, prime // 4, prime) % prime):
+            if candidate * candidate % prime == square:
+                order_8 |= {candidate, prime - candidate}
+    assert len(order_8) == 2
+    sealing = person(1).keys.public.sealing
+    for y in (0, 1, prime - 1, *sorted(order_8), *range(prime, 2**255)):
+        for sign in (0, 1):
+            yield PublicKeys((y | sign << 255).to_bytes(32, "little"), sealing)
+
+
+def refused_keys() -> Iterator[bytes]:
+    """Public keys, as bytes, that nobody takes."""
+    for keys in (*small_order_signers(), *low_order_keys()):
+        yield keys.to_bytes()
 
 
 def low_order_keys() -> Iterator[PublicKeys]:

@@ -20,6 +20,7 @@ from localmem_protocol.exchange import (
     Visit,
     decode_body,
     encode_body,
+    follow,
     news_body,
     parse_position,
 )
@@ -27,7 +28,7 @@ from localmem_protocol.frames import Ack, Close, decode_frame
 from localmem_protocol.limits import STEP_BYTES
 from localmem_protocol.room import Drop, Effect, Peer, Quarantined, Room
 from localmem_protocol.session import Session
-from localmem_protocol.simulation import MemoryJournal, MemoryLog
+from localmem_protocol.simulation import MemoryJournal, MemoryLog, SeededRandom
 from localmem_protocol.updates import decode_update
 
 POOL = PoolKey("requests", 1, bytes(range(32)))
@@ -42,9 +43,11 @@ class Durable:
     rows: list[NumberedRow] = field(default_factory=list)
     compacted: int = 0
     snapshot: bytes | None = None
+    tags: list[str] = field(default_factory=lambda: [""])
     clients: dict[int, str] = field(default_factory=dict)
     quarantined: list[Quarantined] = field(default_factory=list)
     step_bytes: int = STEP_BYTES
+    random: SeededRandom = field(default_factory=lambda: SeededRandom(1, "client ids"))
 
     @property
     def head(self) -> int:
@@ -56,11 +59,18 @@ class Durable:
             [*snapshots, *(row.update for row in self.rows)],
             self.clients,
             step_bytes=self.step_bytes,
+            random=self.random,
         )
 
-    def rows_after(self, number: int, last: int | None = None) -> News:
+    def append(self, device: str, update: bytes) -> None:
+        self.rows.append(NumberedRow(self.head + 1, device, update))
+        self.tags.append(follow(self.tags[-1], update))
+
+    def rows_after(self, number: int, last: int | None = None, tag: str | None = None) -> News:
         if not self.compacted <= number <= self.head:
             raise GapError("not that far back")
+        if tag is not None and self.tags[number] != tag:
+            raise GapError("another history")
         rows = [row for row in self.rows if number < row.number <= (last or self.head)]
         return News(rows[:ROWS_MAX], more=len(rows) > ROWS_MAX)
 
@@ -113,8 +123,8 @@ class Process:
                 visit.drop(Close.STORE_FAILED, "stale")
             self.restart()
             return
-        for number, row in enumerate(commit.rows, start=self.head + 1):
-            self.durable.rows.append(NumberedRow(number, row.device, row.update))
+        for row in commit.rows:
+            self.durable.append(row.device, row.update)
         self.head = self.durable.head
         self.durable.clients |= commit.clients
         self.durable.quarantined += commit.quarantined
@@ -136,15 +146,20 @@ class Process:
         """Raises RefusedError, GapError."""
         if visit.refusal is not None:
             raise visit.refusal
-        news = self.durable.rows_after(*visit.wanted) if visit.wanted else News()
-        return encode_body(visit.answer(news))
+        news = News()
+        if visit.asked is not None:
+            number, last = visit.wanted or (visit.asked.head, visit.asked.head)
+            news = self.durable.rows_after(number, last, visit.asked.tag)
+        reached = visit.reached(news)
+        return encode_body(visit.answer(news, self.durable.tags[reached] if reached else ""))
 
     def poll(self, poll: Poll) -> bytes | None:
         """Raises GapError."""
         mark = parse_position(poll.position, writer=True)
-        if mark.head == self.durable.head:
+        news = self.durable.rows_after(mark.head, tag=mark.tag)
+        if not news.rows:
             return None
-        return encode_body(news_body(self.durable.rows_after(mark.head), writer=True))
+        return encode_body(news_body(mark, news, self.durable.tags[news.rows[-1].number]))
 
 
 class Device:

@@ -18,6 +18,7 @@ from localmem_protocol.frames import (
     Ack,
     Frame,
     Hello,
+    Notice,
     Step1,
     Step2,
     Update,
@@ -25,6 +26,7 @@ from localmem_protocol.frames import (
     decode_frame,
     encode_frame,
 )
+from localmem_protocol.presence import LISTENING
 from localmem_protocol.session import Session
 from localmem_protocol.simulation import MemoryJournal, MemoryLog
 from localmem_protocol.updates import Item, encode_state_vector, encode_update
@@ -164,10 +166,13 @@ class RawClient:
         await self.socket.send(encode_frame(frame))
 
     async def next(self) -> Frame:
-        """The hub's next frame. Raises ConnectionClosed."""
-        data = await self.socket.recv()
-        assert isinstance(data, bytes)
-        return decode_frame(data)
+        """The hub's next frame that says something else than who is there. Raises ConnectionClosed."""
+        while True:
+            data = await self.socket.recv()
+            assert isinstance(data, bytes)
+            frame = decode_frame(data)
+            if not (isinstance(frame, Notice) and frame.kind == LISTENING):
+                return frame
 
     async def synchronise(self) -> bytes:
         """Ask for everything; the hub's update."""

@@ -23,10 +23,10 @@ class Log(MemoryLog):
     erasing_due = False
     rewritten = 0
 
-    def forget(self, tombstones: Sequence[bytes], key: TombstoneKey) -> None:
-        before = len(self.events)
-        super().forget(tombstones, key)
-        self.erasing_due = self.erasing_due or len(self.events) < before
+    def forget(self, tombstones: Sequence[bytes], key: TombstoneKey) -> list[Event]:
+        gone = super().forget(tombstones, key)
+        self.erasing_due = self.erasing_due or bool(gone)
+        return gone
 
     def finish_erasing(self) -> bool:
         due, self.erasing_due = self.erasing_due, False

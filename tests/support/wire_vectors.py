@@ -22,6 +22,7 @@ from localmem_protocol.frames import (
     Ack,
     Close,
     Frame,
+    Held,
     Hello,
     Notice,
     Refusal,
@@ -90,6 +91,8 @@ def frames() -> list[Frame]:
         Refusal(Close.GAP, permanent=False, reason="ask again"),
         Notice("roster", 7),
         Resume(1, 3, HEAD),
+        Resume(1, 3, HEAD, True),
+        Held(((129, 3, 2**32 - 1), (300, 0, 7))),
     ]
 
 

@@ -18,8 +18,9 @@ from localmem_hub.authentication import Authentication
 from localmem_hub.endpoint import Endpoint
 from localmem_hub.errors import StoppingError, StoreError
 from localmem_hub.http_sync import HttpSync
-from localmem_hub.limits import WAIT_SECONDS_MAX
+from localmem_hub.limits import PAST_EPOCHS_DAYS, WAIT_SECONDS_MAX
 from localmem_hub.mailboxes import Mailboxes
+from localmem_hub.past_epochs import PastEpochs
 from localmem_hub.pools import Pools
 from localmem_hub.rooms import Rooms
 from localmem_hub.rosters import Rosters
@@ -37,13 +38,15 @@ log: Final = logging.getLogger(__name__)
 class Policy:
     """What the operator decided: may anybody make pools, and under which origins devices dial.
 
-    A server without WebSocket, or one that pays for requests that wait, says so here.
+    A server without WebSocket, or one that pays for requests that wait, says so here. `past_epochs_days`
+    is how long the document of an epoch that is over waits for those who have not read it; 0 for ever.
     """
 
     open: bool = False
     origins: frozenset[str] = frozenset()
     websocket: bool = True
     wait_seconds: int = WAIT_SECONDS_MAX
+    past_epochs_days: int = PAST_EPOCHS_DAYS
 
 
 class Hub:
@@ -54,7 +57,7 @@ class Hub:
         self.policy = policy
         self.workers = Workers()
         self.watchers = Watchers()
-        self.rooms = Rooms(store, self.workers, clock, self.watchers)
+        self.rooms = Rooms(store, self.workers, clock, self.watchers, random)
         self.rosters = Rosters(store.rosters, self.workers, self._roster_changed)
         self.authentication = Authentication(
             store.access, self.rosters, self.workers, clock, random, policy.origins
@@ -85,16 +88,30 @@ class Hub:
             clock,
             wait_seconds=policy.wait_seconds,
         )
+        self.past_epochs = PastEpochs(
+            store.epochs,
+            self.rooms,
+            self.rosters,
+            self.authentication,
+            self.workers,
+            clock,
+            days=policy.past_epochs_days,
+        )
         self.mailboxes = Mailboxes(store.mailboxes, self.workers, clock, random)
         self._recurring: list[asyncio.Task[None]] = []
 
     def _roster_changed(self, pool: str, roster: Roster | None) -> None:
         self.endpoint.roster_changed(pool, roster)
+        self.watchers.roster_changed(pool)
 
     def start(self) -> None:
         """Begin to serve; needs a running event loop."""
         self.rooms.start()
-        for recurring in (self.endpoint.recheck_forever(), self.mailboxes.sweep_forever()):
+        for recurring in (
+            self.endpoint.recheck_forever(),
+            self.mailboxes.sweep_forever(),
+            self.past_epochs.sweep_forever(),
+        ):
             self._recurring.append(asyncio.create_task(recurring))
 
     async def stop(self) -> None:
@@ -148,6 +165,7 @@ def create_app(
             ),
             *hub.authentication.routes(),
             *hub.pools.routes(),
+            *hub.past_epochs.routes(),
             *hub.mailboxes.routes(),
         ],
         lifespan=lifespan,

@@ -33,7 +33,7 @@ from localmem_hub.http_requests import Problem, bearer, decode_body, guarded, js
 from localmem_hub.limits import CHALLENGE_MS, SESSION_MS, SMALL_BODY_BYTES
 from localmem_hub.rate_limits import Rate, RateLimit
 from localmem_hub.rosters import Rosters
-from localmem_hub.seams import AccessStore, Identity, Role
+from localmem_hub.seams import AccessStore, Identity
 from localmem_hub.session_tokens import TEXT_CHARS_MAX, Challenge, Grant, Mint
 from localmem_hub.workers import Workers
 from localmem_protocol.access import (
@@ -47,6 +47,7 @@ from localmem_protocol.errors import SignatureError
 from localmem_protocol.events import is_device_id
 from localmem_protocol.keys import SIGN_ACCESS, SIGNATURE_BYTES, DeviceKeys, PublicKeys
 from localmem_protocol.roster import RECOVERY, Roster
+from localmem_protocol.roster_log import role_in
 from localmem_protocol.seams import Clock, Random
 
 log: Final = logging.getLogger(__name__)
@@ -210,17 +211,6 @@ class Authentication:
         if roster.length < grant.length:
             raise TokenError("this hub was restored from an older state; prove the key again")
         return roster
-
-
-def role_in(roster: Roster, device: str, epoch: int) -> Role | None:
-    """What a device may do in the room of an epoch; None if it may not enter.
-
-    Every member reads every epoch that there is; written is only in the newest.
-    """
-    member = roster.members.get(device)
-    if member is None or not 1 <= epoch <= roster.epoch:
-        return None
-    return "writer" if member.role != "reader" and epoch == roster.epoch else "reader"
 
 
 def _role_of(roster: Roster, device: str) -> str | None:

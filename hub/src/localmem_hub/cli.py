@@ -60,7 +60,7 @@ def serve(
     settings = read_settings(
         config, database=database, host=host, port=port, origin=origin, open=open_
     )
-    policy = Policy(settings.open, settings.origins)
+    policy = Policy(settings.open, settings.origins, past_epochs_days=settings.past_epochs_days)
     logging.basicConfig(
         level=settings.log_level.upper(),
         format="%(asctime)s %(levelname)s %(name)s %(message)s",

@@ -10,6 +10,7 @@ import click
 
 from localmem_hub.cli_options import common, open_store, read_settings, when
 from localmem_hub.errors import ConfigError
+from localmem_protocol.access import is_pool_id
 
 if TYPE_CHECKING:
     from localmem_protocol.roster import Member
@@ -78,6 +79,71 @@ def remove_pool(
     if not known:
         raise ConfigError(f"pool: there is no {pool_id[:64]!r}; see `localmem-hub pool list`")
     click.echo(json.dumps({"pool": pool_id, "removed": True}) if as_json else f"{pool_id} removed")
+
+
+@pool.command("epochs")
+@common
+@click.argument("pool_id", metavar="POOL")
+def list_epochs(config: Path | None, database: str | None, as_json: bool, pool_id: str) -> None:
+    """List the epochs of a pool that are over, and how many members have read each."""
+    store = open_store(read_settings(config, database=database))
+    try:
+        roster = store.pools.roster(pool_id)
+        epochs = store.epochs.past(pool_id) if roster is not None else []
+    finally:
+        store.close()
+    if roster is None:
+        raise ConfigError(f"pool: {pool_id[:64]!r} has no roster; see `localmem-hub pool list`")
+    fields = [
+        {
+            "epoch": one.epoch,
+            "over_ms": one.over_ms,
+            "dropped_ms": one.dropped_ms,
+            "read_by": len(one.readers & roster.members.keys()),
+            "members": len(roster.members),
+        }
+        for one in epochs
+    ]
+    if as_json:
+        click.echo(json.dumps({"pool": pool_id, "epoch": roster.epoch, "past": fields}))
+        return
+    for one in epochs:
+        read = f"read by {len(one.readers & roster.members.keys())} of {len(roster.members)}"
+        state = read if one.dropped_ms is None else f"dropped {when(one.dropped_ms)}"
+        click.echo(f"epoch {one.epoch}  over {when(one.over_ms)}  {state}")
+
+
+@pool.command("drop-epoch")
+@common
+@click.argument("pool_id", metavar="POOL")
+@click.argument("epoch", type=int)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def drop_epoch(
+    config: Path | None, database: str | None, as_json: bool, pool_id: str, epoch: int, yes: bool
+) -> None:
+    """Drop what is stored of an epoch that is over, whoever has not read it.
+
+    What such a device missed there, and nobody else sends again, it does not get.
+    """
+    from localmem_hub.system import SystemClock
+
+    if as_json and not yes:
+        raise ConfigError("yes: with --json nobody can be asked; say --yes")
+    store = open_store(read_settings(config, database=database))
+    try:
+        if not yes:
+            click.confirm(f"Drop epoch {epoch} of pool {pool_id[:64]}?", abort=True, err=True)
+        dropped = is_pool_id(pool_id) and store.epochs.drop(pool_id, epoch, SystemClock().now_ms())
+        wiped = dropped and store.erase(None)
+    finally:
+        store.close()
+    if not dropped:
+        raise ConfigError(
+            f"epoch: {epoch} of {pool_id[:64]!r} is not over, or dropped; "
+            "see `localmem-hub pool epochs`"
+        )
+    fields = {"pool": pool_id, "epoch": epoch, "dropped": True, "log_emptied": wiped}
+    click.echo(json.dumps(fields) if as_json else f"epoch {epoch} of {pool_id} dropped")
 
 
 @click.group()

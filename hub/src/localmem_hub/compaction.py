@@ -13,13 +13,17 @@ from localmem_hub.errors import DamageError, SnapshotError
 from localmem_hub.seams import Store, Stored
 from localmem_protocol.errors import ProtocolError
 from localmem_protocol.room import Room
+from localmem_protocol.seams import Random
 from localmem_protocol.updates import decode_update
 
 
-def build_room(pool: str, stored: Stored) -> Room:
-    """The room of what is stored. Raises DamageError."""
+def build_room(pool: str, stored: Stored, random: Random | None = None) -> Room:
+    """The room of what is stored; to be joined if there is something to draw client ids from.
+
+    Raises DamageError.
+    """
     try:
-        return Room(stored.updates, stored.clients)
+        return Room(stored.updates, stored.clients, random=random)
     except ProtocolError as error:
         raise DamageError(
             f"pool {pool} does not load ({error}); restore the database from a backup"

@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket
 
-from localmem_hub.authentication import Authentication, role_in
+from localmem_hub.authentication import Authentication
 from localmem_hub.connection import Connection
 from localmem_hub.errors import StoppingError, StoreError, TokenError
 from localmem_hub.limits import RECHECK_SECONDS
@@ -38,6 +38,7 @@ from localmem_protocol.frames import PROTOCOL, ROSTER_NOTICE, Close, Notice
 from localmem_protocol.limits import FRAME_BYTES_MAX
 from localmem_protocol.room import Peer
 from localmem_protocol.roster import Roster
+from localmem_protocol.roster_log import role_in
 from localmem_protocol.seams import Clock
 
 log: Final = logging.getLogger(__name__)
@@ -154,6 +155,11 @@ class Endpoint:
             elif role != identity.role:
                 connection.drop(Close.ROSTER_CHANGED, f"may be a {role} now; connect again")
 
+    def roster_length(self, identity: Identity) -> int:
+        """How long a roster is, as it was when `identify` looked; 0 for a pool without one."""
+        roster = self._rosters.held(identity.roster)
+        return 0 if roster is None else roster.length
+
     async def recheck_forever(self) -> None:
         """Look the tokens of live connections up again and again."""
         while True:
@@ -246,10 +252,13 @@ class Endpoint:
         except StoreError as error:
             log.error("cannot load a room: %s", error)
             raise RefusedError(Close.STORE_FAILED, "the pool cannot be loaded") from None
-        roster = self._rosters.held(identity.roster)
-        if roster is not None:
-            room.room.notice = Notice(ROSTER_NOTICE, roster.length)
+        self.prepare(room, identity)
         return room
+
+    def prepare(self, room: LiveRoom, identity: Identity) -> None:
+        """Have a room tell everybody who greets how long the roster is."""
+        if length := self.roster_length(identity):
+            room.room.notice = Notice(ROSTER_NOTICE, length)
 
     async def _exchange(
         self, websocket: WebSocket, connection: Connection, room: LiveRoom, received: Received

@@ -8,7 +8,9 @@
 A request needs nothing that an earlier one left behind: a POST is a short visit to the room, which
 then stays in memory for a while, and a GET reads the log of rows and never the document. Errors are
 `{"error": {"code": one of frames.Close, "message", "field"}}`. Every answer to a POST says in the
-header X-Localmem-Wait for how many seconds a GET may wait here; 0 for not at all.
+header X-Localmem-Wait for how many seconds a GET may wait here, 0 for not at all, and in
+X-Localmem-Notices who is there (`presence`). The answer to a GET leaves that out if nobody is; one that
+waits is answered when somebody comes, or waits for news.
 """
 
 from __future__ import annotations
@@ -42,14 +44,16 @@ from localmem_protocol.exchange import (
     news_body,
     parse_position,
 )
-from localmem_protocol.frames import Close, is_permanent
+from localmem_protocol.frames import Close, Notice, is_permanent
 from localmem_protocol.limits import EXCHANGE_BYTES_MAX
+from localmem_protocol.presence import notices_text, quickens
 from localmem_protocol.room import Peer
 from localmem_protocol.seams import Clock
 
 log: Final = logging.getLogger(__name__)
 
 WAIT_HEADER: Final = "X-Localmem-Wait"
+NOTICES_HEADER: Final = "X-Localmem-Notices"
 _STATUS: Final = {
     Close.BAD_TOKEN: 401,
     Close.READ_ONLY: 403,
@@ -109,6 +113,7 @@ class HttpSync:
             self._watchers.release(pool, identity.device)
             # The body took its time: somebody may have lost a right meanwhile.
             identity = await self._endpoint.identify(pool, request.headers, note=False)
+            self._there(identity)
             answer = await self._exchange(identity, body)
         except _Unsupported as error:
             return _refusal(pool, Close.BAD_FRAME, str(error), 415)
@@ -134,7 +139,7 @@ class HttpSync:
             len(answer.frames),
             len(data),
         )
-        headers = {WAIT_HEADER: str(self._wait_seconds)}
+        headers = {WAIT_HEADER: str(self._wait_seconds)} | self._notices(identity)
         return Response(data, headers=headers | _tag(answer.position), media_type=CONTENT_TYPE)
 
     async def updates(self, request: Request) -> Response:
@@ -147,13 +152,13 @@ class HttpSync:
             if match is None:
                 raise RefusedError(Close.BAD_FRAME, "send the position as If-None-Match")
             identity = await self._endpoint.identify(pool, request.headers, note=False)
-            writer = identity.role == "writer"
-            mark = parse_position(match[1], writer=writer)
+            mark = parse_position(match[1], writer=identity.role == "writer")
+            self._there(identity, wait)
             news = await self._news(request, identity, mark, wait)
-            if wait:
-                now = await self._endpoint.identify(pool, request.headers, note=False)
-                if now.role != identity.role:
-                    raise RefusedError(Close.ROSTER_CHANGED, f"may be a {now.role} now")
+            roster = self._endpoint.roster_length(identity)
+            tag = mark.tag
+            if news.rows:
+                tag = await self._tag(pool, news.rows[-1].number)
         except RefusedError as refused:
             return _refusal(pool, refused.code, refused.reason)
         except GapError as error:
@@ -163,32 +168,63 @@ class HttpSync:
         except StoreError as error:
             log.error("no updates: %s", error)
             return _refusal(pool, Close.STORE_FAILED, "the hub's store does not answer")
-        if not news.rows:
-            return Response(status_code=304, headers=_tag(mark.text))
-        body = news_body(news, writer=writer)
-        return Response(encode_body(body), headers=_tag(body.position), media_type=CONTENT_TYPE)
+        told = self._told(identity)
+        notices = self._notices(identity) if any(notice.value for notice in told) else {}
+        if not news.rows and mark.roster in (0, roster):
+            return Response(status_code=304, headers=notices | _tag(mark.text))
+        body = news_body(mark, news, tag, roster)
+        headers = notices | _tag(body.position)
+        return Response(encode_body(body), headers=headers, media_type=CONTENT_TYPE)
+
+    def _there(self, identity: Identity, wait_s: float = 0.0) -> None:
+        """Somebody asks, and may wait here so long."""
+        now_s = self._clock.monotonic_s()
+        self._rooms.presence(identity.pool).request(identity.device, now_s, wait_s)
+        self._rooms.tell(identity.pool)
+
+    def _told(self, identity: Identity) -> list[Notice]:
+        presence = self._rooms.presence(identity.pool)
+        return presence.told(identity.device, self._clock.monotonic_s())
+
+    def _notices(self, identity: Identity) -> dict[str, str]:
+        return {NOTICES_HEADER: notices_text(self._told(identity))}
 
     async def _news(self, request: Request, identity: Identity, mark: Mark, wait: float) -> News:
-        """The rows after a position, waiting for some. Raises GapError, StoreError."""
+        """The rows after a position; none if the roster grew, or if waiting for some was in vain.
+
+        Raises GapError, StoreError, and RefusedError when the device lost its right meanwhile.
+        """
         pool = identity.pool
-        end = self._clock.monotonic_s() + wait
+        end, told = self._clock.monotonic_s() + wait, self._told(identity)
         while True:
-            head = await self._workers.read(lambda: self._rows.head(pool))
+            place = await self._workers.read(lambda: self._rows.place(pool))
             left = end - self._clock.monotonic_s()
-            if head != mark.head:
-                return await self._rows_after(pool, mark.head, None)
-            if left <= 0:
+            if place != (mark.head, mark.tag):
+                return await self._rows_after(pool, mark.head, None, mark.tag)
+            grown = mark.roster not in (0, self._endpoint.roster_length(identity))
+            if grown or left <= 0:
                 return News()
             # Another process's commit wakes nobody here: look again now and then.
             again = await self._watchers.wait(pool, identity.device, min(left, LOOK_SECONDS))
+            now = await self._endpoint.identify(pool, request.headers, note=False)
+            if now.role != identity.role:
+                raise RefusedError(Close.ROSTER_CHANGED, f"may be a {now.role} now")
             if not again or await request.is_disconnected():
                 return News()
+            if quickens(told, self._told(identity)):
+                return News()
 
-    async def _rows_after(self, pool: str, number: int, last: int | None) -> News:
-        news = await self._workers.read(lambda: self._rows.rows_after(pool, number, last))
+    async def _rows_after(self, pool: str, number: int, last: int | None, tag: str) -> News:
+        news = await self._workers.read(lambda: self._rows.rows_after(pool, number, last, tag=tag))
         if news is None:
-            raise GapError("the log does not reach back that far; greet again")
+            raise GapError("the log does not reach back that far, or is another; greet again")
         return news
+
+    async def _tag(self, pool: str, number: int) -> str:
+        tag = await self._workers.read(lambda: self._rows.tag(pool, number))
+        if tag is None:
+            raise GapError("the log went on meanwhile; greet again")
+        return tag
 
     async def _exchange(self, identity: Identity, body: Body) -> Body:
         """A visit, again if another process was faster. Raises RefusedError and what stores raise."""
@@ -196,13 +232,21 @@ class HttpSync:
             guest = await self._visit(identity, body)
             refusal = guest.refusal
             if refusal is None:
-                wanted = guest.wanted
-                news = await self._rows_after(identity.pool, *wanted) if wanted else News()
-                return guest.answer(news)
+                return await self._answer(identity, guest)
             again = refusal.close_code == Close.STORE_FAILED and attempt + 1 < VISIT_ATTEMPTS
             if not again:
                 raise RefusedError(refusal.close_code, guest.closed[1] if guest.closed else "")
         raise AssertionError("unreachable")
+
+    async def _answer(self, identity: Identity, guest: _Guest) -> Body:
+        """With what came after the position that the device has, if that is of this very log."""
+        pool, asked, news = identity.pool, guest.asked, News()
+        if asked is not None:
+            number, last = guest.wanted or (asked.head, asked.head)
+            news = await self._rows_after(pool, number, last, asked.tag)
+        reached = guest.reached(news)
+        tag = "" if reached is None else await self._tag(pool, reached)
+        return guest.answer(news, tag, self._endpoint.roster_length(identity))
 
     async def _visit(self, identity: Identity, body: Body) -> _Guest:
         number = self._endpoint.number()
@@ -216,6 +260,7 @@ class HttpSync:
         number = peer.connection
         await self._rooms.refresh(identity.pool)
         live: LiveRoom = await self._rooms.join(identity.pool, peer, guest)
+        self._endpoint.prepare(live, identity)
         try:
             for frame in body.frames:
                 await live.ready(number)

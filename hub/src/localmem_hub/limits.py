@@ -56,6 +56,12 @@ ENTRY_BODY_BYTES: Final = 192 * 1024
 BODY_SECONDS: Final = 10.0
 """How long a request may take to arrive."""
 
+PAST_SECONDS: Final = 3600.0
+"""How often epochs that have been over for long are looked for."""
+
+PAST_EPOCHS_DAYS: Final = 90
+"""How long the document of an epoch that is over waits for members who have not read it."""
+
 MAILBOX_MS: Final = 600_000
 """How long a mailbox is there: time to walk from one machine to the other."""
 
@@ -85,6 +91,9 @@ WEBSOCKET_BYTES_MAX: Final = 16 * 1024 * 1024
 
 WAIT_SECONDS_MAX: Final = 25
 """How long a request may wait for news; proxies give up after 30 seconds or more."""
+
+TELL_SECONDS: Final = 0.1
+"""After a moment at which devices are to be told who is there; two clocks are at work."""
 
 LOOK_SECONDS: Final = 5.0
 """How often a request that waits looks for what another process stored."""

@@ -67,6 +67,10 @@ class LiveRoom:
         """Tell everybody here, and who comes later, what depends on nothing that is stored here."""
         self._carry_out(self.room.notify(notice))
 
+    def tell(self, now_s: float) -> None:
+        """Tell whom it concerns who is here."""
+        self._carry_out(self.room.tell(now_s))
+
     def finish(self, connection: int) -> None:
         """A transient peer says no more; it is dropped when everything is answered."""
         self._carry_out(self.room.finish(connection))

@@ -14,6 +14,7 @@ from localmem_hub.database import READING, failures
 from localmem_hub.errors import DamageError
 from localmem_hub.tables import (
     clients,
+    epochs_read,
     pools,
     quarantine,
     roster_entries,
@@ -98,6 +99,7 @@ class PoolAdmin:
             gone = 0
             for table in _OF_ROOMS:  # the row in `pools` is the last
                 gone = connection.execute(sa.delete(table).where(table.c.pool.in_(names))).rowcount
+            connection.execute(sa.delete(epochs_read).where(epochs_read.c.pool == pool))
             connection.execute(sa.delete(roster_entries).where(roster_entries.c.pool == pool))
             listed = connection.execute(sa.delete(rosters).where(rosters.c.pool == pool)).rowcount
         return gone + listed > 0

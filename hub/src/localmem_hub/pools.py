@@ -39,11 +39,11 @@ from localmem_hub.rosters import Rosters
 from localmem_hub.seams import RosterMark, RosterStore
 from localmem_hub.workers import Workers
 from localmem_protocol.access import is_pool_id
-from localmem_protocol.entries import Rotate, decode_entry, entry_hash
 from localmem_protocol.errors import RosterError
 from localmem_protocol.keys import PublicKeys
 from localmem_protocol.limits import ROSTER_ENTRIES_MAX, ROSTER_ENTRY_BYTES_MAX
 from localmem_protocol.roster import RECOVERY, Roster
+from localmem_protocol.roster_log import addition
 from localmem_protocol.seams import Clock
 
 log: Final = logging.getLogger(__name__)
@@ -146,14 +146,13 @@ class Pools:
         change = await decode_body(request, Change, ENTRY_BODY_BYTES)
         session = await self._enter(request)  # the body took its time
         pool, roster = session.pool, session.roster
-        if change.expected == roster.length:
-            try:
-                await self._append(roster, change.entry)
-                log.info("roster changed pool=%s by=%s", pool, session.device)
-            except LengthError:
-                pass  # somebody else was faster, perhaps with the same
-        elif change.expected > roster.length:
+        if change.expected > roster.length:
             raise _conflict(roster.length)
+        try:
+            if await self._append(roster, change):
+                log.info("roster changed pool=%s by=%s", pool, session.device)
+        except LengthError:
+            pass  # somebody else was faster, perhaps with the same
         position = change.expected
         stored = await self._workers.read(lambda: self._store.read(pool, position, 1))
         now = await self._rosters.get(pool)  # tells everybody who is connected
@@ -182,18 +181,22 @@ class Pools:
     async def _enter(self, request: Request) -> Session:
         return await self._authentication.require(request, request.path_params["pool"])
 
-    async def _append(self, roster: Roster, entry: bytes) -> None:
-        """Store an entry behind those of the roster. Raises Problem, LengthError."""
+    async def _append(self, roster: Roster, change: Change) -> bool:
+        """Store an entry behind those of the roster; False if it is for another length.
+
+        Raises Problem, LengthError.
+        """
         try:
-            roster.check(entry)
-            actions = decode_entry(entry).actions
+            new = addition(roster, change.expected, change.entry)
         except RosterError as error:
             raise _refused(error) from None
-        epochs = [action.epoch for action in actions if isinstance(action, Rotate)]
-        epoch = max(epochs, default=roster.epoch)
-        pool, mark = roster.pool_id, RosterMark(roster.length + 1, entry_hash(entry))
-        now_ms = self._clock.now_ms()
-        await self._workers.write(lambda: self._store.append(pool, entry, mark, epoch, now_ms))
+        if new is None:
+            return False
+        pool, mark, now_ms = roster.pool_id, RosterMark(*new.tip), self._clock.now_ms()
+        await self._workers.write(
+            lambda: self._store.append(pool, new.entry, mark, new.epoch, now_ms)
+        )
+        return True
 
 
 def fingerprint_of(keys: PublicKeys) -> str:

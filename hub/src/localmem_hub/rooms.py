@@ -26,14 +26,16 @@ from localmem_hub.limits import (
     ERASE_SECONDS,
     LINGER_SECONDS,
     LINGERING_MAX,
+    TELL_SECONDS,
 )
 from localmem_hub.live import LiveRoom, Sink
 from localmem_hub.seams import Store
 from localmem_hub.watchers import Watchers
 from localmem_hub.workers import Workers
 from localmem_protocol.frames import Close, Notice
+from localmem_protocol.presence import Presence
 from localmem_protocol.room import Peer
-from localmem_protocol.seams import Clock
+from localmem_protocol.seams import Clock, Random
 
 log: Final = logging.getLogger(__name__)
 
@@ -41,14 +43,19 @@ log: Final = logging.getLogger(__name__)
 class Rooms:
     """Every room in use. All methods belong to the event loop it was started on."""
 
-    def __init__(self, store: Store, workers: Workers, clock: Clock, watchers: Watchers) -> None:
+    def __init__(
+        self, store: Store, workers: Workers, clock: Clock, watchers: Watchers, random: Random
+    ) -> None:
         self._store = store
+        self._random = random
         self._watchers = watchers
         self._workers = workers
         self._clock = clock
         self._live: dict[str, LiveRoom] = {}
         self._loading: dict[str, asyncio.Task[LiveRoom]] = {}
         self._dirty: dict[LiveRoom, None] = {}  # in the order in which they became so
+        self._presences: dict[str, Presence] = {}
+        self._telling: dict[str, asyncio.TimerHandle] = {}
         self._wake = asyncio.Event()
         self._left = asyncio.Event()
         self._stopping = False
@@ -82,6 +89,7 @@ class Rooms:
                 # Shielded: whoever gives up must not take the room from the others.
                 await asyncio.shield(loading)
                 continue
+            live.room.presence = self.presence(pool)  # that of before may be gone
             live.sinks[peer.connection] = sink
             live.room.join(peer)
             return live
@@ -101,8 +109,31 @@ class Rooms:
             log.exception("room failed pool=%s", live.pool)
             self._discard(live, "the room failed; try again")
             return
+        if live.room.presence is not None and live.room.presence.changed:
+            self.tell(live.pool)
         self._dirty[live] = None
         self._wake.set()
+
+    def presence(self, pool: str) -> Presence:
+        """Who is there, also where no room is in use: requests are. Call `tell` when that changed."""
+        return self._presences.setdefault(pool, Presence())
+
+    def tell(self, pool: str) -> None:
+        """Tell whom it concerns who is there, now and when it is time to."""
+        presence, live, now_s = self.presence(pool), self._live.get(pool), self._clock.monotonic_s()
+        if live is not None:
+            live.room.presence = presence  # that of before may be gone
+        if presence.changed:
+            self._watchers.changed(pool)
+        live.tell(now_s) if live is not None else presence.news(now_s)
+        if (earlier := self._telling.pop(pool, None)) is not None:
+            earlier.cancel()
+        if presence.due_s is not None and not self._stopping:
+            loop = asyncio.get_running_loop()
+            again_s = max(0.0, presence.due_s - now_s) + TELL_SECONDS
+            self._telling[pool] = loop.call_later(again_s, self.tell, pool)
+        elif not presence:
+            del self._presences[pool]
 
     def notify(self, pool: str, notice: Notice) -> None:
         """Tell everybody in a room something, if it is in use."""
@@ -121,8 +152,15 @@ class Rooms:
         if live is None or live.newest != live.head:
             return  # its own commit will tell
         head = await self._workers.read(lambda: self._store.head(pool))
-        if self._live.get(pool) is live and head > live.newest:
+        if self._live.get(pool) is live and live.newest == live.head != head:
             self._discard(live, "another process wrote to the pool; try again")
+
+    def emptied(self, pool: str) -> None:
+        """All that a room held was dropped: nobody goes on with it, and the files are wiped."""
+        live = self._live.pop(pool, None)
+        if live is not None:
+            live.discard(Close.GOING_AWAY, "this epoch is over, and was read by all; try again")
+        self._erase_soon(pool)
 
     def leave(self, live: LiveRoom, connection: int, *, linger: bool = False) -> None:
         """A connection is gone; a room that nobody needs leaves memory, at once or after a while."""
@@ -132,6 +170,8 @@ class Rooms:
             loop.call_later(LINGER_SECONDS + 1, self._forget_if_idle, live)
         live.sinks.pop(connection, None)
         live.room.leave(connection)
+        if live.room.presence is not None and live.room.presence.changed:
+            self.tell(live.pool)
         self._left.set()
         self._forget_if_idle(live)
 
@@ -157,11 +197,14 @@ class Rooms:
                     await self._left.wait()
         for task in self._background:
             task.cancel()
+        for timer in self._telling.values():
+            timer.cancel()
 
     async def _load(self, pool: str) -> LiveRoom:
         try:
             stored = await self._workers.read(lambda: self._store.load(pool))
-            room = await self._workers.read(lambda: build_room(pool, stored))
+            room = await self._workers.read(lambda: build_room(pool, stored, self._random))
+            room.presence = self.presence(pool)
             live = LiveRoom(pool, room, stored)
             self._live[pool] = live
         finally:
@@ -210,7 +253,7 @@ class Rooms:
         """Give a broken room that has committed all it had the document that is stored."""
         try:
             stored = await self._workers.read(lambda: self._store.load(live.pool))
-            room = await self._workers.read(lambda: build_room(live.pool, stored))
+            room = await self._workers.read(lambda: build_room(live.pool, stored, self._random))
         except Exception as error:  # or its connections would wait for ever
             log.error("cannot mend a room: %s", error, exc_info=not isinstance(error, StoreError))
             self._discard(live, "the room failed; try again")
@@ -235,14 +278,17 @@ class Rooms:
     def _compact_if_due(self, live: LiveRoom) -> None:
         if live.to_erase:
             live.to_erase = False
-            if live.pool in self._erasing:
-                self._erasing[live.pool] = True
-            else:
-                self._erasing[live.pool] = False
-                self._run(self._erase(live.pool))
+            self._erase_soon(live.pool)
         elif live.rows_uncompacted >= COMPACT_ROWS:
             live.rows_uncompacted = 0
             self._run(self._compact(live.pool))
+
+    def _erase_soon(self, pool: str) -> None:
+        if pool in self._erasing:
+            self._erasing[pool] = True
+        else:
+            self._erasing[pool] = False
+            self._run(self._erase(pool))
 
     def _run(self, work: Coroutine[None, None, object]) -> None:
         task: asyncio.Task[object] = asyncio.create_task(work)

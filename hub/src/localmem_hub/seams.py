@@ -83,9 +83,20 @@ class UpdateLog(Protocol):
         """The number of the newest row, without looking at any; 0 when there is none."""
         ...
 
-    def rows_after(self, pool: str, number: int, last: int | None = None) -> News | None:
+    def place(self, pool: str) -> tuple[int, str]:
+        """The same, and the tag of that row (`exchange.follow`)."""
+        ...
+
+    def tag(self, pool: str, number: int) -> str | None:
+        """The tag of a row, or of a snapshot up to it; None when neither is there."""
+        ...
+
+    def rows_after(
+        self, pool: str, number: int, last: int | None = None, *, tag: str | None = None
+    ) -> News | None:
         """The rows after this one (up to `last`), at least one if there is any, else as many as
-        STEP_BYTES hold. None when they are not all there any more, or `number` is beyond the newest.
+        STEP_BYTES hold. None when they are not all there any more, when `number` is beyond the newest,
+        or when the row of that number has another tag than `tag`.
         """
         ...
 
@@ -169,6 +180,34 @@ class RosterStore(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class PastEpoch:
+    """An epoch that is over: since when (milliseconds since 1970), which devices have read it to its end,
+    and when what it held was dropped."""
+
+    pool: str
+    epoch: int
+    over_ms: int
+    readers: frozenset[str] = frozenset()
+    dropped_ms: int | None = None
+
+
+class EpochStore(Protocol):
+    """Epochs that are over, of pools with a roster."""
+
+    def note_read(self, pool: str, epoch: int, device: str) -> bool:
+        """A device has read an epoch to its end; False if that was known, or it is dropped."""
+        ...
+
+    def past(self, pool: str | None = None) -> list[PastEpoch]:
+        """Those of a pool, or of all, in order."""
+        ...
+
+    def drop(self, pool: str, epoch: int, now_ms: int) -> bool:
+        """Delete all that the room of an epoch holds; False if it is not over, or was dropped before."""
+        ...
+
+
 class AccessStore(Protocol):
     """What access by key stands on."""
 
@@ -219,6 +258,11 @@ class Store(UpdateLog, SnapshotStore, Protocol):
     @property
     def rosters(self) -> RosterStore:
         """The rosters."""
+        ...
+
+    @property
+    def epochs(self) -> EpochStore:
+        """The epochs that are over."""
         ...
 
     @property

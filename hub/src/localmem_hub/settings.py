@@ -14,6 +14,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from localmem_hub.errors import ConfigError
+from localmem_hub.limits import PAST_EPOCHS_DAYS
 from localmem_protocol.access import origin_of
 
 PREFIX: Final = "LOCALMEM_HUB_"
@@ -24,7 +25,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """What a hub can be told. `database` is a SQLAlchemy URL; port 0 takes any free one.
 
     `origin` is the address that devices dial (`https://hub.example.com`), several with commas; one on
-    loopback need not be named. With `open` anybody may make a pool, without an invitation.
+    loopback need not be named. With `open` anybody may make a pool, without an invitation. What is
+    stored of an epoch that is over goes when every member has read it, and after `past_epochs_days` at
+    the latest; 0 is for ever.
     """
 
     database: str
@@ -33,6 +36,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     log_level: LogLevel = "info"
     origin: str = ""
     open: bool = False
+    past_epochs_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = PAST_EPOCHS_DAYS
 
     @property
     def origins(self) -> frozenset[str]:

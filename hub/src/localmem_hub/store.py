@@ -9,11 +9,13 @@ whether another process wrote meanwhile; such a commit is given up whole.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import sqlalchemy as sa
 
 from localmem_hub.access_store import SqlAccess
 from localmem_hub.database import READING, empty_log, failures
+from localmem_hub.epoch_store import SqlEpochs
 from localmem_hub.errors import CommitError, StaleError
 from localmem_hub.limits import COMPACT_ROWS, QUARANTINE_BYTES_MAX, QUARANTINE_ROWS_MAX
 from localmem_hub.mailbox_store import SqlMailboxes
@@ -22,7 +24,7 @@ from localmem_hub.roster_store import SqlRosters
 from localmem_hub.seams import Batch, Stored
 from localmem_hub.tables import clients, pools, quarantine, snapshots, updates
 from localmem_hub.tokens import SqlTokens
-from localmem_protocol.exchange import News, NumberedRow
+from localmem_protocol.exchange import News, NumberedRow, follow
 from localmem_protocol.limits import STEP_BYTES
 
 
@@ -35,6 +37,7 @@ class SqlStore:
         self.tokens = SqlTokens(engine)
         self.rosters = SqlRosters(engine)
         self.access = SqlAccess(engine)
+        self.epochs = SqlEpochs(engine)
         self.mailboxes = SqlMailboxes(engine)
         self.pools = PoolAdmin(engine)
 
@@ -78,7 +81,21 @@ class SqlStore:
         with failures(f"cannot look at pool {pool}"), self._reading.begin() as connection:
             return connection.scalar(query) or 0
 
-    def rows_after(self, pool: str, number: int, last: int | None = None) -> News | None:
+    def place(self, pool: str) -> tuple[int, str]:
+        """As `UpdateLog` says."""
+        query = sa.select(pools.c.head, pools.c.tag).where(pools.c.pool == pool)
+        with failures(f"cannot look at pool {pool}"), self._reading.begin() as connection:
+            row = connection.execute(query).first()
+        return (0, "") if row is None else (row.head, row.tag)
+
+    def tag(self, pool: str, number: int) -> str | None:
+        """As `UpdateLog` says."""
+        with failures(f"cannot look at pool {pool}"), self._reading.begin() as connection:
+            return _tag_of(connection, pool, number)
+
+    def rows_after(
+        self, pool: str, number: int, last: int | None = None, *, tag: str | None = None
+    ) -> News | None:
         """As `UpdateLog` says."""
         here = sa.and_(updates.c.pool == pool, updates.c.seq > number)
         if last is not None:
@@ -87,10 +104,12 @@ class SqlStore:
             here
         )
         with failures(f"cannot read pool {pool}"), self._reading.begin() as connection:
+            if tag is not None and _tag_of(connection, pool, number) != tag:
+                return None
             found = connection.execute(sizes.order_by(updates.c.seq).limit(COMPACT_ROWS)).all()
             if not found:
                 head = connection.scalar(sa.select(pools.c.head).where(pools.c.pool == pool))
-                return News() if number == (head or 0) else None
+                return News() if number == (head or 0) or number == last else None
             if found[0].seq != number + 1:
                 return None  # a snapshot took their place
             end, size = found[0].seq, found[0].length
@@ -118,8 +137,14 @@ class SqlStore:
             )
             if newest is not None and newest >= head:
                 return False
+            known = connection.scalar(sa.select(pools.c.head).where(pools.c.pool == pool))
+            if known is None or known < head:
+                return False  # it was dropped meanwhile, and does not come back
             connection.execute(sa.delete(snapshots).where(snapshots.c.pool == pool))
-            connection.execute(sa.insert(snapshots).values(pool=pool, seq=head, bytes=snapshot))
+            tag = _tag_of(connection, pool, head) or ""
+            connection.execute(
+                sa.insert(snapshots).values(pool=pool, seq=head, bytes=snapshot, tag=tag)
+            )
             connection.execute(
                 sa.delete(updates).where(updates.c.pool == pool, updates.c.seq <= head)
             )
@@ -161,16 +186,19 @@ def _register(connection: sa.Connection, batch: Batch) -> None:
 def _append(connection: sa.Connection, batch: Batch, now_ms: int) -> None:
     if not batch.rows:
         return
-    head = connection.scalar(
+    here = pools.c.pool == batch.pool
+    grown = connection.execute(
         sa.update(pools)
-        .where(pools.c.pool == batch.pool)
+        .where(here)
         .values(head=pools.c.head + len(batch.rows))
-        .returning(pools.c.head)
-    )
-    if head is None:
+        .returning(pools.c.head, pools.c.tag)
+    ).first()
+    if grown is None:
         raise CommitError(f"there is no pool {batch.pool}")
-    if head != batch.head + len(batch.rows):
+    if grown.head != batch.head + len(batch.rows):
         raise StaleError(f"another process wrote to pool {batch.pool}; run one hub per database")
+    tags = [*accumulate((row.update for row in batch.rows), follow, initial=grown.tag)]
+    connection.execute(sa.update(pools).where(here).values(tag=tags[-1]))
     connection.execute(
         sa.insert(updates),
         [
@@ -180,10 +208,28 @@ def _append(connection: sa.Connection, batch: Batch, now_ms: int) -> None:
                 "device": row.device,
                 "bytes": row.update,
                 "received_ms": now_ms,
+                "tag": tag,
             }
-            for seq, row in enumerate(batch.rows, start=batch.head + 1)
+            for (seq, row), tag in zip(
+                enumerate(batch.rows, start=batch.head + 1), tags[1:], strict=True
+            )
         ],
     )
+
+
+def _tag_of(connection: sa.Connection, pool: str, number: int) -> str | None:
+    if number == 0:
+        return ""
+    for table, numbered in (
+        (pools, pools.c.head),
+        (updates, updates.c.seq),
+        (snapshots, snapshots.c.seq),
+    ):
+        query = sa.select(table.c.tag).where(table.c.pool == pool, numbered == number)
+        tag = connection.scalar(query)
+        if tag is not None:
+            return str(tag)
+    return None
 
 
 def _quarantine(connection: sa.Connection, batch: Batch, now_ms: int) -> None:

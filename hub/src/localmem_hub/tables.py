@@ -41,6 +41,8 @@ pools = Table(
     Column("head", BigInteger, nullable=False),  # number of the newest update
     Column("epoch", BigInteger, nullable=False),  # of the key that the members use
     Column("created_ms", BigInteger, nullable=False),
+    Column("tag", String(6), nullable=False, server_default=""),  # of the newest update
+    Column("dropped_ms", BigInteger),  # when what it held was dropped, since its epoch is over
 )
 
 updates = Table(
@@ -51,6 +53,7 @@ updates = Table(
     Column("device", String(16), nullable=False),
     Column("bytes", LargeBinary, nullable=False),
     Column("received_ms", BigInteger, nullable=False),
+    Column("tag", String(6), nullable=False, server_default=""),  # `exchange.follow`
 )
 
 snapshots = Table(
@@ -59,6 +62,7 @@ snapshots = Table(
     _pool_column(),
     Column("seq", BigInteger, primary_key=True, autoincrement=False),  # the newest update in it
     Column("bytes", LargeBinary, nullable=False),
+    Column("tag", String(6), nullable=False, server_default=""),  # of that update
 )
 
 clients = Table(
@@ -101,6 +105,14 @@ roster_entries = Table(
     Column("pool", String(32), ForeignKey("rosters.pool"), primary_key=True, nullable=False),
     Column("position", BigInteger, primary_key=True, autoincrement=False),
     Column("bytes", LargeBinary, nullable=False),
+)
+
+epochs_read = Table(
+    "epochs_read",
+    metadata,
+    Column("pool", String(32), ForeignKey("rosters.pool"), primary_key=True, nullable=False),
+    Column("epoch", BigInteger, primary_key=True, autoincrement=False),
+    Column("device", String(16), primary_key=True),
 )
 
 secrets = Table(

@@ -36,6 +36,11 @@ class Watchers:
         for event in self._waiting.get(pool, ()):
             event.set()
 
+    def roster_changed(self, pool: str) -> None:
+        """The roster of a pool did: everybody in a room of its epochs looks."""
+        for room in [one for one in self._waiting if one.startswith(f"{pool}.")]:
+            self.changed(room)
+
     def release(self, pool: str, device: str) -> None:
         """A device comes with something to say: its own change is no news to it."""
         here = self._waiting.get(pool, {})

@@ -237,6 +237,18 @@ class Catalogue:
         first = bisect_right(self._own, (sequence, _LAST), key=self._own_order)
         return [self._ordinals[slot] for slot in self._own[first : first + limit]]
 
+    def at(self, device: str, sequence: int, clock: int | None = None) -> list[int]:
+        """Ordinals of the events of a device at a sequence, and at a clock if one is given."""
+        number = int(device, 16)
+        if clock is not None:
+            first = bisect_left(self._ordered, (clock, number, sequence, ""), key=self._order)
+            last = bisect_right(self._ordered, (clock, number, sequence, _LAST), key=self._order)
+            return [self._ordinals[slot] for slot in self._ordered[first:last]]
+        same = np.frombuffer(self._devices, np.uint64) == np.uint64(number)
+        same &= np.frombuffer(self._sequences, np.uint64) == np.uint64(sequence)
+        found = (self._ordinals[slot] for slot in np.flatnonzero(same).tolist())
+        return [ordinal for ordinal in found if ordinal != _FREE]
+
     def own_count(self) -> int:
         """Events of this device."""
         return len(self._own)

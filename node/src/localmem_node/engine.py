@@ -90,6 +90,7 @@ class Engine:
         )
         self._timings = Timings(clock)
         self._subscribers: list[Callable[[], None]] = []
+        self._watchers: list[Callable[[str], None]] = []
         cache = EventCache(store, self._live)
         self._background = BackgroundEncoder(
             encoder, cache.text, self._keep_vectors, self._live.catch_up
@@ -141,6 +142,9 @@ class Engine:
 
         Relative paths are relative to `folder`, if that is known.
         """
+        if folder is not None:
+            for callback in self._watchers:
+                callback(folder)
         return self._admission.admit_all(drafts, folder)
 
     def record(self, drafts: Sequence[Draft], folder: str | None = None) -> list[Event]:
@@ -237,6 +241,14 @@ class Engine:
         """This device's events with a sequence above `after`, ascending, at most `limit`."""
         return self._reader.own_events(after, limit)
 
+    def at(self, device: str, sequence: int, clock: int | None = None) -> list[Event]:
+        """The events of a device at a sequence, and at a clock if one is given."""
+        return self._reader.at(device, sequence, clock)
+
+    def shares(self, event: Event) -> bool:
+        """Whether an own event may be told to others: here every one may."""
+        return True
+
     def holds(self, event_id: str) -> bool:
         """Whether an event is here, or was forgotten, so that it is not to be inserted."""
         return event_id in self._live or event_id in self._store.forgotten
@@ -245,9 +257,13 @@ class Engine:
         """From now on, what was forgotten under this key is not taken in."""
         self._store.forgotten.honour(key)
 
-    def forget(self, tombstones: Sequence[bytes], key: TombstoneKey) -> int:
+    def forget(self, tombstones: Sequence[bytes], key: TombstoneKey) -> list[Event]:
         """Forget what these stand for, as `Maintenance.forget_elsewhere` says."""
         return self.maintenance.forget_elsewhere(tombstones, key)
+
+    def forgets_mark(self, tombstone: bytes, key: TombstoneKey) -> bool:
+        """Whether a tombstone is known, whatever it stands for. The key is in it."""
+        return self._store.forgotten.buries(tombstone)
 
     @property
     def erasing_due(self) -> bool:
@@ -277,6 +293,10 @@ class Engine:
             self._subscribers = [one for one in self._subscribers if one is not callback]
 
         return unsubscribe
+
+    def watch_folders(self, callback: Callable[[str], None]) -> None:
+        """Call back, from any thread, with the folder that drafts come from; it must not wait."""
+        self._watchers = [*self._watchers, callback]
 
     def status(self) -> dict[str, Any]:
         """What there is, for people and for JSON. Sizes in bytes."""

@@ -144,8 +144,8 @@ class Maintenance:
             self._rewrite()
         return here
 
-    def forget_elsewhere(self, tombstones: Sequence[bytes], key: TombstoneKey) -> int:
-        """Forget what other devices forgot, whether it is here or comes later; how many were here.
+    def forget_elsewhere(self, tombstones: Sequence[bytes], key: TombstoneKey) -> list[Event]:
+        """Forget what other devices forgot, whether it is here or comes later; those that were here.
 
         Durable, and hidden, on return; `finish_erasing` erases it, some time.
         """
@@ -154,10 +154,16 @@ class Maintenance:
             self._host.settle(self._store.forgotten.bury(tombstones))
         # Not before: what is recorded from now on is known to be forgotten.
         wanted = set(tombstones)
-        here = [event_id for event_id in self._store.named()[1] if key.of(event_id) in wanted]
+        ordinals, names = self._store.named()
+        here = [
+            (ordinal, event_id)
+            for ordinal, event_id in zip(ordinals, names, strict=True)
+            if key.of(event_id) in wanted
+        ]
+        gone = [self._store.get(ordinal) for ordinal, _ in here]
         if here:
-            self._hide(here)
-        return len(here)
+            self._hide([event_id for _, event_id in here])
+        return [event for event in gone if event is not None]
 
     @property
     def erasing_due(self) -> bool:

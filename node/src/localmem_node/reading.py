@@ -161,6 +161,16 @@ class Reader:
 
         return [found.event for found in self._found(own, self._store.get)[1]]
 
+    def at(self, device: str, sequence: int, clock: int | None = None) -> list[Event]:
+        """The events of a device at a sequence, and at a clock if one is given."""
+
+        def there() -> Places:
+            with self._live.lock:
+                ordinals = self._live.catalogue.at(device, sequence, clock)
+                return [Place(ordinal) for ordinal in ordinals]
+
+        return [found.event for found in self._found(there, self._store.get)[1]]
+
     def warm(self) -> None:
         """Load the encoder."""
         self._query_vector("warm up")

@@ -4,6 +4,15 @@ Every batch costs some 30 bytes whatever is in it, and compresses the better the
 an event that another device could use now is worth more than those bytes. So: what others can see
 arrive goes out after a short pause, or at once for one who asked; what nobody would see yet waits
 until there is enough of it, or until it is old.
+
+With a listener a minute is the longest: whoever changes machines hardly sits down sooner, and who
+cannot wait asks (`localmem sync`). A pause of 20 seconds gathers much of what an assistant does in one go.
+
+Without one it is not long either: a laptop is closed without a word, and what it has not sent by then
+is missing on its owner's other machine. A minute after the last event everything is on its way, and while events
+come without a pause nothing is held for more than five. Longer waits would save little: batches that
+are half an hour apart are what people's work is like, and no wait that one could answer for joins them
+(`python -m bench idle` prints both).
 """
 
 from __future__ import annotations
@@ -41,10 +50,10 @@ class Batching:
     Enough is `events` or `text_bytes`, whichever comes first: then nothing is gained by waiting.
     """
 
-    pause_s: float = 1.0
-    wait_s: float = 5.0
+    pause_s: float = 20.0
+    wait_s: float = 60.0
     idle_pause_s: float = 60.0
-    idle_wait_s: float = 900.0
+    idle_wait_s: float = 300.0
     events: int = 32
     text_bytes: int = 32 * 1024
 

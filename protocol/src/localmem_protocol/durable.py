@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from localmem_protocol.events import Event
@@ -31,12 +31,26 @@ class EventLog(Protocol):
         """This device's events with a sequence above `after`, ascending, at most `limit`."""
         ...
 
+    def at(self, device: str, sequence: int, clock: int | None = None) -> list[Event]:
+        """The events of a device at a sequence, and at a clock if one is given: copies of a machine
+        give one sequence to several."""
+        ...
+
+    def shares(self, event: Event) -> bool:
+        """Whether an own event may be told to those who ask for it."""
+        ...
+
     def honour(self, key: TombstoneKey) -> None:
         """From now on, what was forgotten under this key is not taken in."""
         ...
 
-    def forget(self, tombstones: Sequence[bytes], key: TombstoneKey) -> object:
-        """Forget the events that these stand for, durably, whether they are here or come later."""
+    def forget(self, tombstones: Sequence[bytes], key: TombstoneKey) -> Sequence[Event]:
+        """Forget the events that these stand for, durably, whether they are here or come later; those
+        that were here."""
+        ...
+
+    def forgets_mark(self, tombstone: bytes, key: TombstoneKey) -> bool:
+        """Whether the event that a tombstone stands for was forgotten by it."""
         ...
 
     def forgets(self, event_id: str) -> bool:
@@ -50,7 +64,9 @@ class Saved:
 
     `watermark` is the highest own sequence that is in the document; `position` that of the event
     log when this was saved; `acknowledged` the clock that the hub confirmed last, with the hash of
-    the batch before it; `outbox` the tombstones that the hub may not have yet.
+    the batch before it; `outbox` the tombstones that the hub may not have yet; `heads` the newest
+    signed head of each client id of others, as bytes, with the device whose it is; `marks` what is
+    known of the document's references, mark by name (`Referenced`).
     """
 
     client: int = 0
@@ -59,6 +75,8 @@ class Saved:
     acknowledged: tuple[int, bytes] = (0, b"")
     updates: Sequence[bytes] = ()
     outbox: Sequence[bytes] = ()
+    heads: Mapping[int, tuple[str, bytes]] = field(default_factory=dict)
+    marks: Mapping[bytes, bytes] = field(default_factory=dict)
 
 
 class Journal(Protocol):
@@ -69,7 +87,7 @@ class Journal(Protocol):
         ...
 
     def reset(self, client: int) -> None:
-        """A new incarnation: drop everything but this client id and the outbox."""
+        """A new incarnation: drop everything but this client id, the outbox and the heads."""
         ...
 
     def save(self, update: bytes | None, watermark: int, position: int) -> None:
@@ -88,6 +106,14 @@ class Journal(Protocol):
         """Take tombstones out of the outbox."""
         ...
 
+    def remember(self, marks: Mapping[bytes, bytes], *, instead: bool = False) -> None:
+        """Keep marks of references, beside or `instead` of those that there are."""
+        ...
+
     def acknowledge(self, clock: int, head: bytes) -> None:
         """The hub has everything before `clock`; `head` is the hash of the batch before it."""
+        ...
+
+    def keep_heads(self, heads: Mapping[int, tuple[str, bytes]]) -> None:
+        """Put these in the place of what was kept of the same client ids."""
         ...

@@ -6,9 +6,12 @@ ProtocolError
 │   └── PhraseError         words that are no recovery phrase (says which)
 └── RemoteError             the other side, or what it stored, broke a rule
     ├── FrameError          bytes that are no frame of ours, or a frame out of turn
+    ├── CapabilityError     a peer that does not say that it can do what is needed (names it)
     ├── RefusedError        the hub said no, and why (its own code and permanence)
     ├── UpdateError         a Yjs update that a sealed room does not take
-    │   └── GapError        …because something before it is missing: ask again, nothing is wrong
+    │   ├── GapError        …because something before it is missing: ask again, nothing is wrong
+│   │   └── RestoredError   …because the hub lost what is here; the document is begun anew
+│   └── HistoryError    …because it belongs to another history than what is here: begin anew
     ├── MergeError          a document that can no longer be trusted: load it again
     ├── BatchError          a batch that opens but does not parse
     ├── SealError           sealed bytes that do not open: wrong key, altered, or out of their place
@@ -75,6 +78,18 @@ class FrameError(RemoteError):
     code = "frame"
 
 
+class CapabilityError(RemoteError):
+    """A peer that cannot do what this release needs; `capability` is its name."""
+
+    code = "capability"
+
+    def __init__(self, peer: str, capability: str) -> None:
+        super().__init__(
+            f"{peer} lacks the capability {capability!r}; bring hub and devices to one release"
+        )
+        self.capability = capability
+
+
 class RefusedError(RemoteError):
     """The hub refused; `close_code` is one of `frames.Close`."""
 
@@ -97,6 +112,21 @@ class GapError(UpdateError):
 
     code = "gap"
     permanent = False
+
+
+class RestoredError(GapError):
+    """The hub was restored from a backup, and lost what others wrote; greet it anew, from nothing."""
+
+    code = "restored"
+
+
+class HistoryError(UpdateError):
+    """An update that contradicts what is here: other bytes at a known clock, another owner.
+
+    One of the two is from a hub that was restored from a backup.
+    """
+
+    code = "history"
 
 
 class MergeError(RemoteError):

@@ -25,16 +25,21 @@ what `encode_body` makes.
 
 from __future__ import annotations
 
+import base64
 import re
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Final
 
 from localmem_protocol.errors import FrameError, GapError, RefusedError
 from localmem_protocol.frames import (
+    NOTICES,
+    ROSTER_NOTICE,
     Close,
     Hello,
+    Notice,
     Resume,
     Update,
     decode_frame,
@@ -58,7 +63,9 @@ CONTENT_TYPE: Final = "application/octet-stream"
 
 _MORE: Final = 1
 _POSITION: Final = re.compile(r"[0-9A-Za-z._-]*", re.ASCII)
-_MARK: Final = re.compile(r"(0|[1-9][0-9]{0,18})\.([rw])", re.ASCII)
+_MARK: Final = re.compile(
+    r"(0|[1-9][0-9]{0,18})\.([rw])\.([0-9A-Za-z_-]{0,6})(?:\.([1-9][0-9]{0,4}))?", re.ASCII
+)
 _STEP1, _STEP2, _UPDATE = b"\x00\x00", b"\x00\x01", b"\x00\x02"
 
 
@@ -194,18 +201,31 @@ class Exchange:
         return list(body.frames)
 
 
+def follow(tag: str, update: bytes) -> str:
+    """The tag of a row, from that of the row before ("" for the first): 32 bits of all rows up to it.
+
+    A hub that was restored from a backup, and has written on, has others at the same numbers.
+    """
+    digest = blake2b(tag.encode("ascii") + b" " + update, digest_size=4).digest()
+    return base64.urlsafe_b64encode(digest).decode("ascii").rstrip("=")
+
+
 @dataclass(frozen=True)
 class Mark:
-    """What a position means to a hub that numbers its rows: how far the device has been told, and
-    as what it was welcomed; another role needs another welcome."""
+    """What a position means to a hub that numbers its rows: how far the device has been told, what the
+    tag of that row is (`follow`), as what it was welcomed, and how long it was told that the roster is
+    (0: there is none, or it does not want to know). Another role needs another welcome."""
 
     head: int
     writer: bool
+    tag: str = ""
+    roster: int = 0
 
     @property
     def text(self) -> str:
         """As a position."""
-        return f"{self.head}.{'w' if self.writer else 'r'}"
+        roster = f".{self.roster}" if self.roster else ""
+        return f"{self.head}.{'w' if self.writer else 'r'}.{self.tag}{roster}"
 
     @classmethod
     def parse(cls, text: str) -> Mark:
@@ -213,7 +233,7 @@ class Mark:
         match = _MARK.fullmatch(text)
         if match is None or int(match[1]) > MARK_MAX:
             raise GapError("a position that is not this hub's; greet again")
-        return cls(int(match[1]), match[2] == "w")
+        return cls(int(match[1]), match[2] == "w", match[3], int(match[4] or 0))
 
 
 @dataclass(frozen=True)
@@ -249,7 +269,8 @@ class Visit:
         self._peer = peer
         self._frames: list[bytes] = []
         self._client = _client_of(body.frames[0])
-        self._asked = parse_position(body.position, writer=peer.writer) if body.position else None
+        self.noticing = _wants_notices(body.frames[0])
+        self.asked = parse_position(body.position, writer=peer.writer) if body.position else None
         self._heard = 0
         self._stepped: int | None = None
 
@@ -280,28 +301,37 @@ class Visit:
     @property
     def wanted(self) -> tuple[int, int] | None:
         """Which rows belong in the answer: those after the first number, up to the second."""
-        if self._asked is None or self._stepped is not None or self._heard <= self._asked.head:
+        if self.asked is None or self._stepped is not None or self._heard <= self.asked.head:
             return None
-        return self._asked.head, self._heard
+        return self.asked.head, self._heard
 
-    def answer(self, news: News) -> Body:
-        """What to say, with the rows that were wanted. Own ones are left out: they were just sent.
-
-        Raises GapError if the log is shorter than the device was told.
-        """
-        if self._asked is not None and self._heard < self._asked.head:
-            raise GapError("a position that the log does not reach; greet again")
-        frames = [*self._frames, *pack(news.rows, self._peer.device, self._client)]
+    def reached(self, news: News) -> int | None:
+        """The number of the row up to which the device has everything then; None if it has to ask."""
         if self._stepped is not None:
             # Everything if the last part was; else the device asks again, with its state vector.
             synced = [f for f in self._frames if f.startswith((_STEP2, _UPDATE))]
             complete = bool(synced) and synced[-1].startswith(_STEP2)
-            reached = self._stepped if complete else None
-        elif news.rows:
-            reached = news.rows[-1].number
-        else:
-            reached = self._heard if self._asked is not None else None
-        position = "" if reached is None else Mark(reached, self._peer.writer).text
+            return self._stepped if complete else None
+        if news.rows:
+            return news.rows[-1].number
+        return self._heard if self.asked is not None else None
+
+    def answer(self, news: News, tag: str = "", roster: int = 0) -> Body:
+        """What to say, with the rows that were wanted, the tag of the row that was reached, and how long
+        the roster is. Own rows are left out: they were just sent.
+
+        Raises GapError if the log is shorter than the device was told.
+        """
+        if self.asked is not None and self._heard < self.asked.head:
+            raise GapError("a position that the log does not reach; greet again")
+        frames = [*self._frames, *pack(news.rows, self._peer.device, self._client)]
+        roster = roster if self.noticing else 0
+        if self.asked is not None and self.asked.roster != roster:
+            frames.append(encode_frame(Notice(ROSTER_NOTICE, roster)))
+        reached = self.reached(news)
+        if reached is None:
+            return Body(tuple(frames), "", news.more)
+        position = Mark(reached, self._peer.writer, tag, roster).text
         return Body(tuple(frames), position, news.more)
 
 
@@ -313,10 +343,15 @@ def parse_position(text: str, *, writer: bool) -> Mark:
     return mark
 
 
-def news_body(news: News, *, writer: bool) -> Body:
-    """The answer to a poll that found rows."""
-    position = Mark(news.rows[-1].number, writer).text
-    return Body(tuple(pack(news.rows)), position, news.more)
+def news_body(mark: Mark, news: News, tag: str = "", roster: int = 0) -> Body:
+    """The answer to a poll from a mark that found rows, of which the last has this tag, or a longer
+    roster; a Notice is only for who was told of the roster before."""
+    frames = pack(news.rows)
+    if mark.roster and mark.roster != roster:
+        frames.append(encode_frame(Notice(ROSTER_NOTICE, roster)))
+    end = (news.rows[-1].number, tag) if news.rows else (mark.head, mark.tag)
+    position = Mark(end[0], mark.writer, end[1], roster if mark.roster else 0).text
+    return Body(tuple(frames), position, news.more)
 
 
 def pack(rows: Iterable[NumberedRow], device: str = "", client: int = 0) -> list[bytes]:
@@ -328,6 +363,13 @@ def pack(rows: Iterable[NumberedRow], device: str = "", client: int = 0) -> list
             continue
         updates.append(update)
     return [encode_frame(Update(encode_update(joined))) for joined in join(updates)]
+
+
+def _wants_notices(frame: bytes) -> bool:
+    opening = decode_frame(frame)
+    if isinstance(opening, Hello):
+        return NOTICES in opening.capabilities
+    return isinstance(opening, Resume) and opening.notices
 
 
 def _client_of(frame: bytes) -> int:

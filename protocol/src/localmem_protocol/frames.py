@@ -7,7 +7,7 @@ state vector; step 2 and update: an update). The others say who is there and wha
       Hello(device, client)      ──▶
                                  ◀── Welcome(client, clock, head, writer), Step1(state vector)
       Step1(own state vector)    ──▶
-                                 ◀── Step2(what the device lacks), or Update(a part of it):
+                                 ◀── Held, Step2(what the device lacks), or Update(a part of it):
       Step1(own state vector)    ──▶    …then the device asks for the rest
       Update(what the hub lacks) ──▶
       Update …                   ──▶
@@ -23,12 +23,19 @@ connection would remember, and stands in the place of Hello.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Final
 
 import msgspec
 
-from localmem_protocol.errors import FrameError
-from localmem_protocol.limits import FRAME_BYTES_MAX, MARK_MAX, NAME_BYTES_MAX, UPDATE_BYTES_MAX
+from localmem_protocol.errors import CapabilityError, FrameError
+from localmem_protocol.limits import (
+    CLIENTS_MAX,
+    FRAME_BYTES_MAX,
+    MARK_MAX,
+    NAME_BYTES_MAX,
+    UPDATE_BYTES_MAX,
+)
 from localmem_protocol.wire import Reader, varbytes, varuint
 
 PROTOCOL: Final = "localmem.sync.v1"
@@ -40,7 +47,10 @@ NOTICES: Final = "notices"
 ROSTER_NOTICE: Final = "roster"
 """The notice that a pool's roster grew; its value is the roster's length."""
 
-CAPABILITIES: Final = ("segments", "zstd-1", NOTICES)
+NEEDED: Final = ("segments", "batches-2")
+"""What hub and device need of each other: whole segments are kept, and batches are of version 2."""
+
+CAPABILITIES: Final = (*NEEDED, NOTICES)
 """What this release can do, negotiated by name: unknown ones are ignored."""
 
 _SYNC: Final = 0
@@ -108,21 +118,32 @@ class Notice(msgspec.Struct, frozen=True, array_like=True):
 
 class Resume(msgspec.Struct, frozen=True, array_like=True):
     """What the hub held of `client` when an exchange ended, as in Welcome. The device begins the next
-    one with it: if nobody went on under that client id meanwhile, no greeting is needed."""
+    one with it: if nobody went on under that client id meanwhile, no greeting is needed. `notices` is
+    whether its Hello asked for them."""
 
     client: int
     clock: int
     head: bytes
+    notices: bool = False
 
 
-Frame = Step1 | Step2 | Update | Hello | Welcome | Ack | Refusal | Notice | Resume
-_OWN: Final[dict[int, type[Hello | Welcome | Ack | Refusal | Notice | Resume]]] = {
+class Held(msgspec.Struct, frozen=True, array_like=True):
+    """What the hub has in all with the Step2 that comes next: of every client id its clock, and
+    `ledger.Account.digest` of what is live. A device that has something else of it, or more, has
+    seen a future that this hub lost."""
+
+    accounts: Annotated[tuple[tuple[int, int, int], ...], msgspec.Meta(max_length=CLIENTS_MAX)]
+
+
+Frame = Step1 | Step2 | Update | Hello | Welcome | Ack | Refusal | Notice | Resume | Held
+_OWN: Final[dict[int, type[Hello | Welcome | Ack | Refusal | Notice | Resume | Held]]] = {
     100: Hello,
     101: Welcome,
     102: Ack,
     103: Refusal,
     104: Notice,
     105: Resume,
+    106: Held,
 }
 _NUMBERS: Final = {kind: number for number, kind in _OWN.items()}
 
@@ -137,6 +158,7 @@ class Close:
     READ_ONLY: Final = 4403
     REFUSED_UPDATE: Final = 4422
     TOO_LARGE: Final = 4413
+    CAPABILITY: Final = 4426
     GAP: Final = 4500
     REPLACED: Final = 4501
     SLOW: Final = 4502
@@ -148,6 +170,13 @@ class Close:
 def is_permanent(code: int) -> bool:
     """Whether a close code says that trying again cannot help."""
     return 4400 <= code < 4500
+
+
+def check_capabilities(peer: str, capabilities: Collection[str]) -> None:
+    """Raise CapabilityError unless a peer, as it is to be called, named everything that is NEEDED."""
+    for name in NEEDED:
+        if name not in capabilities:
+            raise CapabilityError(peer, name)
 
 
 def encode_frame(frame: Frame) -> bytes:

@@ -12,11 +12,13 @@ is provisional. Events below the floor were evicted; holes are what the owner do
 pool, and what was forgotten or moved; any other event that is missing was withheld or lost.
 
     signature over   purpose | pool (16) | device (8) | epoch (4) | client (4) | clock (4)
-                     | head (16) | floor (8) | sequence (8) | holes (8)   little-endian, see `keys.py`
+                     | head (16) | floor (8) | sequence (8) | holes (8) | views (16)
+                     little-endian, see `keys.py`
     bytes            the same fields without the device, then the signature (64)
     compact          varuint floor | varuint sequence + 1 - floor | varuint holes | signature
 
-The compact form is for the owner's own array, where the place says the rest.
+The compact form is for the owner's own array, where the place says the rest. `views` is the digest of
+what it says of others in the same batch (`views.py`): they are signed by it.
 """
 
 from __future__ import annotations
@@ -28,10 +30,11 @@ from typing import Final
 from localmem_protocol.errors import HeadError
 from localmem_protocol.keys import SIGN_HEAD, SIGNATURE_BYTES, DeviceKeys, PublicKeys
 from localmem_protocol.limits import CLIENT_ID_MAX, CLOCK_MAX, MARK_MAX, ROSTER_ENTRIES_MAX
+from localmem_protocol.views import DIGEST_BYTES, NO_VIEWS
 from localmem_protocol.wire import Reader, varuint
 
 HEAD_BYTES: Final = 16
-_FIELDS: Final = struct.Struct("<16sIII16sQQQ")
+_FIELDS: Final = struct.Struct("<16sIII16sQQQ16s")
 ENCODED_BYTES: Final = _FIELDS.size + SIGNATURE_BYTES
 COMPACT_BYTES_MAX: Final = 10 + 10 + 10 + SIGNATURE_BYTES
 
@@ -42,7 +45,7 @@ class Position:
 
     `clock` counts the batches of `client` so far, from 1; `head` is the hash of the last of them.
     `floor` is the oldest own sequence that is still kept; `sequence` + 1 if none is. From the one to
-    the other, both included, `holes` are not in the array.
+    the other, both included, `holes` are not in the array. `views` is `views.digest_of`, 16 bytes.
     """
 
     pool: str
@@ -53,6 +56,7 @@ class Position:
     floor: int
     sequence: int
     holes: int = 0
+    views: bytes = NO_VIEWS
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class SignedHead:
         keys.verify(SIGN_HEAD, _covered(self.at, device), self.signature)
 
     def encode(self) -> bytes:
-        """All of it, in 132 bytes."""
+        """All of it, in 148 bytes."""
         return _packed(self.at) + self.signature
 
     def compact(self) -> bytes:
@@ -94,7 +98,13 @@ def decode_head(data: bytes) -> SignedHead:
 
 
 def decode_compact(
-    data: bytes, pool: str, epoch: int, client: int, clock: int, head: bytes
+    data: bytes,
+    pool: str,
+    epoch: int,
+    client: int,
+    clock: int,
+    head: bytes,
+    views: bytes = NO_VIEWS,
 ) -> SignedHead:
     """The inverse of `compact`, at its place; says nothing of the signature. Raises HeadError."""
     if len(data) > COMPACT_BYTES_MAX:
@@ -103,7 +113,7 @@ def decode_compact(
     floor, span, holes = (reader.varuint(MARK_MAX) for _ in range(3))
     signature = reader.take(SIGNATURE_BYTES)
     reader.finish()
-    at = Position(pool, epoch, client, clock, head, floor, floor + span - 1, holes)
+    at = Position(pool, epoch, client, clock, head, floor, floor + span - 1, holes, views)
     signed = SignedHead(at, signature)
     _check(at)
     if signed.compact() != data:
@@ -136,6 +146,8 @@ def _check(at: Position) -> None:
         raise HeadError("an epoch or client id out of bounds")
     if not 1 <= at.clock <= CLOCK_MAX or len(at.head) != HEAD_BYTES:
         raise HeadError("a clock or hash out of bounds")
+    if len(at.views) != DIGEST_BYTES:
+        raise HeadError("a digest of views out of bounds")
     if not 1 <= at.floor <= at.sequence + 1 <= MARK_MAX:
         raise HeadError("a floor above the newest sequence, or one out of bounds")
     if not 0 <= at.holes <= at.sequence + 1 - at.floor:
@@ -144,7 +156,7 @@ def _check(at: Position) -> None:
 
 def _packed(at: Position) -> bytes:
     pool = bytes.fromhex(at.pool)
-    numbers = (at.epoch, at.client, at.clock, at.head, at.floor, at.sequence, at.holes)
+    numbers = (at.epoch, at.client, at.clock, at.head, at.floor, at.sequence, at.holes, at.views)
     return _FIELDS.pack(pool, *numbers)
 
 

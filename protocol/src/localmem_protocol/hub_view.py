@@ -15,12 +15,15 @@ NO_CLOCKS: Final = b"\x00"
 @dataclass
 class HubView:
     """`vector` is how far the hub was when it greeted, `clocks` that and what it has told since, and
-    `deletes` what it had deleted, as far as it has told.
+    `deletes` what it had deleted, as far as it has told. `held` is what it says it has in all (clock
+    and digest of each client id), if it does; `fresh` is whether the document here came from it alone.
     """
 
     vector: bytes = NO_CLOCKS
     clocks: dict[int, int] = field(default_factory=dict)
     deletes: Ranges = field(default_factory=dict)
+    held: dict[int, tuple[int, int]] | None = None
+    fresh: bool = False
 
     def note(self, told: Update) -> None:
         """The hub told this."""

@@ -39,6 +39,20 @@ KEYS_BYTES: Final = 64
 SIGNATURE_BYTES: Final = 64
 EPHEMERAL_BYTES: Final = 32
 
+_PRIME: Final = 2**255 - 19
+_SMALL_ORDER: Final = frozenset(
+    {0, 1, _PRIME - 1}
+    | {
+        int.from_bytes(bytes.fromhex(half), "little")
+        for half in (
+            "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+            "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        )
+    }
+)
+"""The y of the eight points of Ed25519 whose order divides 8. OpenSSL takes them for keys, and for one of
+them anybody makes signatures that hold."""
+
 _PROBE: Final = X25519PrivateKey.from_private_bytes(b"\x40" * KEY_BYTES)
 
 
@@ -53,11 +67,16 @@ class PublicKeys:
     def from_bytes(cls, data: bytes) -> PublicKeys:
         """The keys in 64 bytes.
 
-        Raises KeysError for another length and for an X25519 key of low order: nothing could be
+        Raises KeysError for another length; for an Ed25519 key of small order, which everybody could
+        sign for, or written in another than its shortest form (y not below 2^255 - 19), which would
+        be one key with two fingerprints; and for an X25519 key of low order: nothing could be
         sealed to it, and its owner would be in the way of every rotation.
         """
         if len(data) != KEYS_BYTES:
             raise KeysError(f"public keys are {KEYS_BYTES} bytes, not {len(data)}")
+        y = int.from_bytes(data[:KEY_BYTES], "little") & (1 << 255) - 1
+        if y >= _PRIME or y in _SMALL_ORDER:
+            raise KeysError("a public key that everybody could sign for, or in two ways to write")
         try:
             _PROBE.exchange(X25519PublicKey.from_public_bytes(data[KEY_BYTES:]))
         except ValueError:

@@ -9,13 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from itertools import count
+from typing import Final
 
 from localmem_protocol.envelope import NO_HASH, batch_hash, opens_segment
 from localmem_protocol.errors import GapError, UpdateError
 from localmem_protocol.events import is_device_id
-from localmem_protocol.limits import CLIENT_ID_MAX, CLIENTS_MAX
+from localmem_protocol.limits import CLIENT_ID_BITS, CLIENT_ID_MAX, CLIENTS_MAX
+from localmem_protocol.seams import Random
 from localmem_protocol.updates import Update, covers, in_order, normal
+
+DRAWS: Final = 64
+"""Draws of a client id before a longer one is drawn; a pool that is full of them takes two on average."""
+
+
+def mark_of(clock: int, sealed: bytes) -> int:
+    """What is remembered of a live batch: 32 bits of it and of its place."""
+    return int.from_bytes(blake2b(clock.to_bytes(8) + sealed, digest_size=4).digest())
 
 
 @dataclass(slots=True)
@@ -24,7 +35,7 @@ class Account:
 
     `head` is NO_HASH while there is none, and b"" when the newest batch was deleted before it came
     here; `ended` is whether it is deleted, so that nothing can continue its segment. `firsts` are
-    the clocks of the live batches that open a segment.
+    the clocks of the live batches that open a segment; `marks` are the marks of all live ones.
     """
 
     device: str
@@ -32,6 +43,14 @@ class Account:
     head: bytes = NO_HASH
     ended: bool = False
     firsts: set[int] = field(default_factory=set)
+    marks: dict[int, int] = field(default_factory=dict)
+
+    def digest(self, marks: Iterable[int]) -> int:
+        """32 bits that stand for its owner and for batches with these marks."""
+        found = int.from_bytes(blake2b(self.device.encode(), digest_size=4).digest())
+        for mark in marks:
+            found ^= mark
+        return found
 
 
 class Ledger:
@@ -64,11 +83,23 @@ class Ledger:
         """Every client id of a device."""
         return [client for client, account in self._accounts.items() if account.device == device]
 
-    def free(self) -> int:
-        """The smallest client id that nobody had. Raises UpdateError when the pool is full."""
+    def free(self, random: Random | None = None) -> int:
+        """A client id that nobody had. Raises UpdateError when the pool is full.
+
+        A drawn one: a hub that was restored from a backup does not know all that it gave away. Without
+        chance, the smallest.
+        """
         if len(self._accounts) >= CLIENTS_MAX:
             raise UpdateError(f"the pool has all {CLIENTS_MAX} client ids it may have")
-        return next(client for client in count(1) if client not in self._accounts)
+        if random is None:
+            return next(client for client in count(1) if client not in self._accounts)
+        for bits in count(CLIENT_ID_BITS, 7):
+            least, beyond = 1 << (CLIENT_ID_BITS - 7), 1 << min(bits, CLIENT_ID_MAX.bit_length())
+            for _ in range(DRAWS):
+                drawn = int.from_bytes(random.token_bytes(8)) % (beyond - least) + least
+                if drawn not in self._accounts:
+                    return drawn
+        raise AssertionError("unreachable")
 
     def register(self, client: int, device: str) -> None:
         """Bind a client id to a device, for good. Raises UpdateError if it is another's, or one too many."""
@@ -122,11 +153,11 @@ class Ledger:
             account = self._accounts[client]
             for item in run:
                 if item.end > account.clock:
-                    account.firsts.update(
-                        clock
-                        for clock, sealed in enumerate(item.contents or (), start=item.clock)
-                        if clock >= account.clock and opens_segment(sealed)
-                    )
+                    for clock, sealed in enumerate(item.contents or (), start=item.clock):
+                        if clock >= account.clock:
+                            account.marks[clock] = mark_of(clock, sealed)
+                            if opens_segment(sealed):
+                                account.firsts.add(clock)
                     account.clock = item.end
                     account.head = batch_hash(item.contents[-1]) if item.contents else b""
                     account.ended = item.contents is None
@@ -148,3 +179,9 @@ def _delete(account: Account, ranges: Iterable[tuple[int, int]]) -> None:
     gone = normal(ranges)
     account.ended |= covers(gone, account.clock - 1, 1)
     account.firsts -= {clock for clock in account.firsts if covers(gone, clock, 1)}
+    marks = account.marks
+    for first, length in gone:
+        # A range may be far longer than what is live, or the other way round.
+        clocks = range(first, first + length)
+        for clock in clocks if length < len(marks) else [c for c in marks if c in clocks]:
+            marks.pop(clock, None)

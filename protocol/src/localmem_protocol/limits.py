@@ -35,6 +35,14 @@ BATCH_HEADS_MAX: Final = 64
 HEAD_BYTES_MAX: Final = 256
 """Bytes of one signed chain head."""
 
+BATCH_VIEWS_MAX: Final = 64
+"""Chains of others in one batch that a device says how far it has; the rest comes with the next."""
+
+VIEWS_WAITING_MAX: Final = 4096
+"""Views of others that wait to be compared; a member that makes them up pushes out old ones."""
+BATCH_WANTS_MAX: Final = 256
+"""Wants in one batch: each is answered with an event, so as many as those."""
+
 BATCH_PLAIN_BYTES_MAX: Final = 4 * 1024 * 1024
 """Bytes a batch may unpack to; stops compression bombs."""
 
@@ -70,6 +78,11 @@ signed, and fail or panic beyond; at a batch a second it lasts 68 years."""
 
 CLIENT_ID_MAX: Final = 2**31 - 1
 """Highest client id; hubs hand out small ones, which are short on the wire."""
+
+CLIENT_ID_BITS: Final = 14
+"""Bits of the client ids that a hub draws: two bytes on the wire, twice in each update. A hub that was
+restored from a backup draws one of k that it gave away since with a chance of k / 16256; devices notice
+that, and begin anew. A third byte would cost every pool more than that, for ever."""
 
 NAME_BYTES_MAX: Final = 64
 """Bytes of a root name (a device id) in a sealed document, and of a capability."""

@@ -1,11 +1,12 @@
 """Parcels: everything that one sealed batch can hold, as bytes.
 
 A parcel has parts, each of them optional but not all: events and references to events;
-tombstones, which say what was forgotten; signed chain heads, opaque here. Its first byte has a bit
+tombstones, which say what was forgotten; signed chain heads, opaque here; wants, which ask for the text
+of references; and with a head what a device has of others' chains (views). Its first byte has a bit
 for each part that is there, so that those that are not cost nothing more, and the form of the text:
 
-    first byte: 1 tombstones, 2 heads, 4 events or references | the form times 32
-    tombstones: how many, 16 bytes each | heads: how many, each behind its length
+    first byte: 1 tombstones, 2 heads, 4 events or references, 8 wants, 16 views | the form times 32
+    tombstones: how many, 16 bytes each | heads: how many, each behind its length | `wants` | `views`
     | events and references: the columns of `batches`, then their text by `texts`, to the end
 
 Events and references are merged by clock, then sequence. But for zstd, which may pack a text in many
@@ -30,13 +31,15 @@ from localmem_protocol.limits import (
 from localmem_protocol.recall import Recall
 from localmem_protocol.references import Reference
 from localmem_protocol.texts import compress_text, decompress_text
+from localmem_protocol.views import View, decode_views, encode_views
+from localmem_protocol.wants import Want, encode_wants, read_wants
 from localmem_protocol.wire import Reader, varbytes, varuint
 
 TOMBSTONE_BYTES: Final = 16
 
-_TOMBSTONES, _HEADS, _ROWS = 1, 2, 4
+_TOMBSTONES, _HEADS, _ROWS, _WANTS, _VIEWS = 1, 2, 4, 8, 16
 _FORM_SHIFT: Final = 5
-"""Above the bits of the parts; two of those are of no use yet, and refused."""
+"""Above the bits of the parts."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +48,19 @@ class Parcel:
 
     `tombstones` are keyed hashes of event ids, TOMBSTONE_BYTES each; `heads` are encoded signed
     chain heads of 1 to HEAD_BYTES_MAX bytes. Events and references together are at most
-    BATCH_EVENTS_MAX.
+    BATCH_EVENTS_MAX. `wants` are in their order, each once. `views` ascend by client id, and go with a
+    head, which signs them.
     """
 
     events: tuple[Event, ...] = ()
     tombstones: tuple[bytes, ...] = ()
     heads: tuple[bytes, ...] = ()
     references: tuple[Reference, ...] = ()
+    wants: tuple[Want, ...] = ()
+    views: tuple[View, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.events or self.tombstones or self.heads or self.references)
+        return bool(self.events or self.tombstones or self.heads or self.references or self.wants)
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,10 @@ def encode_parcel(parcel: Parcel, context: Context) -> tuple[bytes, Context]:
         parts += [varuint(len(parcel.tombstones)), *parcel.tombstones]
     if parcel.heads:
         parts += [varuint(len(parcel.heads)), *map(varbytes, parcel.heads)]
+    if parcel.wants:
+        parts.append(encode_wants(parcel.wants))
+    if parcel.views:
+        parts += [encode_views(parcel.views)]
     rows = _merged(parcel)
     if rows:
         recall = recall.copy()
@@ -109,6 +119,8 @@ def decode_parcel(plain: bytes, context: Context) -> tuple[Parcel, Context]:
         tombstones = [reader.take(TOMBSTONE_BYTES) for _ in range(count)]
     if mask & _HEADS:
         heads = [reader.varbytes(HEAD_BYTES_MAX) for _ in range(reader.varuint(BATCH_HEADS_MAX))]
+    wants = read_wants(reader) if mask & _WANTS else []
+    views = decode_views(reader) if mask & _VIEWS else ()
     edge = reader.at
     recall, text = context.recall, b""
     rows: list[Row] = []
@@ -127,15 +139,21 @@ def decode_parcel(plain: bytes, context: Context) -> tuple[Parcel, Context]:
         tuple(tombstones),
         tuple(heads),
         tuple(row for row in rows if isinstance(row, Reference)),
+        wants=tuple(wants),
+        views=views,
     )
     written = b"".join(
         [
             *([varuint(len(tombstones)), *tombstones] if tombstones else []),
             *([varuint(len(heads)), *map(varbytes, heads)] if heads else []),
+            *([encode_wants(wants)] if wants else []),
+            *([encode_views(views)] if views else []),
         ]
     )
     if not mask or mask != _mask(parcel) or not all(heads) or written != plain[1:edge]:
         raise BatchError("a parcel that is not written as it must be")
+    if views and not heads:
+        raise BatchError("views that no head goes with")
     if rows != _merged(parcel) or (form and not rows):
         raise BatchError("events in an order in which no device writes them")
     return parcel, _following(context, recall, text)
@@ -166,6 +184,8 @@ def _mask(parcel: Parcel) -> int:
         _TOMBSTONES * bool(parcel.tombstones)
         | _HEADS * bool(parcel.heads)
         | _ROWS * bool(parcel.events or parcel.references)
+        | _WANTS * bool(parcel.wants)
+        | _VIEWS * bool(parcel.views)
     )
 
 
@@ -180,5 +200,7 @@ def _check(parcel: Parcel) -> None:
         )
     if any(len(tombstone) != TOMBSTONE_BYTES for tombstone in parcel.tombstones):
         raise ValueError(f"a tombstone is {TOMBSTONE_BYTES} bytes")
+    if parcel.views and not parcel.heads:
+        raise ValueError("views go with a signed head")
     if not all(1 <= len(head) <= HEAD_BYTES_MAX for head in parcel.heads):
         raise ValueError(f"a signed head is 1 to {HEAD_BYTES_MAX} bytes")

@@ -10,7 +10,7 @@ nobody which text it is.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final, Protocol
@@ -54,6 +54,15 @@ class Resolver(Protocol):
 
     def texts(self, reference: Reference) -> Iterable[str]:
         """What may be the text of a reference, the likeliest first; few."""
+        ...
+
+
+class Texts(Resolver, Protocol):
+    """What a session needs of checkouts. It may take a moment, and raises nothing."""
+
+    def shared(self, events: Sequence[Event]) -> Collection[str]:
+        """The ids of the own events that others can be expected to have the text of: it is, at its
+        path and lines, in a commit. None if this device sends no references."""
         ...
 
 
@@ -144,7 +153,8 @@ def resolve(references: Iterable[Reference], resolver: Resolver, key: bytes) -> 
 
 
 def texts_at(lines: Sequence[str], selection_range: tuple[int, int]) -> list[str]:
-    """What an editor may have recorded of a file's lines: with the last line's end, and without.
+    """What an editor may have recorded of a file's lines: with the last line's end, without, and from
+    the first character that is no space to the last.
 
     `lines` come without their ends.
     """
@@ -152,7 +162,7 @@ def texts_at(lines: Sequence[str], selection_range: tuple[int, int]) -> list[str
     if last > len(lines):
         return []
     text = "\n".join(lines[first - 1 : last])
-    return [text, text + "\n"]
+    return list(dict.fromkeys([text, text + "\n", text.strip()]))
 
 
 def fields_of(reference: Reference, text: str) -> dict[str, object]:

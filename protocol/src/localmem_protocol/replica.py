@@ -11,10 +11,12 @@ A replica does no I/O. Its owner keeps every update that it returns or takes, or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from localmem_protocol.access import room_name
 from localmem_protocol.document import Document, Runs, contents
 from localmem_protocol.envelope import (
     NO_HASH,
@@ -24,11 +26,14 @@ from localmem_protocol.envelope import (
     batch_hash,
     opens_segment,
 )
-from localmem_protocol.errors import BatchError, SealError, UpdateError
+from localmem_protocol.errors import BatchError, HistoryError, SealError
 from localmem_protocol.events import Event
-from localmem_protocol.ledger import Ledger
+from localmem_protocol.ledger import Ledger, mark_of
 from localmem_protocol.limits import STEP_BYTES
+from localmem_protocol.padding import Padding
 from localmem_protocol.parcels import TOMBSTONE_BYTES, Parcel
+from localmem_protocol.referenced import Referenced
+from localmem_protocol.references import Reference
 from localmem_protocol.segments import Batch, Segment, Segments
 from localmem_protocol.signatures import Problem, Signatures, with_head
 from localmem_protocol.tombstones import TombstoneKey
@@ -45,6 +50,10 @@ from localmem_protocol.updates import (
     split,
     without,
 )
+from localmem_protocol.wants import Want
+
+Content = Event | Reference | Want
+"""What of a parcel is kept or left out where it is moved."""
 
 MOVED_BYTES: Final = STEP_BYTES // 2
 """Sealed bytes whose content one update puts elsewhere; it has to fit into a frame, packed anew."""
@@ -61,7 +70,8 @@ class Integrated:
     """What an update brought.
 
     `events` are for the event log, `tombstones` stand for what is forgotten, `problems` is what did
-    not open, was not taken in, or is not what was signed.
+    not open, was not taken in, or is not what was signed. `references` are to events whose text is
+    to be found, `wants` are those whose text somebody asks for.
     `stranded` are the contents of batches that no joiner could open, because the segment that they
     continue is deleted: they have to be put elsewhere (`Replica.move`). `forgotten` is whether it
     deleted something that a tombstone stands for.
@@ -72,14 +82,17 @@ class Integrated:
     problems: list[Problem] = field(default_factory=list)
     stranded: dict[Id, Parcel] = field(default_factory=dict)
     forgotten: bool = False
+    references: list[Reference] = field(default_factory=list)
+    wants: list[Want] = field(default_factory=list)
 
 
 class Replica:
     """One device's replica of one pool's document. `client` is 0 until the hub has given one.
 
     `updates` are those that an earlier replica returned or took; `loaded` says what they brought.
-    `segments` are what is live, `signatures` who wrote that. Raises UpdateError and MergeError for
-    updates that no replica kept.
+    `segments` are what is live, `signatures` who wrote that, `padding` what its own batches get;
+    `referenced` what is known of references, of which `marks` were known before. Raises UpdateError and
+    MergeError for updates that no replica kept.
     """
 
     def __init__(
@@ -89,13 +102,17 @@ class Replica:
         client: int = 0,
         updates: Iterable[bytes] = (),
         signatures: Signatures | None = None,
+        padding: Padding = Padding.NONE,
+        marks: Mapping[bytes, bytes] | None = None,
     ) -> None:
         self.pool = pool
         self.device = device
         self.client = client
         self.tombstone_key = TombstoneKey(pool)
         self.segments = Segments()
+        self.referenced = Referenced(pool.reference_key(), dict(marks or {}))
         self.signatures = signatures or Signatures(pool, device)
+        self._padding = padding
         self._document = Document(client or 1)
         self._openers: dict[int, Opener] = {}
         self._own_bytes = 0  # sealed bytes in the own array
@@ -129,6 +146,20 @@ class Replica:
                 return batch_hash(item.contents[clock - 1 - item.clock])
         return None
 
+    @property
+    def state_code(self) -> str:
+        """What people compare on two screens: equal where two devices hold the same document.
+
+        64 bits as four groups of four hex digits, of every chain's clock and newest batch.
+        """
+        accounts = sorted((c, one) for c in self.ledger if (one := self.ledger.account(c)))
+        covered = b"localmem state 1\x00" + room_name(self.pool.pool, self.pool.epoch).encode()
+        for client, one in accounts:
+            head = NO_HASH if one.ended else one.head
+            covered += client.to_bytes(4, "little") + one.clock.to_bytes(4, "little") + head
+        digest = hashlib.sha256(covered).hexdigest()
+        return " ".join(digest[at : at + 4] for at in range(0, 16, 4))
+
     def state_vector(self) -> bytes:
         """The document's state vector."""
         return self._document.state_vector()
@@ -137,14 +168,17 @@ class Replica:
         """The whole document as one update."""
         return self._document.export()
 
-    def own_part(self, state_vector: bytes, deletes: Ranges) -> list[bytes]:
-        """What a hub with this state vector lacks of the own array, under every own client id.
+    def own_part(
+        self, state_vector: bytes, deletes: Ranges, clients: Iterable[int] | None = None
+    ) -> list[bytes]:
+        """What a hub with this state vector lacks of the own array, under every own client id, or these.
 
         In pieces to be sent in this order; none if it lacks nothing. What else is deleted goes with
         the last, so that whoever has that has what was moved.
         """
         update = decode_update(self._document.since(state_vector), stored=True)
-        part = Update(update.only(self.ledger.clients_of(self.device)).items)
+        mine = self.ledger.clients_of(self.device) if clients is None else clients
+        part = Update(update.only(mine).items)
         *pieces, last = split(part, STEP_BYTES)
         pieces.append(Update(last.items, deletes))
         return [encode_update(piece) for piece in pieces if piece.items or piece.deletes]
@@ -153,29 +187,59 @@ class Replica:
         """What is deleted here, in any array, and not among these."""
         return without(self._document.deletes(), deletes)
 
+    def parcels_beyond(self, clocks: Mapping[int, int]) -> list[Parcel]:
+        """What live batches of these clients hold, from a clock of each on, as far as it opened."""
+        found: list[Parcel] = []
+        for client, clock in clocks.items():
+            for segment in self.segments.of(client):
+                if segment.end > clock and segment.opened:
+                    held = self._read([segment])[segment.id]
+                    found += (parcel for at, parcel in held.items() if at >= clock)
+        return found
+
     def append(self, events: Sequence[Event], tombstones: Sequence[bytes] = ()) -> bytes:
         """Seal a batch and append it to the own array; the update to keep and then to send."""
         return self.append_parcel(Parcel(tuple(events), tuple(tombstones)))
 
-    def append_parcel(self, parcel: Parcel) -> bytes:
-        """As `append`, for a batch that holds something else, or more."""
-        return self._append([parcel])
+    def append_parcel(self, parcel: Parcel, marks: Mapping[bytes, bytes] | None = None) -> bytes:
+        """As `append`, for a batch that holds something else, or more; `marks` of its references."""
+        self.referenced.known |= marks or {}
+        update = self._append([parcel])
+        self.referenced.known.clear()
+        return update
 
     def append_head(self) -> bytes:
-        """Sign what was appended so far, in a batch of its own; for who has an `Authorship`."""
-        return self._append([Parcel()], signed=True)
+        """Sign what was appended so far, in a batch of its own; for who has an `Authorship`.
+
+        In it stands besides what is here of others (`views.py`).
+        """
+        return self._append([Parcel()], signed=True, views=True)
+
+    def found(self, name: bytes, mark: bytes) -> None:
+        """A tombstone would stand for the event of a waiting reference: its text was found."""
+        for place in self.referenced.found(name, mark):
+            batch = self.segments.get(*place)
+            if batch is not None:
+                batch.referred += mark
 
     def missing(self) -> list[Problem]:
-        """As `Signatures.missing` says."""
-        reached = {client: self.ledger.clock(client) for client in self.ledger}
-        return self.signatures.missing(reached, self.segments.tombstones)
+        """As `Signatures.missing` and `compare` say."""
+        reached = self._reached()
+        problems = self.signatures.missing(reached, self.segments.tombstones)
+        return problems + self.signatures.compare(reached, self.client)
+
+    def behind(self, shown: Mapping[int, int], acknowledged: int) -> list[Problem]:
+        """As `Signatures.behind` says; the hub confirmed own batches before clock `acknowledged`."""
+        return self.signatures.behind(shown, self._reached() | {self.client: acknowledged})
 
     def evict(self, bytes_max: int) -> bytes | None:
         """Drop whole segments from the front of the own array until it fits; None if it does.
 
-        The running segment stays, of every client id: a copy of this machine may be writing on under
-        another one. So do
-        tombstones, the newest ones, which are appended again. Returns the update to keep and to send.
+        The running segment of this client id stays. That of another one, under which a copy of this
+        machine may be writing on, goes when its newest batch is older than all that stays: nobody
+        wrote there for as long as the array reaches back, and whoever goes on there all the same
+        begins another. So do tombstones stay, the newest ones, which are appended again. Returns the
+        update to keep and to send.
         """
         if self._own_bytes <= bytes_max:
             return None
@@ -183,7 +247,7 @@ class Replica:
         batches = self._own_batches()
         left = sum(len(sealed) for _, sealed in batches)
         places: list[int] = []
-        for segment in _finished_segments(batches):
+        for segment in _evictable(batches, self.client):
             if left <= bytes_max:
                 break
             places += segment
@@ -207,7 +271,7 @@ class Replica:
     def trim(
         self,
         segments: Sequence[Segment],
-        keep: Callable[[Event], bool],
+        keep: Callable[[Content], bool],
         tombstones: Sequence[bytes] = (),
     ) -> list[bytes]:
         """Delete segments, in any array, and append what is to be kept, and tombstones.
@@ -231,43 +295,84 @@ class Replica:
         self,
         ranges: Ranges,
         held: Iterable[Parcel],
-        keep: Callable[[Event], bool],
+        keep: Callable[[Content], bool],
         tombstones: Iterable[bytes] = (),
     ) -> bytes:
         """Delete batches, and append what is to be kept of what they held. One update.
 
-        References go along: nobody can tell here which event one stands for. Copies of one event
-        become one. A copy elsewhere is no reason to leave an event out: who holds that might do the
+        Copies of one event become one, and its text takes the place of references. A copy elsewhere is no reason to leave an event out: who holds that might do the
         same at the same time.
         """
         held = list(held)
         marks = dict.fromkeys(tombstones)
         marks |= dict.fromkeys(mark for parcel in held for mark in parcel.tombstones)
         events = {event.id: event for parcel in held for event in parcel.events if keep(event)}
-        references = dict.fromkeys(one for parcel in held for one in parcel.references)
+        whole: set[bytes | None] = set()
+        if any(parcel.references for parcel in held):
+            whole = {self.referenced.name_of(event) for event in events.values()}
+        named = {self.referenced.name(one): one for parcel in held for one in parcel.references}
+        references = {name: one for name, one in named.items() if name not in whole and keep(one)}
+        wants = {want for parcel in held for want in parcel.wants if keep(want)}
+        self.referenced.known |= self.referenced.marks(references)
         if ranges:
-            update = Update({}, ranges)
-            self._document.merge(encode_update(update), update, {})
+            deletes = Update({}, ranges)
+            self._document.merge(encode_update(deletes), deletes, {})
             self._drop(ranges)
-        return self._together(list(parcels(events.values(), marks, references)), ranges)
+        sealing = list(parcels(events.values(), marks, references.values(), wants))
+        update = self._together(sealing, ranges)
+        self.referenced.known.clear()
+        return update
 
     def integrate(self, data: bytes) -> Integrated:
         """Check an update from the hub, merge it and open what is new.
 
-        Raises UpdateError for one that no honest hub sends and GapError (transient) for one that
-        came before what it builds on; nothing has changed then. Raises MergeError for one that is
+        Raises UpdateError for one that no honest hub sends, HistoryError for one of another history
+        than what is here, and GapError (transient) for one that came before what it builds on; nothing
+        has changed then. Raises MergeError for one that is
         not in the document after it was merged: make another replica from what was kept.
         """
         update = decode_update(data)
+        self._compare(update)
         owners = self.ledger.check(update)
         for item in update.items.get(self.client, ()):
             if item.end > self.clock:
-                raise UpdateError("the hub has batches under our client id that we did not write")
+                raise HistoryError("the hub has batches under our client id that we did not write")
         result = Integrated()
         self._set_aside(update.deletes, result)
         fresh = self._document.merge(data, update, owners)
         self._follow(fresh, update.deletes, result)
         return result
+
+    def _reached(self) -> dict[int, int]:
+        """How far every client id goes here."""
+        return {client: self.ledger.clock(client) for client in self.ledger}
+
+    def changed(self, update: Update) -> list[Problem]:
+        """Batches that are here, and that an update has with other content: it stays as it was."""
+        found = [
+            self.signatures.again(client, clock, batch_hash(sealed))
+            for client, run in update.items.items()
+            for item in run
+            if item.clock < self.ledger.clock(client)
+            for clock, sealed in enumerate(item.contents or (), start=item.clock)
+        ]
+        return [problem for problem in found if problem is not None]
+
+    def _compare(self, update: Update) -> None:
+        """Raises HistoryError for other bytes at a known clock, and for a client id in another array."""
+        for client, run in update.items.items():
+            account = self.ledger.account(client)
+            if account is None:
+                continue
+            if any(item.root not in (None, account.device) for item in run):
+                raise HistoryError(f"client {client} belongs to another device here")
+            for item in run:
+                if item.clock >= account.clock:
+                    break
+                for clock, sealed in enumerate(item.contents or (), start=item.clock):
+                    mark = account.marks.get(clock)
+                    if mark is not None and mark != mark_of(clock, sealed):
+                        raise HistoryError(f"other bytes at clock {clock} of client {client}")
 
     def _own_batches(self) -> list[tuple[int, bytes]]:
         """(client id, sealed batch) of the own array, in its order."""
@@ -282,14 +387,21 @@ class Replica:
         }
         return [(writers[bytes(sealed)], bytes(sealed)) for sealed in array]
 
-    def _append(self, sealing: Sequence[Parcel], *, signed: bool = False) -> bytes:
-        """Append batches; the first with a signed head if it starts a segment, or if `signed`."""
+    def _append(
+        self, sealing: Sequence[Parcel], *, signed: bool = False, views: bool = False
+    ) -> bytes:
+        """Append batches; the first with a signed head if it starts a segment, or if `signed`.
+
+        With `views` it says with the head what is here of others.
+        """
         if not self.client:
             raise ValueError("no client id yet: the hub gives one")
         first = self.clock
         if signed or self._sealer.starts:
-            head = self.signatures.head(self.client, first, self._sealer.head)
-            sealing = [with_head(sealing[0], head), *sealing[1:]]
+            before_it = self._sealer.head
+            seen = self.signatures.views(before_it) if views else ()
+            head = self.signatures.head(self.client, first, before_it, seen)
+            sealing = [with_head(sealing[0], head, seen), *sealing[1:]]
         sealed: list[bytes] = []
         before = [self._sealer.head]
         for clock, parcel in enumerate(sealing, start=first):
@@ -327,7 +439,8 @@ class Replica:
     def _new_sealer(self) -> Sealer:
         """A sealer that starts a segment after the newest own batch."""
         mine = self.ledger.account(self.client)
-        return Sealer(self.pool, self.device, self.client, (mine and mine.head) or NO_HASH)
+        head = (mine and mine.head) or NO_HASH
+        return Sealer(self.pool, self.device, self.client, head, self._padding)
 
     def _set_aside(self, deletes: Ranges, result: Integrated) -> None:
         """Read what the deletes of an update would strand, before they are carried out."""
@@ -366,6 +479,8 @@ class Replica:
         for parcel in opened.values():
             result.events += parcel.events
             result.tombstones += parcel.tombstones
+            result.references += parcel.references
+            result.wants += parcel.wants
         if deletes:
             result.forgotten |= self.segments.any_forgotten(deletes)
             self._drop(deletes)
@@ -377,9 +492,12 @@ class Replica:
         self, client: int, item: Item, opened: dict[Id, Parcel], problems: list[Problem]
     ) -> None:
         device = self.ledger.owner(client) or ""
+        if item.contents is None:
+            self.signatures.unseen(device, client, item.end)
         if item.contents and not self.signatures.may_write(device):
             reason = f"not taken in: {device} may not write in epoch {self.pool.epoch}"
             problems.append(Problem(device, client, item.clock, reason, "refused"))
+            self.signatures.unseen(device, client, item.end)
             for clock, sealed in enumerate(item.contents, start=item.clock):
                 self._note(client, clock, sealed, None)
             return
@@ -391,6 +509,7 @@ class Replica:
                 parcel = opener.open(sealed, clock)
             except (SealError, BatchError) as error:
                 problems.append(Problem(device, client, clock, str(error)))
+                self.signatures.unseen(device, client, clock + 1)
                 self._note(client, clock, sealed, None)
             else:
                 self._note(client, clock, sealed, parcel)
@@ -403,7 +522,10 @@ class Replica:
         batch = Batch(opens_segment(sealed), len(sealed), opened=parcel is not None)
         if parcel is not None:
             batch.marks = b"".join(self.tombstone_key.of(event.id) for event in parcel.events)
-            batch.tombstones = parcel.tombstones
+            batch.tombstones, batch.wants = parcel.tombstones, parcel.wants
+            if parcel.references:
+                batch.names = self.referenced.add((client, clock), parcel.references)
+                batch.referred = b"".join(self.referenced.marks(batch.names).values())
         self.segments.add(client, clock, batch)
         if self.ledger.owner(client) == self.device:
             self._own_bytes += len(sealed)
@@ -411,6 +533,8 @@ class Replica:
     def _drop(self, deletes: Ranges) -> None:
         """Follow what was deleted, by whomever."""
         self.signatures.drop(deletes)
+        for place, names in [*self.segments.referring(deletes)]:
+            self.referenced.drop(place, names)
         for client, listed in deletes.items():
             size = self.segments.delete({client: listed})
             if self.ledger.owner(client) == self.device:
@@ -441,10 +565,11 @@ def _groups(segments: Sequence[Segment]) -> Iterable[list[Segment]]:
         yield group
 
 
-def _finished_segments(batches: Sequence[tuple[int, bytes]]) -> list[list[int]]:
-    """The places of each segment that another of the same client id follows, oldest first.
+def _evictable(batches: Sequence[tuple[int, bytes]], client: int) -> list[list[int]]:
+    """The places of each segment but the running one of this client id, in the order to evict them.
 
-    Segments of several client ids lie interleaved when two copies of a machine write at once.
+    Segments of several client ids lie interleaved when two copies of a machine write at once. One
+    that may be written on is as old as its newest batch, any other as its first.
     """
     found: list[list[int]] = []
     running: dict[int, int] = {}  # client -> its newest segment in `found`
@@ -453,5 +578,7 @@ def _finished_segments(batches: Sequence[tuple[int, bytes]]) -> list[list[int]]:
             running[client] = len(found)
             found.append([])
         found[running[client]].append(place)
+    own = running.get(client)
     newest = set(running.values())
-    return [places for number, places in enumerate(found) if number not in newest]
+    ages = {n: places[-1] if n in newest else places[0] for n, places in enumerate(found)}
+    return [found[number] for number in sorted(ages, key=ages.__getitem__) if number != own]

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from localmem_protocol.document import Document, contents
 from localmem_protocol.envelope import NO_HASH
 from localmem_protocol.errors import (
+    CapabilityError,
     FrameError,
     GapError,
     MergeError,
@@ -41,6 +42,7 @@ from localmem_protocol.frames import (
     Ack,
     Close,
     Frame,
+    Held,
     Hello,
     Notice,
     Refusal,
@@ -48,6 +50,7 @@ from localmem_protocol.frames import (
     Step1,
     Step2,
     Welcome,
+    check_capabilities,
     decode_frame,
     encode_frame,
     is_permanent,
@@ -55,6 +58,8 @@ from localmem_protocol.frames import (
 from localmem_protocol.frames import Update as UpdateFrame
 from localmem_protocol.ledger import Ledger
 from localmem_protocol.limits import CLIENT_ID_MAX, CLIENTS_PER_DEVICE_MAX, STEP_BYTES
+from localmem_protocol.presence import WAITING, Presence
+from localmem_protocol.seams import Random
 from localmem_protocol.trimming import keep_whole
 from localmem_protocol.updates import (
     Item,
@@ -143,6 +148,9 @@ class Commit:
 class Room:
     """One pool. `updates` are its stored rows in order, `clients` the registered client ids.
 
+    `random` is what client ids are drawn by; without, the smallest that is free is next. That is for who
+    knows all that were ever given: no store that could be an older copy of itself.
+
     Raises UpdateError and MergeError for rows that no room stored. `broken` is described above.
     """
 
@@ -152,8 +160,10 @@ class Room:
         clients: dict[int, str] | None = None,
         *,
         step_bytes: int = STEP_BYTES,
+        random: Random | None = None,
     ) -> None:
         self._step_bytes = step_bytes
+        self._random = random
         self._document = Document()
         for client, device in (clients or {}).items():
             self._document.ledger.register(client, device)
@@ -166,8 +176,10 @@ class Room:
         self._synced: set[int] = set()  # connections that were sent what they lacked
         self._noticing: set[int] = set()  # connections that know what a notice is
         self.notice: Notice | None = None  # what those are told once they are welcomed
+        self.presence: Presence | None = None  # who is here; without it nobody is told
         self._next = Commit()
         self._under_way: Commit | None = None
+        self._given: set[int] = set()  # client ids that are new since this room was loaded
 
     @property
     def peers(self) -> int:
@@ -210,6 +222,13 @@ class Room:
         self._clients.pop(connection, None)
         self._synced.discard(connection)
         self._noticing.discard(connection)
+        if self.presence is not None:
+            self.presence.leave(connection)
+
+    def tell(self, now_s: float) -> list[Effect]:
+        """Whom to tell who is here, after anything happened and when `presence.due_s` has come."""
+        news = [] if self.presence is None else self.presence.news(now_s)
+        return self._after_commit(*(Send(one, encode_frame(notice)) for one, notice in news))
 
     def notify(self, notice: Notice) -> list[Effect]:
         """Tell everybody who understands it, and who comes later; it depends on nothing stored here."""
@@ -240,10 +259,16 @@ class Room:
                     return self._answer(connection, vector)
                 case Step2(update) | UpdateFrame(update):
                     return self._write(peer, update)
+                case Notice(kind):
+                    if kind == WAITING and self.presence is not None:
+                        self.presence.wait(peer.device)
+                    return []
                 case _:
                     raise FrameError(f"a {type(frame).__name__} from a device")
         except GapError as error:
             return self._refuse(peer, Close.GAP, str(error))
+        except CapabilityError as error:
+            return self._refuse(peer, Close.CAPABILITY, str(error))
         except ProtocolError as error:
             return self._refuse(peer, Close.BAD_FRAME, str(error))
 
@@ -254,7 +279,8 @@ class Room:
         ending: list[Effect] = []
         if client is not None:
             clock, head = self._held(client)
-            ending.append(Send(connection, encode_frame(Resume(client, clock, head))))
+            resume = Resume(client, clock, head, connection in self._noticing)
+            ending.append(Send(connection, encode_frame(resume)))
         if connection in self._peers:
             ending.append(Drop(connection, Close.ANSWERED, ""))
         waiting = self._waiting()
@@ -308,11 +334,20 @@ class Room:
                 return self._after_commit(Send(connection, encode_frame(UpdateFrame(data))))
         if not self._peers[connection].transient:
             self._synced.add(connection)  # from now on it hears of everything as it happens
-        return self._after_commit(Send(connection, encode_frame(Step2(data))))
+        frames = (encode_frame(self._all_held()), encode_frame(Step2(data)))
+        return self._after_commit(*(Send(connection, frame) for frame in frames))
+
+    def _all_held(self) -> Held:
+        ledger = self._ledger
+        accounts = ((client, ledger.account(client)) for client in ledger)
+        return Held(
+            tuple((c, one.clock, one.digest(one.marks.values())) for c, one in accounts if one)
+        )
 
     def _greet(self, peer: Peer, hello: Hello) -> list[Effect]:
         if hello.protocol != PROTOCOL:
             raise FrameError(f"protocol {hello.protocol!r}; this hub speaks {PROTOCOL}")
+        check_capabilities("this device", hello.capabilities)
         if not is_device_id(hello.device) or hello.device != peer.device:
             raise FrameError("a device id that is not this token's")
         if not 0 <= hello.client <= CLIENT_ID_MAX:
@@ -333,6 +368,10 @@ class Room:
         if NOTICES in hello.capabilities:
             self._noticing.add(peer.connection)
             said += [] if self.notice is None else [self.notice]
+        if self.presence is not None and not peer.transient:
+            notices = NOTICES in hello.capabilities
+            here = self.presence.welcome(peer.connection, peer.device, notices=notices)
+            said += [] if here is None else [here]
         return effects + self._after_commit(
             *(Send(peer.connection, encode_frame(frame)) for frame in said)
         )
@@ -346,6 +385,8 @@ class Room:
         if self._held(resume.client) != (resume.clock, resume.head):
             raise GapError(f"client {resume.client} is elsewhere by now; greet again")
         self._clients[peer.connection] = resume.client
+        if resume.notices:
+            self._noticing.add(peer.connection)
         return []
 
     def _held(self, client: int) -> tuple[int, bytes]:
@@ -364,15 +405,21 @@ class Room:
     def _unused(self, device: str) -> int:
         """A client id under which nothing was written: an earlier one of the device, or a new one.
 
-        Raises FrameError when it had all that a device may have, and UpdateError when the room has.
+        One from before this room was loaded only if there can be no more: a hub that was restored from a
+        backup may have lost what was written under it. Raises FrameError when it had all that a device may have, and UpdateError when the room has.
         """
-        live = set(self._clients.values())
-        for client in self._ledger.clients_of(device):
-            if self._ledger.clock(client) == 0 and client not in live:
+        live, ledger = set(self._clients.values()), self._ledger
+        mine = [one for one in ledger.clients_of(device) if one not in live]
+        empty = [one for one in mine if not ledger.clock(one)]
+        more = self._may_have_more(device)
+        for client in empty:
+            if client in self._given or not more:
                 return client
-        if not self._may_have_more(device):
+        if not more:
             raise FrameError(f"a device with {CLIENTS_PER_DEVICE_MAX} client ids that are in use")
-        return self._ledger.free()
+        client = ledger.free(self._random)
+        self._given.add(client)
+        return client
 
     def _replace(self, peer: Peer, client: int) -> list[Effect]:
         """One live connection per client id: the newer one stays. Requests are none."""

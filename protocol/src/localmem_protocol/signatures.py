@@ -13,6 +13,8 @@ that came are checked against the keys in the roster and against the chain as it
   may be missing without a word, since a joiner cannot tell which events those stand for; the device
   signs anew when it hears of them. A hub that shows an old state to everybody, and goes on showing
   it, cannot be told from one that hears nothing new.
+- What a hub shows is held against what it showed before, in this run or an earlier one (`kept`), and
+  against what it shows to others (`views.py`).
 
 Without an `Authorship` (a pool whose key is in the settings has no roster) all of this is silent.
 """
@@ -26,10 +28,18 @@ from typing import Final, Literal, Protocol
 from localmem_protocol.entries import Role
 from localmem_protocol.envelope import PoolKey
 from localmem_protocol.errors import HeadError, SignatureError
-from localmem_protocol.heads import Position, SignedHead, contradiction, decode_compact
+from localmem_protocol.heads import (
+    Position,
+    SignedHead,
+    contradiction,
+    decode_compact,
+    decode_head,
+)
 from localmem_protocol.keys import PublicKeys
+from localmem_protocol.limits import CLIENTS_MAX
 from localmem_protocol.parcels import Parcel
 from localmem_protocol.updates import Ranges
+from localmem_protocol.views import View, Views, digest_of
 
 QUIET_S: Final = 30.0
 """Rest before a head when there is much to sign."""
@@ -40,7 +50,7 @@ QUIET_BATCHES: Final = 16
 REST_S: Final = 8 * 3600.0
 """Rest before a head otherwise; see `rest_s`."""
 
-Kind = Literal["unopened", "refused", "signature", "chain", "fork", "replay", "gap"]
+Kind = Literal["unopened", "refused", "signature", "chain", "fork", "replay", "gap", "withheld"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,8 @@ class Problem:
     `clock` is the batch's, `sequence` that of the first event concerned (0 if none is known). Kinds:
     a batch that did not open; one that was refused, being no writer's; a head with a wrong signature;
     a batch that does not follow the one before it; two that cannot both be (fork); something that
-    went back (replay); events that are missing (gap).
+    went back (replay); events that are missing (gap); batches that another device was shown and this
+    one was not (withheld).
     """
 
     device: str
@@ -76,6 +87,9 @@ class Authorship(Protocol):
         """What a device was in an epoch; None for none of its members."""
         ...
 
+
+Kept = tuple[str, bytes]
+"""A device, and a signed head of it as `SignedHead.encode` gives it."""
 
 Run = tuple[str, int, int]
 """A device, and the first and the last of contiguous sequences of its events."""
@@ -106,9 +120,18 @@ class Signatures:
 
     `newest` has the last head that held, by client id; `uncovered` is how many batches are provisional.
     `mute` is set when an own head did not hold: there would be one after the other.
+
+    `kept` are heads of others that an earlier run knew. They are checked again, and those that do not
+    hold are ignored: whoever alters a journal could as well remove it.
     """
 
-    def __init__(self, pool: PoolKey, device: str, authorship: Authorship | None = None) -> None:
+    def __init__(
+        self,
+        pool: PoolKey,
+        device: str,
+        authorship: Authorship | None = None,
+        kept: Iterable[Kept] = (),
+    ) -> None:
         self.newest: dict[int, SignedHead] = {}
         self.uncovered = 0
         self.mute = False
@@ -119,6 +142,13 @@ class Signatures:
         self._batches: dict[int, dict[int, _Batch]] = {}
         self._provisional: dict[str, int] = {}
         self._suspects: set[str] = set()  # devices of which something came or went
+        self._unkept: set[int] = set()  # others' client ids whose newest head is in no journal
+        self._unseen: dict[
+            int, int
+        ] = {}  # client -> the clock after its newest batch never read here
+        self._views = Views()
+        for owner, data in kept:
+            self._recall(owner, data)
 
     @property
     def provisional(self) -> dict[str, int]:
@@ -132,7 +162,13 @@ class Signatures:
         other._owners = others
         other._suspects = set(others.values())
         other.newest = {client: one for client, one in self.newest.items() if client in others}
+        other._unkept = {client for client in self._unkept if client in others}
         return other
+
+    def take_unkept(self) -> dict[int, Kept]:
+        """Heads of others that are newer than what was taken the last time, for a journal."""
+        unkept, self._unkept = sorted(self._unkept), set()
+        return {client: (self._owners[client], self.newest[client].encode()) for client in unkept}
 
     @property
     def signs(self) -> bool:
@@ -169,9 +205,9 @@ class Signatures:
         known = self.newest.get(client)
         if known and known.at.clock == clock + 1 and known.at.head != own_hash:
             problems.append(problem("fork", "another batch than the one that was signed there"))
-        sound = True
+        sound, views = True, digest_of(parcel.views)
         for data in parcel.heads:
-            signed = self._verified(device, client, clock, previous, data)
+            signed = self._verified(device, client, clock, previous, data, views)
             if isinstance(signed, str):
                 problems.append(problem("signature", signed))
                 sound = False
@@ -179,7 +215,11 @@ class Signatures:
             problems += self._compare(device, signed)
             if linked:
                 self._cover(client, clock - 1)
-        content = bool(parcel.events or parcel.tombstones or parcel.references) or not sound
+        if sound and device == self._device:
+            self._views.said(parcel.views)
+        elif sound:  # a head goes with them: so decoded
+            self._views.hear(device, client, previous, parcel.views)
+        content = bool(replace(parcel, heads=(), views=())) or not sound
         batches[clock] = _Batch(own_hash, linked, content, tuple(_runs(parcel)))
         self._count(device, batches[clock], 1)
         return problems
@@ -207,17 +247,76 @@ class Signatures:
 
         `reached` is how far each client id goes, `tombstones` how many there are.
         """
-        problems = []
-        for client, signed in self.newest.items():
-            at, shown = signed.at, reached.get(client, 0)
-            if shown < at.clock:
-                reason = f"the hub shows {shown} batches, and had more"
-                device = self._owners[client]
-                problems.append(Problem(device, client, at.clock, reason, "replay", at.sequence))
+        problems = self.behind(reached, reached)
         for device in sorted(self._suspects):
             problems += self._missing_of(device, tombstones)
         self._suspects.clear()
         return problems
+
+    def behind(self, shown: Mapping[int, int], reached: Mapping[int, int]) -> list[Problem]:
+        """What the hub does not show now, and had: it signed or sent more, or confirmed it.
+
+        Both say how far each client id goes: at the hub, and as it was known here.
+        """
+        problems = []
+        for client, device in self._owners.items():
+            signed = self.newest.get(client) if device != self._device else None
+            had = max(reached.get(client, 0), signed.at.clock if signed else 0)
+            now = shown.get(client, 0)
+            if now >= had:
+                continue
+            lost = [
+                run[1]
+                for clock, batch in self._batches.get(client, {}).items()
+                for run in batch.runs
+                if clock >= now and run[0] == device
+            ]
+            first = min(lost, default=signed.at.sequence if signed else 0)
+            reason = f"the hub shows {now} batches, and had {had}"
+            problems.append(Problem(device, client, had, reason, "replay", first))
+        return problems
+
+    def compare(self, reached: Mapping[int, int], own: int) -> list[Problem]:
+        """What others have of any chain, beside what is here. Ask when nothing more is coming.
+
+        `reached` is how far each client id goes, `own` the one that this device writes under. What
+        others were shown and this device was not is said again each time, until it is shown.
+        """
+        problems = []
+        for claim in self._views.waiting:
+            view, here = claim.view, reached.get(claim.view.client, 0)
+            device = self._owners.get(view.client) or self._named(view.client)
+            kind: Kind = "withheld"
+            if here >= view.clock:
+                self._views.done(claim)
+                batch = self._batches.get(view.client, {}).get(view.clock - 1)
+                if batch is None or claim.fits(batch.hash):
+                    continue  # it fits, or it was evicted or forgotten since
+                kind, clock = "fork", view.clock - 1
+                reason = f"device {claim.viewer} was shown another batch there"
+                first = next((run[1] for run in batch.runs), 0)
+            else:
+                clock, first = here, self._newest_of(device) + 1
+                reason = f"device {claim.viewer} was shown {view.clock} batches, this one {here}"
+                if view.client == own:
+                    kind = "fork"  # nobody else writes there
+            problems.append(Problem(device, view.client, clock, reason, kind, first))
+        return problems
+
+    def again(self, client: int, clock: int, own_hash: bytes) -> Problem | None:
+        """A batch that came before comes again: whether it is another now."""
+        batch = self._batches.get(client, {}).get(clock)
+        if batch is None or batch.hash == own_hash:
+            return None
+        first = next((run[1] for run in batch.runs), 0)
+        reason = "the hub shows another batch than before"
+        return Problem(self._owners[client], client, clock, reason, "fork", first)
+
+    def unseen(self, device: str, client: int, end: int) -> None:
+        """Batches before this clock came without content, or did not open: heads may have been there."""
+        if self.authorship is not None:
+            self._owners.setdefault(client, device)
+            self._unseen[client] = max(end, self._unseen.get(client, 0))
 
     def unsigned(self, client: int) -> int:
         """Own batches, of this client id, that wait for a head; 0 if there is nothing to sign.
@@ -240,16 +339,37 @@ class Signatures:
         newest = self.newest.get(client)
         return newest is not None and newest.at.clock not in self._batches.get(client, {})
 
-    def head(self, client: int, clock: int, previous: bytes) -> bytes | None:
-        """The own head for the batch at `clock`, which covers those before; None if none is made."""
+    def views(self, head: bytes) -> tuple[View, ...]:
+        """What is here of others and was not said yet, to go with a head of this hash."""
+        newest = {}
+        for client, batches in self._batches.items():
+            if batches and self._owners[client] != self._device:
+                clock = next(reversed(batches))
+                newest[client] = (clock + 1, batches[clock].hash)
+        return self._views.make(head, newest, self._owners)
+
+    def head(
+        self, client: int, clock: int, previous: bytes, views: tuple[View, ...] = ()
+    ) -> bytes | None:
+        """The own head for the batch at `clock`, which covers those before; None if none is made.
+
+        It signs the views that go with it.
+        """
         if self.authorship is None or not self.signs or not clock:
             return None
         pool = self._pool
-        at = Position(pool.pool, pool.epoch, client, clock, previous, *self._kept(client))
+        kept, digest = self._kept(client), digest_of(views)
+        at = Position(pool.pool, pool.epoch, client, clock, previous, *kept, digest)
         return self.authorship.sign(at).compact()
 
     def _verified(
-        self, device: str, client: int, clock: int, previous: bytes, data: bytes
+        self,
+        device: str,
+        client: int,
+        clock: int,
+        previous: bytes,
+        data: bytes,
+        views: bytes,
     ) -> SignedHead | str:
         """A head in its place, or why it is none."""
         assert self.authorship is not None
@@ -258,7 +378,7 @@ class Signatures:
             return "a signed head of a device whose keys are unknown"
         try:
             signed = decode_compact(
-                data, self._pool.pool, self._pool.epoch, client, clock, previous
+                data, self._pool.pool, self._pool.epoch, client, clock, previous, views
             )
             signed.verify(device, keys)
         except HeadError as error:
@@ -273,12 +393,35 @@ class Signatures:
         known = self.newest.get(at.client)
         reason = contradiction(known, signed) if known else None
         if known is None or known.at.clock < at.clock:
-            self.newest[at.client] = signed
+            self._remember(device, signed)
         self._suspects.add(device)
         if known is None or reason is None:
             return []
         kind: Kind = "fork" if known.at.clock == at.clock else "replay"
         return [Problem(device, at.client, at.clock, reason, kind, at.sequence)]
+
+    def _remember(self, device: str, signed: SignedHead) -> None:
+        client = signed.at.client
+        if client not in self.newest and len(self.newest) >= CLIENTS_MAX:
+            return  # of several documents under one key, one of which is a hub's that began anew
+        self.newest[client] = signed
+        if device != self._device:
+            self._unkept.add(client)
+
+    def _recall(self, device: str, data: bytes) -> None:
+        """A head that a journal kept, if it holds, and is of another device's chain in this document."""
+        keys = self.authorship.keys_of(device) if self.authorship else None
+        if keys is None or device == self._device or len(self.newest) >= CLIENTS_MAX:
+            return
+        try:
+            signed = decode_head(data)
+            signed.verify(device, keys)
+        except (HeadError, SignatureError):
+            return
+        if (signed.at.pool, signed.at.epoch) == (self._pool.pool, self._pool.epoch):
+            self.newest[signed.at.client] = signed
+            self._owners[signed.at.client] = device
+            self._suspects.add(device)
 
     def _cover(self, client: int, clock: int) -> None:
         batches, device = self._batches[client], self._owners[client]
@@ -309,10 +452,14 @@ class Signatures:
 
         Of several client ids the newest speaks: what it evicted of the others they cannot take back.
         """
-        heads = [one for c, one in self.newest.items() if self._owners.get(c) == device]
-        if not heads:
-            return []
-        at = max(heads, key=lambda one: one.at.client).at
+        clients = [client for client, owner in self._owners.items() if owner == device]
+        heads = [self.newest[client] for client in clients if client in self.newest]
+        if sum(bool(self._batches.get(client)) for client in clients) > 1:
+            return []  # two copies of it may write at once, and count and evict without each other
+        if not heads or any(self._unseen.get(c, 0) > self._heard(c) for c in clients):
+            return []  # what it evicted it may have said where somebody else forgot something
+        # Client ids are drawn: it is the newest that has come furthest, or else let more go.
+        at = max((one.at for one in heads), key=lambda at: (at.sequence, at.floor, at.holes))
         floor = max(one.at.floor for one in heads)
         here = list(_within(_merged(self._runs_of(device, self._owners)), floor, at.sequence))
         lacking = at.sequence + 1 - floor - at.holes - _length(here) - tombstones
@@ -322,15 +469,32 @@ class Signatures:
         reason = f"{lacking} events up to sequence {at.sequence} are withheld or lost"
         return [Problem(device, at.client, at.clock, reason, "gap", first)]
 
+    def _heard(self, client: int) -> int:
+        """The clock after the batch in which the newest head of a client id was."""
+        return self.newest[client].at.clock + 1 if client in self.newest else 0
+
+    def _newest_of(self, device: str) -> int:
+        """The highest sequence of a device that is here or that it signed; 0 for none."""
+        here = (last for _, last in self._runs_of(device, self._owners))
+        signed = (head.at.sequence for c, head in self.newest.items() if self._owners[c] == device)
+        return max(*here, *signed, 0, 0)
+
+    def _named(self, client: int) -> str:
+        """Whose a client id is that the hub never showed; "" if nobody says, or of no member."""
+        device = self._views.named(client)
+        if not device or self.authorship is None or self.authorship.keys_of(device) is None:
+            return ""
+        return device
+
     def _runs_of(self, device: str, clients: Iterable[int]) -> Iterator[tuple[int, int]]:
         for client in clients:
             for batch in self._batches.get(client, {}).values():
                 yield from (run[1:] for run in batch.runs if run[0] == device)
 
 
-def with_head(parcel: Parcel, head: bytes | None) -> Parcel:
-    """The same with a head, if there is one."""
-    return parcel if head is None else replace(parcel, heads=(*parcel.heads, head))
+def with_head(parcel: Parcel, head: bytes | None, views: tuple[View, ...] = ()) -> Parcel:
+    """The same with a head, if there is one, and the views that it signs."""
+    return parcel if head is None else replace(parcel, heads=(*parcel.heads, head), views=views)
 
 
 def _runs(parcel: Parcel) -> Iterator[Run]:

@@ -16,10 +16,11 @@ from localmem_protocol.envelope import opens_segment
 from localmem_protocol.errors import GapError
 from localmem_protocol.events import Event
 from localmem_protocol.ledger import Account
-from localmem_protocol.limits import BATCH_EVENTS_MAX, BATCH_TOMBSTONES_MAX
+from localmem_protocol.limits import BATCH_EVENTS_MAX, BATCH_TOMBSTONES_MAX, BATCH_WANTS_MAX
 from localmem_protocol.parcels import Parcel
 from localmem_protocol.references import Reference
 from localmem_protocol.updates import Item, Update, covers, normal
+from localmem_protocol.wants import Want
 
 BATCH_SNIPPET_BYTES_MAX: Final = 256 * 1024
 """Text in one batch; more is split, so that no frame keeps a slow line busy for long."""
@@ -62,17 +63,18 @@ def parcels(
     events: Iterable[Event],
     tombstones: Iterable[bytes] = (),
     references: Iterable[Reference] = (),
+    wants: Iterable[Want] = (),
 ) -> Iterator[Parcel]:
     """All of it in as few parcels as the bounds allow; none for nothing."""
     marks, pointers = list(tombstones), list(references)
-    waiting = list(events)
-    while waiting or marks or pointers:
+    waiting, asked = list(events), sorted(set(wants))
+    while waiting or marks or pointers or asked:
         chosen = leading(waiting)
-        some = marks[:BATCH_TOMBSTONES_MAX]
+        some, asking = marks[:BATCH_TOMBSTONES_MAX], asked[:BATCH_WANTS_MAX]
         few = pointers[: BATCH_EVENTS_MAX - len(chosen)]
-        yield Parcel(tuple(chosen), tuple(some), references=tuple(few))
+        yield Parcel(tuple(chosen), tuple(some), references=tuple(few), wants=tuple(asking))
         waiting, marks = waiting[len(chosen) :], marks[len(some) :]
-        pointers = pointers[len(few) :]
+        pointers, asked = pointers[len(few) :], asked[len(asking) :]
 
 
 def leading(events: Iterable[Event]) -> list[Event]:

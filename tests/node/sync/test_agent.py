@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,9 +19,9 @@ from localmem_node.system import SystemClock, SystemRandom
 from localmem_protocol.envelope import PoolKey
 from support.hub_process import HubProcess, running_hub
 from support.telling_log import Journal, Log
+from support.waiting import WAIT_S, until
 
 ONE, TWO = "11" * 8, "22" * 8
-WAIT_S = 30.0
 
 
 class Node:
@@ -51,13 +51,6 @@ def hub(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[HubProcess]:
     with running_hub(tmp_path) as hub:
         hub.transport = request.param
         yield hub
-
-
-async def until(reached: Callable[[], bool]) -> None:
-    """Wait for what another process and thread bring about."""
-    async with asyncio.timeout(WAIT_S):
-        while not reached():  # noqa: ASYNC110  nothing here would set an event
-            await asyncio.sleep(0.01)
 
 
 async def test_what_one_device_records_reaches_the_other_by_itself(hub: HubProcess) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import gzip
 import threading
 import tracemalloc
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
@@ -17,64 +17,17 @@ import localmem_protocol.session
 from localmem_node.config import HubSettings
 from localmem_node.demo.wire import Wire
 from localmem_node.errors import ConfigError, SyncError
-from localmem_node.sync.agent import SyncAgent
 from localmem_node.sync.choosing import AutomaticTransport, open_transport
 from localmem_node.sync.http_transport import HttpConnection, HttpTransport
 from localmem_node.sync.transport import Connection, Transport, WebSocketConnection
-from localmem_node.sync.way import FixedWay, Place, Target
 from localmem_node.system import SystemClock, SystemRandom
-from localmem_protocol.envelope import PoolKey
 from localmem_protocol.errors import RefusedError
-from localmem_protocol.frames import Close, Step2, encode_frame
-from localmem_protocol.pacing import REST_FIRST_S
+from localmem_protocol.frames import CAPABILITIES, NEEDED, Close, Step2, encode_frame
 from localmem_protocol.session import UNACKNOWLEDGED_MAX, Session
 from support.hub_process import running_hub
 from support.served import POOL, serving
-from support.telling_log import Journal, Log
-
-ONE, TWO, THREE = (f"{number:02x}" * 8 for number in (1, 2, 3))
-WAIT_S = 30.0
-
-
-class Node:
-    """A device: what lasts, and an agent on top of it."""
-
-    def __init__(self, device: str, token: str, way: str = "http") -> None:
-        self.log, self.journal = Log(device), Journal()
-        self.token = token
-        self.way = way
-
-    def settings(self, url: str) -> HubSettings:
-        return HubSettings(url, self.token, POOL, bytes(32), transport=self.way)
-
-    @asynccontextmanager
-    async def running(
-        self, url: str, transport: Transport | None = None
-    ) -> AsyncIterator[SyncAgent]:
-        hub = self.settings(url)
-        clock, random = SystemClock(), SystemRandom()
-        target = Target(
-            Place(PoolKey(POOL, 1, bytes(32)), lambda: self.journal),
-            transport or open_transport(hub, clock, random),
-        )
-        agent = SyncAgent(FixedWay(hub, target), self.log, clock, random)
-        await agent.start()
-        try:
-            yield agent
-        finally:
-            await agent.stop()
-
-
-async def until(reached: Callable[[], bool]) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while not reached():  # noqa: ASYNC110  nothing here would set an event
-            await asyncio.sleep(0.01)
-
-
-async def settled(*agents: SyncAgent) -> None:
-    for agent in agents:
-        status = await agent.sync_now(WAIT_S)
-        assert status["settled"], status["error"]
+from support.sync_node import ONE, THREE, TWO, Node, settled
+from support.waiting import WAIT_S, until
 
 
 async def test_devices_of_both_transports_converge_although_the_hub_is_killed(
@@ -292,11 +245,30 @@ async def test_a_hub_of_another_protocol_is_named_on_both_transports(
 
 
 @pytest.mark.parametrize("way", ["http", "websocket"])
+@pytest.mark.parametrize("side", ["room", "session"])
+@pytest.mark.parametrize("needed", NEEDED)
+async def test_a_hub_or_device_that_lacks_what_is_needed_is_told_so_and_not_asked_again(
+    tmp_path: Path, way: str, side: str, needed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fewer = tuple(name for name in CAPABILITIES if name != needed)
+    monkeypatch.setattr(f"localmem_protocol.{side}.CAPABILITIES", fewer)
+    async with serving(tmp_path) as hub:
+        node = Node(ONE, hub.token(ONE), way)
+        node.log.happen("stays here")
+        async with node.running(hub.url) as agent:
+            status = await agent.sync_now(WAIT_S)
+            who = "this hub" if side == "room" else "this device"
+            assert f"{who} lacks the capability {needed!r}" in status["error"]
+            assert not status["settled"]
+            assert (str(Close.CAPABILITY) in status["error"]) == (side == "session")
+
+
+@pytest.mark.parametrize("way", ["http", "websocket"])
 async def test_capabilities_that_are_not_known_are_ignored_on_both_transports(
     tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("localmem_protocol.session.CAPABILITIES", ("teleport", "zstd-9"))
-    monkeypatch.setattr("localmem_protocol.room.CAPABILITIES", ("telepathy",))
+    monkeypatch.setattr("localmem_protocol.session.CAPABILITIES", (*NEEDED, "teleport"))
+    monkeypatch.setattr("localmem_protocol.room.CAPABILITIES", (*NEEDED, "telepathy"))
     async with serving(tmp_path) as hub:
         node = Node(ONE, hub.token(ONE), way)
         node.log.happen("all the same")
@@ -422,30 +394,6 @@ async def test_an_agent_that_waits_at_the_hub_stops_and_sends_at_once(tmp_path: 
                 node.log.happen("at once")
                 await until(lambda: len(hub.store.inner.load(POOL).rows) == 1)
                 await until(lambda: bool(hub.hub.watchers._waiting))
-
-
-async def test_state_vectors_are_compared_now_and_then_although_nothing_seems_new(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with serving(tmp_path, wait_seconds=0) as hub:
-        node = Node(ONE, hub.token(ONE))
-        async with node.running(hub.url) as agent:
-            await settled(agent)
-            again_s = "localmem_node.sync.http_transport.GREET_AGAIN_S"
-            monkeypatch.setattr(again_s, REST_FIRST_S / 100)
-            first = agent._session
-            greeted = 0
-
-            def hello(original: Callable[[], list[bytes]]) -> list[bytes]:
-                nonlocal greeted
-                greeted += 1
-                return original()
-
-            assert first is not None
-            original = first.hello
-            monkeypatch.setattr(first, "hello", lambda: hello(original))
-            await until(lambda: greeted > 0)
-            assert agent.status()["error"] is None
 
 
 async def test_a_proxy_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import threading
@@ -118,9 +119,9 @@ def test_a_token_that_is_none_goes_into_no_header(token: str) -> None:
 
 
 def test_a_roster_without_end_is_not_gathered() -> None:
-    page = {"length": 4096, "entries": [bytes(ROSTER_BYTES_MAX // 4)]}
+    page = {"length": 4096, "head": "0" * 64, "entries": [bytes(ROSTER_BYTES_MAX // 4)]}
     with pytest.raises(SyncError, match="larger roster than there can be"):
-        client(Team(), roster=page).entries(0)
+        client(Team(), roster=page).shown(0)
 
 
 @pytest.mark.parametrize("pool", ["../../etc", "", "A" * 32, "0" * 33])
@@ -142,7 +143,21 @@ def test_nobody_agrees_to_somebody_who_was_not_shown() -> None:
     with pytest.raises(QueryError, match="nobody yet"):
         meeting.agree(True)
     meeting.agree(False)
-    assert meeting.wait("waiting", 0).state == "failed"
+    assert meeting.progress.state == "failed"
+
+
+async def test_who_waits_for_a_pairing_holds_no_thread_and_hears_of_its_end() -> None:
+    meeting = pairing(Scripted(**{"else": {}}))
+    polls = [asyncio.create_task(meeting.until_other_than("waiting", 600)) for _ in range(200)]
+    assert (await meeting.until_other_than("waiting", 0)).state == "waiting"
+    async with asyncio.timeout(30):
+        # All threads of the loop's own would be held by those who wait.
+        assert await asyncio.to_thread(lambda: meeting.progress.state) == "waiting"
+        assert not any(poll.done() for poll in polls)
+        await asyncio.to_thread(meeting.cancel)
+        assert {(await poll).state for poll in polls} == {"failed"}
+    assert (await meeting.until_other_than("waiting", 600)).state == "failed"
+    assert not meeting._watchers
 
 
 def test_a_pairing_that_was_cancelled_does_not_ask_again() -> None:

@@ -40,6 +40,22 @@ def test_what_was_saved_is_there_after_reopening(path: Path) -> None:
     again.close()
 
 
+def test_heads_of_others_outlive_a_new_incarnation_and_compaction(path: Path) -> None:
+    journal = SqliteJournal(path, DEVICE, "team")
+    journal.keep_heads({3: ("33" * 8, b"old"), 4: ("44" * 8, b"four")})
+    journal.keep_heads({3: ("33" * 8, b"new")})
+    journal.save(b"one", 3, 30)
+    journal.compact(b"all")
+    journal.reset(8)
+    journal.close()
+    again = SqliteJournal(path, DEVICE, "team")
+    assert again.load() == Saved(8, heads={3: ("33" * 8, b"new"), 4: ("44" * 8, b"four")})
+    again.close()
+    other = SqliteJournal(path, DEVICE, "other")
+    assert other.load() == Saved()
+    other.close()
+
+
 @pytest.mark.parametrize(("device", "pool"), [("22" * 8, "team"), (DEVICE, "other")])
 def test_another_device_or_pool_starts_anew(path: Path, device: str, pool: str) -> None:
     journal = SqliteJournal(path, DEVICE, "team")

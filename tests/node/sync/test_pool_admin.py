@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,17 +10,21 @@ from typing import Any
 import pytest
 
 from localmem_node.errors import HubRefused, QueryError, SyncError
-from localmem_node.sync.pool_admin import PoolAdmin
-from localmem_node.sync.pool_client import PoolClient
+from localmem_node.sync.hub_client import HubClient
+from localmem_node.sync.pool_admin import Opened, PoolAdmin
+from localmem_node.sync.pool_client import PoolClient, Shown
 from localmem_node.sync.pool_files import PoolFiles, PoolRecord
 from localmem_node.sync.pools import Pools
+from localmem_node.sync.sending import Sending
 from localmem_node.sync.sharing import EVERYTHING, NOTHING, Rule
 from localmem_node.sync.standing import Identity, Standing
+from localmem_node.sync.untold import Untold
 from localmem_node.system import SystemClock, SystemRandom
 from localmem_protocol.errors import ForkError
-from localmem_protocol.pairing import Peer
-from localmem_protocol.roster import Entry, Tip
-from support.pool_members import ONE, TWO, Team
+from localmem_protocol.pairing import Invitation, Peer
+from localmem_protocol.recovery import new_phrase, recovery_keys
+from localmem_protocol.roster import RECOVERY, Entry, Roster, Tip, encode_entry, found
+from support.pool_members import NOW, ONE, TWO, Team
 from support.telling_log import Log
 
 NOWHERE = "http://127.0.0.1:9"
@@ -68,6 +73,84 @@ def test_a_damaged_pool_is_in_nobody_s_way(device: Device, tmp_path: Path, name:
     admin = device.admin()
     assert [one.record.pool for one in admin.pools] == [good]
     assert list(admin.damaged) == [bad]
+
+
+def test_no_way_leads_into_more_pools_than_a_device_can_be_in(
+    device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("localmem_node.sync.pool_admin.POOLS_MAX", 2)
+    device.keep(Team(1), "good")
+    bad = device.keep(Team(2), "bad")
+    (tmp_path / "pools" / bad / "pool.json").write_bytes(b"{")
+    admin = device.admin()
+    third = Team(3)
+    invitation = Invitation(NOWHERE, third.pool, 1, third.roster.head)
+    with pytest.raises(QueryError, match="at most 2 pools"):
+        admin.join(invitation, NOTHING)
+    with pytest.raises(QueryError, match="at most 2 pools"):
+        admin.create(NOWHERE, "third", NOTHING, label="desk")
+    assert len(device.files.pools()) == 2
+    assert sorted(path.name for path in (tmp_path / "pools").iterdir()) == sorted(device.teams)
+
+
+class Recoverable:
+    """A hub, as far as a recovery phrase is concerned: pools of which it is the phrase."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, phrase: str, count: int) -> None:
+        self.teams: dict[str, Team] = {}
+        for seed in range(10, 10 + count):
+            team = Team(seed)
+            team.recovery = team.keys[RECOVERY] = recovery_keys(phrase)
+            first = found(team.author(), team.random, NOW, team.recovery.public)
+            team.entries = [encode_entry(first)]
+            team.roster = Roster.load(team.entries)
+            self.teams[team.pool] = team
+
+        def shown(client: PoolClient, start: int) -> Shown:
+            team = self.teams[client.pool]
+            return Shown(len(team.entries), team.roster.head.hex(), team.entries[start:])
+
+        def append(client: PoolClient, expected: int, entry: Entry) -> bool:
+            assert expected == len(self.teams[client.pool].entries)
+            self.teams[client.pool].take(entry)
+            return True
+
+        monkeypatch.setattr("localmem_node.sync.pool_admin.pools_of", lambda *_: list(self.teams))
+        monkeypatch.setattr(PoolClient, "shown", shown)
+        monkeypatch.setattr(PoolClient, "append", append)
+
+
+def test_recovering_enters_as_many_pools_as_there_is_room_for_and_names_the_others(
+    device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phrase = new_phrase(SystemRandom())
+    hub = Recoverable(monkeypatch, phrase, 3)
+    admin = PoolAdmin(device.files, Identity(TWO, Team(9).keys[TWO]), SystemClock(), SystemRandom())
+    monkeypatch.setattr("localmem_node.sync.pool_admin.POOLS_MAX", 2)
+    first, second, third = hub.teams
+    done = admin.recover(NOWHERE, phrase, NOTHING, "desk", [ONE])
+    assert [one.record.pool for one in done.entered] == [first, second]
+    assert done.left_out == [third]
+    assert device.files.pools() == sorted([first, second])
+    assert list(hub.teams[first].roster.members) == [TWO]
+    assert len(hub.teams[third].entries) == 1
+    with pytest.raises(QueryError, match="at most 2 pools"):
+        admin.recover(NOWHERE, phrase, NOTHING, "desk", [])
+
+
+def test_recovering_where_this_device_is_a_member_removes_what_is_lost(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phrase = new_phrase(SystemRandom())
+    hub = Recoverable(monkeypatch, phrase, 1)
+    (team,) = hub.teams.values()
+    team.admit(TWO)
+    admin = PoolAdmin(device.files, Identity(TWO, team.keys[TWO]), SystemClock(), SystemRandom())
+    with pytest.raises(QueryError, match="names this device"):
+        admin.recover(NOWHERE, phrase, NOTHING, "desk", [TWO])
+    team.set_role(TWO, "owner")
+    admin.recover(NOWHERE, phrase, NOTHING, "desk", [ONE])
+    assert list(team.roster.members) == [TWO]
 
 
 class Told:
@@ -135,7 +218,10 @@ def pools_of(device: Device, listeners: Listeners) -> Pools:
         raise SyncError("no hub")
 
     source = Log(ONE)
-    return Pools(device.admin(), source, listeners.add, no_transport, SystemClock(), SystemRandom())
+    untold = Untold(device.files, bytes(32), SystemRandom())
+    return Pools(
+        device.admin(), source, listeners.add, no_transport, SystemClock(), SystemRandom(), untold
+    )
 
 
 async def test_a_pool_whose_hub_shows_a_fork_is_shown_and_left(
@@ -155,30 +241,62 @@ async def test_a_pool_whose_hub_shows_a_fork_is_shown_and_left(
     await pools.stop()
 
 
-async def test_what_is_forgotten_while_more_is_shared_is_told_or_refused(
+async def test_what_is_forgotten_while_more_is_shared_is_told_then_or_later(
     device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Told(monkeypatch).refusal = SyncError("no hub")
-    device.keep(Team(1), "ours")
+    pool = device.keep(Team(1), "ours")
     listeners = Listeners()
     pools = pools_of(device, listeners)
     await pools.start()
 
     def look(_: object) -> None:
         (forget,) = listeners.told
-        with pytest.raises(SyncError, match="try again"):
-            forget(["0" * 32])
+        forget(["1" * 16])
+        assert pools.status()["untold"] == {pool: 1}
         raise SyncError("the disk is full")
 
     monkeypatch.setattr(pools, "_look_again", look)
     with pytest.raises(SyncError, match="the disk is full"):
         await pools.share("ours", lambda _: EVERYTHING)
     (forget,) = listeners.told
-    forget(["0" * 32])
+    forget(["0" * 16])
     (status,) = pools.status()["pools"]
-    assert status["tombstones_waiting"] == 1
+    assert status["tombstones_waiting"] == 2
+    assert pools.status()["untold"] == {}
     await pools.stop()
     assert listeners.told == []
+
+
+@pytest.mark.parametrize("name", ["pool.json", "roster", "1.sqlite"])
+async def test_what_is_forgotten_while_a_pool_is_damaged_is_told_once_it_is_not(
+    device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    Told(monkeypatch).refusal = SyncError("no hub")
+    team = Team(1)
+    bad = device.keep(team, "bad")
+    path = tmp_path / "pools" / bad / name
+    before = path.read_bytes() if path.exists() else None
+    path.write_bytes(b"\xc1" * 1000)
+    for ids in (["0" * 16, "1" * 16], ["2" * 16, "0" * 16]):
+        listeners = Listeners()
+        pools = pools_of(device, listeners)
+        await pools.start()
+        for forget in tuple(listeners.told):
+            await asyncio.to_thread(forget, ids)
+        assert pools.status()["untold"][bad] == len({"0" * 16, "1" * 16, *ids})
+        await pools.stop()
+        assert listeners.told == []
+    path.unlink() if before is None else path.write_bytes(before)
+    listeners = Listeners()
+    pools = pools_of(device, listeners)
+    await pools.start()
+    for forget in tuple(listeners.told):
+        await asyncio.to_thread(forget, ["3" * 16])
+    assert bad not in pools.status()["untold"]
+    waiting = {one["id"]: one["tombstones_waiting"] for one in pools.status()["pools"]}
+    assert waiting[bad] == 4
+    await pools.stop()
 
 
 def test_a_roster_that_could_not_be_saved_goes_on(
@@ -199,3 +317,62 @@ def test_a_roster_that_could_not_be_saved_goes_on(
     assert standing.length == standing.roster.length == 2
     assert standing.learn(entries[1:])
     assert Standing(device.files, pool, Identity(ONE, team.keys[ONE])).length == 3
+
+
+async def test_a_damaged_pool_that_is_entered_again_is_told_and_nothing_is_kept_beside(
+    device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Told(monkeypatch).refusal = SyncError("no hub")
+    team = Team(1)
+    pool = device.keep(team, "ours")
+    record = tmp_path / "pools" / pool / "pool.json"
+    before = record.read_bytes()
+    record.write_bytes(b"{")
+    listeners = Listeners()
+    pools = pools_of(device, listeners)
+    await pools.start()
+    record.write_bytes(before)
+    files = device.files
+    entered = Opened(
+        files.record(pool),
+        Standing(files, pool, Identity(ONE, team.keys[ONE])),
+        PoolClient(HubClient(NOWHERE), pool, Identity(ONE, team.keys[ONE]), SystemClock()),
+    )
+    pools._admin.pools.append(entered)
+    await pools._begin(entered)
+    for digit in "012":
+        for forget in tuple(listeners.told):
+            await asyncio.to_thread(forget, [digit * 16])
+    assert pools.status()["untold"] == {}
+    (status,) = pools.status()["pools"]
+    assert status["tombstones_waiting"] == 3
+    await pools.stop()
+    assert listeners.told == []
+
+
+async def test_a_pool_that_is_left_while_it_begins_again_stays_left(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Told(monkeypatch).refusal = SyncError("no hub")
+    pool = device.keep(Team(1), "ours")
+    listeners = Listeners()
+    pools = pools_of(device, listeners)
+    await pools.start()
+    monkeypatch.setattr(pools._admin, "leave", lambda opened: None)
+    stops, goes_on = asyncio.Event(), asyncio.Event()
+    stop = pools._running[pool].agent.stop
+
+    async def slow(*, say: bool = True) -> None:
+        stops.set()
+        await goes_on.wait()
+        await stop(say=say)
+
+    monkeypatch.setattr(pools._running[pool].agent, "stop", slow)
+    changing = asyncio.create_task(pools.send("ours", lambda _: Sending(references=True)))
+    await stops.wait()
+    await pools.leave("ours", force=True)
+    goes_on.set()
+    await changing
+    assert pools.status()["pools"] == []
+    assert listeners.told == []
+    await pools.stop()

@@ -2,58 +2,45 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from localmem_hub.system import SystemClock, SystemRandom
-from support.daemon import answer, daemons_of, localmem, started
+from localmem_hub.system import SystemRandom
+from localmem_node.config import load_settings
+from localmem_node.opening import open_engine
+from localmem_node.sync.agent import SyncAgent
+from localmem_node.sync.choosing import open_transport
+from localmem_node.sync.hub_client import HubClient
+from localmem_node.sync.outbox import open_journal
+from localmem_node.sync.pool_client import PoolClient
+from localmem_node.sync.pool_files import POOLS, PoolFiles
+from localmem_node.sync.roster_way import RosterWay
+from localmem_node.sync.standing import Standing, identity_of
+from localmem_node.system import SystemClock as NodeClock
+from localmem_protocol.envelope import PADDED
+from localmem_protocol.heads import Position, SignedHead, sign_head
+from localmem_protocol.keys import DeviceKeys
+from localmem_protocol.padding import Padding, bucket
+from localmem_protocol.updates import decode_update
+from support.daemon import daemons_of, environment, localmem, started
+from support.events import draft
 from support.hub_process import HubProcess, running_hub
-
-WAIT = ("--wait", "30")
+from support.pool_devices import WAIT, Device, invitation, lines_of, make, pair
 
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[HubProcess]:
     with running_hub(tmp_path) as hub:
         yield hub
-
-
-class Device:
-    """A home of its own; its daemon is started by the first command."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-
-    def run(self, *arguments: str, stdin: bytes | None = None) -> dict[str, Any]:
-        return answer(localmem(self.home, *arguments, "--json", stdin=stdin))
-
-    def fails(self, *arguments: str, code: int = 1) -> str:
-        done = localmem(self.home, *arguments)
-        assert done.returncode == code, (done.stdout, done.stderr)
-        assert done.stderr.count(b"\n") == 1
-        return done.stderr.decode()
-
-    def record(self, text: str, **more: str) -> str:
-        options = [part for name, value in more.items() for part in (f"--{name}", value)]
-        return str(self.run("record", "--snippet", text, *options)["recorded"][0]["id"])
-
-    def sync(self) -> dict[str, Any]:
-        (pool,) = self.run("sync", *WAIT)["pools"]
-        return dict(pool)
-
-    def texts(self) -> set[str]:
-        return {one["snippet"] for one in self.run("recent", "-k", "100")["events"]}
-
-    @property
-    def id(self) -> str:
-        return str(self.run("status")["device"])
 
 
 @pytest.fixture
@@ -63,38 +50,6 @@ def devices(tmp_path: Path) -> Iterator[list[Device]]:
     for device in made:
         for pid in daemons_of(device.home):
             os.kill(pid, signal.SIGKILL)
-
-
-def invitation(hub: HubProcess) -> str:
-    with hub.store() as store:
-        return store.access.invite(1, 1, SystemRandom(), SystemClock().now_ms())
-
-
-def make(device: Device, hub: HubProcess, *more: str) -> dict[str, Any]:
-    return device.run(
-        "pool", "create", "ours", "--hub", hub.http_url, "--invitation", invitation(hub), *more
-    )
-
-
-def lines_of(process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
-    assert process.stdout is not None
-    for line in process.stdout:
-        yield json.loads(line)
-
-
-def pair(host: Device, joiner: Device, hub: HubProcess, *arguments: str) -> None:
-    """Both commands at once, as two people would run them."""
-    with started(host.home, *arguments, "--yes", "--json") as inviting:
-        told = next(lines_of(inviting))
-        entered = localmem(
-            joiner.home, "pair", told["code"], "--hub", hub.http_url, "--yes", "--json"
-        )
-        assert entered.returncode == 0, entered.stderr
-        shown, paired = (json.loads(line) for line in entered.stdout.splitlines())
-        (seen,) = lines_of(inviting)
-        assert inviting.wait(60) == 0
-    assert paired["paired"]["fingerprint"] == told["fingerprint"]
-    assert seen["paired"]["fingerprint"] == shown["fingerprint"]
 
 
 def test_two_devices_pair_and_share_and_the_hub_sees_nothing(
@@ -249,6 +204,15 @@ def test_leaving_and_the_recovery_phrase(hub: HubProcess, devices: list[Device])
         third.home, "pool", "recover", "--hub", hub.http_url, "--json", stdin=b"zoo " * 24
     )
     assert wrong.returncode == 1
+    typo = localmem(
+        third.home, "pool", "recover", "--hub", hub.http_url, "--lost", "laptpo",
+        stdin=made["phrase"].encode(),
+    )  # fmt: skip
+    assert typo.returncode == 2
+    assert "'laptpo' is no member; there are: " in typo.stderr.decode()
+    assert lost in typo.stderr.decode()
+    assert third.run("pool", "list")["pools"] == []
+    assert list(third.home.rglob("roster")) == []
     found = third.run(
         "pool", "recover", "--hub", hub.http_url, "--lost", lost, stdin=made["phrase"].encode()
     )
@@ -290,6 +254,37 @@ def test_a_second_invitation_ends_the_first_and_nobody_answers_for_the_other(
     assert roles[desk.id] == "reader"
 
 
+def test_a_hundred_who_wait_for_a_pairing_keep_nobody_from_an_answer(
+    hub: HubProcess, devices: list[Device]
+) -> None:
+    laptop, _, _ = devices
+    make(laptop, hub, "--everything")
+    laptop.record("the canary sings")
+    body = json.dumps({"known": "waiting", "wait_s": 30}).encode()
+    path = str(laptop.run("up")["socket"])
+    (state,) = laptop.home.rglob("daemon.json")
+    token = json.loads(state.read_bytes())["token"]
+    head = (
+        "POST /v1/pools/pairing HTTP/1.1\r\nHost: localhost\r\n"
+        f"Authorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with (
+        started(laptop.home, "pool", "invite", "ours", "--yes", "--json") as inviting,
+        contextlib.ExitStack() as stack,
+    ):
+        next(lines_of(inviting))
+        polls = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(100)]
+        for poll in polls:
+            poll.connect(path)
+            poll.sendall(head.encode() + body)
+        assert laptop.run("query", "canary")["events"]
+        assert laptop.run("pool", "members", "ours")["problem"] is None
+        for poll in polls:
+            poll.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                poll.recv(1)
+
+
 def test_a_pool_may_have_any_name(hub: HubProcess, devices: list[Device]) -> None:
     laptop, _, _ = devices
     laptop.run(
@@ -298,3 +293,104 @@ def test_a_pool_may_have_any_name(hub: HubProcess, devices: list[Device]) -> Non
     assert laptop.run("pool", "members", "büro/ä b?")["name"] == "büro/ä b?"
     assert laptop.run("pool", "rotate", "büro/ä b?") == {"epoch": 2}
     assert laptop.run("pool", "leave", "büro/ä b?") == {"left": True}
+
+
+class Forging(Standing):
+    """A device that signs with other keys than those that the roster has."""
+
+    def sign(self, at: Position) -> SignedHead:
+        return sign_head(at, self.identity.device, DeviceKeys.generate(SystemRandom()))
+
+
+async def write_as(device: Device, texts: list[str]) -> None:
+    """What a device would write whose program is not ours: its heads are forged."""
+    settings = load_settings(environment(device.home))
+    clock, files = NodeClock(), PoolFiles(settings.state_dir / POOLS)
+    engine = open_engine(settings, clock=clock)
+    (record,) = files.records()
+    standing = Forging(files, record.pool, identity_of(engine))
+    client = PoolClient(HubClient(record.hub), record.pool, standing.identity, clock)
+    way = RosterWay(
+        record, files, standing, client,
+        lambda hub: open_transport(hub, clock, SystemRandom()),
+        lambda key: open_journal(files, engine.device, key.pool, key.epoch),
+        clock,
+        lambda: engine.position,
+    )  # fmt: skip
+    agent = SyncAgent(way, engine, clock, SystemRandom())
+    await agent.start()
+    engine.record([draft(snippet=text) for text in texts])
+    status = await agent.sync_now(60)
+    await agent.stop()
+    engine.close()
+    assert status["settled"]
+
+
+def test_what_another_device_did_wrong_is_shown_with_its_name_and_the_event(
+    hub: HubProcess, devices: list[Device]
+) -> None:
+    laptop, desk, _ = devices
+    make(laptop, hub, "--everything")
+    pair(laptop, desk, hub, "pair", "--label", "laptop")
+    desk.record("honest")
+    desk.sync()
+    name = desk.id
+    desk.run("down")
+    asyncio.run(write_as(desk, ["forged"]))
+    laptop.sync()
+    assert laptop.texts() == {"honest", "forged"}
+    members = laptop.run("pool", "members", "ours")["members"]
+    (label,) = {one["label"] for one in members if one["device"] == name}
+    assert label
+    said = f"signature: device {label} ({name}), event "
+    for command in ("status", "sync"):
+        shown = localmem(laptop.home, command)
+        assert shown.returncode == 0
+        assert said in shown.stdout.decode()
+    found = localmem(laptop.home, "doctor").stdout.decode()
+    assert said in found
+    assert "localmem pool members" in found
+
+
+def test_how_a_pool_is_sent_to_is_shown_kept_and_applied_to_what_is_sent_from_then_on(
+    hub: HubProcess, devices: list[Device]
+) -> None:
+    laptop, desk, _ = devices
+    make(laptop, hub, "--everything")
+    pair(laptop, desk, hub, "pair")
+    shown = laptop.run("pool", "set", "ours")
+    assert shown == {"references": False, "padding": "none"}
+    laptop.record("as it is")
+    assert laptop.sync()["settled"]
+    plain = sealed(hub)
+    assert laptop.run("pool", "set", "ours", "--padding", "powers") == shown | {"padding": "powers"}
+    names = [laptop.record(f"in round numbers {number}") for number in range(3)]
+    assert laptop.sync()["settled"]
+    padded = [batch for batch in sealed(hub) if batch not in plain]
+    assert padded
+    for batch in padded:
+        assert batch[0] & PADDED
+        size = len(batch) - 17
+        assert size == bucket(size, Padding.POWERS)
+    assert desk.sync()["settled"]
+    assert {one["id"] for one in desk.run("recent", "-k", "100")["events"]} >= set(names)
+    (pool,) = laptop.run("pool", "list")["pools"]
+    assert (pool["padding"], pool["references"]) == ("powers", False)
+    assert laptop.run("pool", "members", "ours")["padding"] == "powers"
+    laptop.run("pool", "set", "ours", "--references", "on")
+    laptop.run("pool", "share", "ours", "--everything")
+    kept = laptop.run("pool", "set", "ours")
+    assert kept == {"references": True, "padding": "powers"}
+    assert "padme" in laptop.fails("pool", "set", "ours", "--padding", "much", code=2)
+
+
+def sealed(hub: HubProcess) -> list[bytes]:
+    """Every batch that the hub has in its log."""
+    updates = [row[0] for row in hub.query("SELECT bytes FROM updates ORDER BY seq")]
+    return [
+        batch
+        for update in updates
+        for run in decode_update(update, stored=True).items.values()
+        for item in run
+        for batch in item.contents or ()
+    ]

@@ -2,74 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from localmem_node.errors import HubRefused, RemovedError, SyncError
-from localmem_node.sync.agent import HURRY_S, SyncAgent
-from localmem_node.sync.pool_client import PoolClient
-from localmem_node.sync.pool_files import PoolFiles, PoolRecord
-from localmem_node.sync.roster_way import PastJournal, RosterWay
-from localmem_node.sync.sharing import EVERYTHING
-from localmem_node.sync.standing import Identity, Standing
+from localmem_node.sync.agent import HURRY_S, SyncAgent, _MovedError
+from localmem_node.sync.roster_way import PastJournal
 from localmem_node.sync.way import Target
-from localmem_protocol.envelope import PoolKey
 from localmem_protocol.errors import RefusedError
 from localmem_protocol.frames import Close
-from localmem_protocol.roster import Author, admit, encode_entry, remove, rotate
+from localmem_protocol.roster import remove, rotate
+from localmem_protocol.session import Session, State
+from localmem_protocol.signatures import Problem
 from localmem_protocol.tombstones import TombstoneKey
-from support.pool_members import NOW, ONE, TWO, Team
-from support.telling_log import Journal, Log
-
-
-class Hub(PoolClient):
-    """A client whose hub has these entries, or refuses."""
-
-    def __init__(self, team: Team) -> None:
-        self.team = team
-        self.refusal: Exception | None = None
-
-    def refresh(self, standing: Standing) -> bool:
-        if self.refusal is not None:
-            raise self.refusal
-        return standing.learn(self.team.entries[standing.length :])
-
-    def token(self) -> str:
-        return "lms_token"
-
-    def forget_token(self) -> None:
-        pass
-
-
-class World:
-    """Device TWO's way to a team's pool; `journals` are by epoch."""
-
-    def __init__(self, folder: Path) -> None:
-        self.team = Team()
-        self.do(admit, device=TWO, keys=self.team.keys[TWO].public, role="member")
-        files = PoolFiles(folder)
-        record = PoolRecord(self.team.pool, "https://hub.example.org", "ours", EVERYTHING)
-        standing = Standing(files, self.team.pool, Identity(TWO, self.team.keys[TWO]))
-        self.hub = Hub(self.team)
-        self.journals: dict[int, Journal] = {}
-
-        def open_journal(key: PoolKey) -> Journal:
-            return self.journals.setdefault(key.epoch, Journal())
-
-        def open_transport(_: object) -> Any:
-            return object()
-
-        self.way = RosterWay(record, files, standing, self.hub, open_transport, open_journal)
-
-    def do(self, make: Callable[..., Any], *arguments: Any, **more: Any) -> None:
-        team = self.team
-        author = Author(ONE, team.keys[ONE])
-        entry = make(team.roster, author, team.random, NOW, *arguments, **more)
-        team.roster.apply(entry)
-        team.entries.append(encode_entry(entry))
+from support.pool_members import TWO
+from support.pool_way import Stopped, World
+from support.telling_log import Log
 
 
 @pytest.fixture
@@ -111,18 +60,6 @@ def test_another_refusal_is_said_as_it_is(world: World, status: int, code: str) 
         world.way.next()
 
 
-class Stopped:
-    """A clock that a test moves."""
-
-    seconds = 0.0
-
-    def now_ms(self) -> int:
-        return NOW
-
-    def monotonic_s(self) -> float:
-        return self.seconds
-
-
 def test_a_past_epoch_s_journal_is_not_taken_for_the_newest_one_s(world: World) -> None:
     world.do(rotate)
     agent = SyncAgent(world.way, Log(TWO), Stopped(), world.team.random)
@@ -148,3 +85,69 @@ def test_a_refusal_is_hurried_after_once_in_a_while(world: World) -> None:
     assert not agent._may_hurry()
     clock.seconds = HURRY_S
     assert agent._may_hurry()
+
+
+def test_the_hub_is_told_once_which_past_epochs_were_read(world: World) -> None:
+    world.do(rotate)
+    target = world.way.next()
+    assert (target.past, target.place.key.epoch, world.hub.heard) == (True, 1, [])
+    world.way.finished(target)
+    finished = world.hub.finished
+
+    def unheard(epoch: int) -> None:
+        raise SyncError("the hub cannot be reached")
+
+    world.hub.finished = unheard  # type: ignore[method-assign]
+    assert not world.way.next().past  # nobody is held up by that
+    world.hub.finished = finished  # type: ignore[method-assign]
+    assert not world.way.next().past
+    assert not world.way.next().past
+    assert world.hub.heard == [1]
+
+
+def test_past_epochs_are_read_again_by_an_event_log_that_was_put_back(world: World) -> None:
+    world.do(rotate)
+    target = world.way.next()
+    assert target.past
+    world.way.finished(target)
+    assert not world.way.next().past
+    world.position = 39  # as long as the process runs, nobody puts back its log
+    assert not world.way.next().past
+    assert world.again().next().past
+    world.position = 41
+    assert world.again().next().past
+    world.way.finished(target)
+    assert not world.again().next().past
+
+
+def test_a_new_epoch_that_was_learned_of_otherwise_ends_what_is_under_way(world: World) -> None:
+    world.way.next()
+    session = Silent()
+    agent = SyncAgent(world.way, Log(TWO), Stopped(), world.team.random)
+    assert agent._uploaded(session) == [b"sealed"]
+    world.do(rotate)
+    world.way.standing.learn(world.team.entries[world.way.standing.length :])
+    with pytest.raises(_MovedError):
+        agent._uploaded(session)
+    target: Target = world.way.next()
+    assert agent._took(target, session, b"") == ([b"sealed"], False)
+    world.do(rotate)
+    world.way.standing.learn(world.team.entries[world.way.standing.length :])
+    assert agent._took(target, session, b"") == ([], True)
+
+
+class Silent(Session):
+    """Always has something to say."""
+
+    def __init__(self) -> None:
+        self.roster_length = 0
+        self.state = State.SYNCING
+
+    def upload(self, now_s: float = 0.0) -> list[bytes]:
+        return [b"sealed"]
+
+    def receive(self, data: bytes) -> list[bytes]:
+        return [b"sealed"]
+
+    def take_problems(self) -> list[Problem]:
+        return []

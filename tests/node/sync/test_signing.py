@@ -69,6 +69,12 @@ async def test_who_rests_signs_and_others_see_it(hub: HubProcess) -> None:
         await until(lambda: other.status()["provisional"] == 0)
         assert agent.status()["provisional"] == 0
         assert (other.status()["problem_count"], other.status()["problems"]) == (0, [])
+        await until(lambda: agent.status()["state_code"] is not None)
+        await until(lambda: agent.status()["state_code"] == other.status()["state_code"])
+        before = agent.status()["state_code"]
+        two.happen("again")
+        assert (await other.sync_now(WAIT_S))["settled"]
+        await until(lambda: agent.status()["state_code"] == other.status()["state_code"] != before)
 
 
 async def test_what_another_signed_is_in_the_status_and_the_log(

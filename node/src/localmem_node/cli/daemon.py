@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -10,6 +11,7 @@ import click
 from localmem_node.cli.output import json_option, print_fields, print_json
 from localmem_node.cli.pause import describe
 from localmem_node.client import DaemonClient
+from localmem_node.sync.troubles import notices_of, problems_of, untold
 
 
 @click.command()
@@ -85,11 +87,33 @@ def _lines(fields: dict[str, Any]) -> dict[str, object]:
     if paused:
         lines["paused"] = f"{paused}; go on with: localmem resume"
     lines["hooks"] = _hooks(services.pop("hooks"))
-    for pool in services.pop("pools")["pools"]:
-        lines[f"pool {pool['pool']}"] = pool_line(pool)
+    lines |= _pools(services.pop("pools"))
+    if "sync" in services:  # a hub without members
+        alone = services["sync"] = dict(services["sync"])
+        lines |= _numbered("sync problem", problems_of(alone))
+        del alone["problems"], alone["epochs_unread"]
     for name, service in services.items():
         lines[name] = ", ".join(f"{key} {value}" for key, value in service.items())
     return lines
+
+
+def _pools(told: dict[str, Any]) -> dict[str, object]:
+    """How each pool is, what is wrong with it, and what waits to be told there."""
+    lines: dict[str, object] = {}
+    for pool in told["pools"]:
+        name = f"pool {pool['pool']}"
+        waiting = [untold(told["untold"].get(pool["id"], 0))]
+        lines[name] = pool_line(pool)
+        lines |= _numbered(f"{name} problem", problems_of(pool))
+        lines |= _numbered(f"{name} note", [*notices_of(pool), *filter(None, waiting)])
+    for pool, problem in told["damaged"].items():
+        waiting = [untold(told["untold"].get(pool, 0))]
+        lines[f"pool {pool[:8]}"] = "; ".join(["not in use", problem, *filter(None, waiting)])
+    return lines
+
+
+def _numbered(name: str, said: Iterable[str]) -> dict[str, str]:
+    return {f"{name} {number}": line for number, line in enumerate(said, start=1)}
 
 
 def pool_line(pool: dict[str, Any]) -> str:
@@ -99,6 +123,10 @@ def pool_line(pool: dict[str, Any]) -> str:
     parts += [f"epoch {pool['epoch']}"] if pool["epoch"] else []
     if pool["tombstones_waiting"]:
         parts.append(f"{pool['tombstones_waiting']} forgotten, to be told to others")
+    if pool["events_gathered"]:
+        parts.append(f"{pool['events_gathered']} events about to go")
+    if pool["texts_waiting"]:
+        parts.append(f"{pool['texts_waiting']} events wait for their text")
     return ", ".join([*parts, f"at {pool['hub']}"])
 
 

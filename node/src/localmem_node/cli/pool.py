@@ -21,10 +21,15 @@ from localmem_node.cli.pairing import (
 )
 from localmem_node.cli.selecting import project_ids
 from localmem_node.client import DaemonClient
+from localmem_node.sync.pool_files import POOLS_MAX
 
 everything_option = click.option(
     "--everything", is_flag=True, help="Share every project of this device there."
 )
+
+
+ON_OFF = ("off", "on")
+PADDINGS = ("none", "padme", "powers")
 
 
 @click.group()
@@ -79,7 +84,8 @@ def list_(as_json: bool) -> None:
         print_json(found)
         return
     for one in found["pools"]:
-        click.echo(f"{escape(one['pool'])}  {one['id'][:8]}  {escape(pool_line(one))}")
+        sending = ", ".join(f"{name} {value}" for name, value in sending_fields(one).items())
+        click.echo(f"{escape(one['pool'])}  {one['id'][:8]}  {escape(pool_line(one))}; {sending}")
     for problem in found["damaged"].values():
         click.echo(f"Not in use: {escape(problem)}", err=True)
     if not found["pools"]:
@@ -90,7 +96,11 @@ def list_(as_json: bool) -> None:
 @click.argument("pool_", metavar="POOL")
 @json_option
 def members(pool_: str, as_json: bool) -> None:
-    """Show who is in a pool, and with which fingerprints."""
+    """Show who is in a pool, and with which fingerprints.
+
+    The state is the same on all devices that are in sync: where it is not, the hub does not show them
+    the same.
+    """
     found = _call("GET", f"/v1/pools/{quote(pool_, safe='')}/members")
     if as_json:
         print_json(found)
@@ -99,6 +109,9 @@ def members(pool_: str, as_json: bool) -> None:
         this = "  (this device)" if one["this"] else ""
         click.echo(f"{one['device']}  {one['role']:<6}  {escape(one['label'])}{this}")
         click.echo(f"    {one['fingerprint']}")
+    if found["state_code"]:
+        click.echo(f"state of epoch {found['epoch']} here: {found['state_code']}")
+    print_fields(sending_fields(found))
     if found["stale"]:
         click.echo(
             "Somebody left who knows the current key; an owner should run: localmem pool rotate"
@@ -162,6 +175,33 @@ def role(pool_: str, device: str, role: str, as_json: bool) -> None:
     print_json(done) if as_json else click.echo(f"{done['device']} is a {role} now.")
 
 
+@pool.command("set")
+@click.argument("pool_", metavar="POOL")
+@click.option(
+    "--references",
+    type=click.Choice(ON_OFF),
+    help="Leave text that is in a commit at home, and send where it is.",
+)
+@click.option(
+    "--padding",
+    type=click.Choice(PADDINGS),
+    help="Round sizes up, so that they say less: padme by up to 12 %, powers by up to 100 %.",
+)
+@json_option
+def set_(pool_: str, references: str | None, padding: str | None, as_json: bool) -> None:
+    """Decide how what this device shares travels; without an option show it."""
+    body: dict[str, Any] = {}
+    if references is not None:
+        body["references"] = references == "on"
+    if padding is not None:
+        body["padding"] = padding
+    found = _call("POST", f"/v1/pools/{quote(pool_, safe='')}/sending", body)
+    if as_json:
+        print_json(found)
+    else:
+        print_fields(sending_fields(found))
+
+
 @pool.command()
 @click.argument("pool_", metavar="POOL")
 @json_option
@@ -184,7 +224,7 @@ def leave(pool_: str, force: bool, as_json: bool) -> None:
 @pool.command()
 @click.option("--hub", required=True, metavar="URL")
 @click.option(
-    "--lost", multiple=True, metavar="DEVICE", help="A lost device, to be removed as well."
+    "--lost", multiple=True, metavar="DEVICE", help="A lost device (id or name), to be removed too."
 )
 @label_option
 @json_option
@@ -202,6 +242,13 @@ def recover(hub: str, lost: tuple[str, ...], label: str, as_json: bool) -> None:
         return
     for one in done["pools"]:
         click.echo(f"Entered {escape(one['name'])} ({one['pool'][:8]}). Try: localmem sync")
+    if done["left_out"]:
+        left = ", ".join(done["left_out"])
+        click.echo(
+            f"Left out, since a device is in at most {POOLS_MAX} pools: {left}. Leave one "
+            "(localmem pool leave), then recover again.",
+            err=True,
+        )
 
 
 @pool.command()
@@ -281,6 +328,11 @@ def _share(
             "events": f"{one['events']:,}, {one['bytes']:,} bytes of text, the newest of {when:%Y-%m-%d %H:%M}",
         }
         print_fields(fields)
+
+
+def sending_fields(found: dict[str, Any]) -> dict[str, str]:
+    """How what is shared travels, for people."""
+    return {"references": ON_OFF[found["references"]], "padding": found["padding"]}
 
 
 def _call(method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -130,8 +130,11 @@ def _show(report: Report) -> None:
             f"{sum(device['bytes_up'] for device in traffic)} B up, "
             f"{sum(device['bytes_down'] for device in traffic)} B down",
             "converged": "yes" if report.converged else "NO",
+            "epochs": report.epochs,
+            "forgotten": report.forgotten,
             "lost acknowledged": report.lost_acknowledged,
             "evicted undelivered": report.evicted_undelivered,
+            "lost with the hub": report.lost_with_hub,
             "document": f"{report.document_bytes} B, {report.document}",
             "trace": f"{report.steps} steps, {report.trace_hash}",
         }
@@ -142,15 +145,18 @@ def _show(report: Report) -> None:
 
 def _swarm(worlds: Iterator[Settings], as_json: bool) -> int:
     faults: Counter[str] = Counter(dict.fromkeys(FAULTS, 0))
-    played = events = lost = evicted = 0
+    played = events = forgotten = epochs = lost = evicted = with_hub = 0
     failed: list[Report] = []
     traces = hashlib.blake2b(digest_size=16)
     for settings in worlds:
         report = simulate(settings)
         played += 1
         events += report.events
+        forgotten += report.forgotten
+        epochs += report.epochs
         lost += report.lost_acknowledged
         evicted += report.evicted_undelivered
+        with_hub += report.lost_with_hub
         faults.update(report.faults)
         traces.update(report.trace_hash.encode())
         if not report.passed:
@@ -166,7 +172,10 @@ def _swarm(worlds: Iterator[Settings], as_json: bool) -> int:
         "failed": [report.as_dict() for report in failed],
         "faults": dict(faults),
         "events": events,
+        "forgotten": forgotten,
+        "epochs": epochs,
         "evicted_undelivered": evicted,
+        "lost_with_hub": with_hub,
         "trace_hash": traces.hexdigest(),
     }
     if as_json:

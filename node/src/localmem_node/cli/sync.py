@@ -13,7 +13,9 @@ from localmem_node.cli.output import json_option, print_fields, print_json
 from localmem_node.client import DaemonClient
 from localmem_node.config import load_settings
 from localmem_node.errors import ConfigError, SyncError
-from localmem_node.sync.extension import NOT_SET_UP, WAIT_MAX_S, has_pools
+from localmem_node.sync.extension import NOT_SET_UP, WAIT_MAX_S
+from localmem_node.sync.pool_files import has_pools
+from localmem_node.sync.troubles import notices_of, problems_of
 
 
 @click.group(invoke_without_command=True)
@@ -119,6 +121,10 @@ def _lines(status: dict[str, Any]) -> dict[str, object]:
         lines["read only"] = "this token may only read; what is recorded here stays here"
     if status["tombstones_waiting"]:
         lines["forgotten"] = f"{status['tombstones_waiting']} that the others have yet to hear of"
+    if status["texts_waiting"]:
+        lines["texts"] = (
+            f"{status['texts_waiting']} events wait for theirs: no checkout here has it"
+        )
     if status["erasing"]:
         lines["erasing"] = "what others forgot is hidden; it is being taken out of the store's file"
     if status["unreadable"]:
@@ -127,10 +133,5 @@ def _lines(status: dict[str, Any]) -> dict[str, object]:
         lines["provisional"] = (
             f"{status['provisional']} batches that their devices have yet to sign"
         )
-    for problem in status["problems"]:  # the newest of each kind
-        if problem["kind"] != "unopened":
-            lines[problem["kind"]] = (
-                f"device {problem['device']}, client {problem['client']}, batch {problem['clock']}, "
-                f"event {problem['sequence']}: {problem['reason']}"
-            )
-    return lines
+    lines |= {f"problem {n}": said for n, said in enumerate(problems_of(status), start=1)}
+    return lines | {f"note {n}": said for n, said in enumerate(notices_of(status), start=1)}

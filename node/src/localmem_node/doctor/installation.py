@@ -16,7 +16,10 @@ from localmem_node.config import EncoderSettings, HubSettings, Settings, load_se
 from localmem_node.daemon.state import DaemonState
 from localmem_node.doctor.check import Check
 from localmem_node.doctor.editors import editor_checks
+from localmem_node.doctor.pools import ASK, pool_checks
 from localmem_node.errors import NodeError
+from localmem_node.sync.pool_files import has_pools
+from localmem_node.sync.troubles import problems_of
 from localmem_node.system import SystemClock
 from localmem_protocol.errors import ProtocolError
 
@@ -47,7 +50,9 @@ def checks(environment: Mapping[str, str]) -> Iterator[Check]:
     )
     yield _guarded("encoder", lambda: _encoder(settings.encoder), advice)
     yield from editor_checks(settings, environment, state, status)
-    yield from _hub(settings.hub, status)
+    yield from pool_checks(settings, status)
+    if settings.hub is not None or not has_pools(settings):
+        yield from _hub(settings.hub, status)
 
 
 def _daemon(client: DaemonClient, settings: Settings) -> Iterator[Check]:
@@ -196,6 +201,8 @@ def _sync(status: Mapping[str, Any] | None) -> Check:
     if status["unreadable"]:
         found = f"{status['unreadable']} batches do not open: another pool key, or altered"
         return Check("sync", False, found, "compare the pool's key with that of another device")
+    if told := "; ".join(problems_of(status)):
+        return Check("sync", False, told, ASK)
     only = "; it may only read: what is recorded here stays here" if status["read_only"] else ""
     return Check("sync", True, f"{'in sync' if status['settled'] else status['state']}{only}")
 

@@ -67,6 +67,10 @@ class Forgotten:
         """
         return self.add(map(self._mark, tombstones))
 
+    def buries(self, tombstone: bytes) -> bool:
+        """Whether a tombstone is remembered."""
+        return self._mark(tombstone) in self._marks
+
     def marks(self) -> list[bytes]:
         """For `add`, oldest first."""
         return list(self._marks)

@@ -2,8 +2,8 @@
 
 Everything that a session does (sealing, opening, journalling, waiting for the ring) runs in one
 thread of its own, so that requests never wait for it. The agent only moves frames and knows when to
-try again: at once after a new event, ever later after failures, and hardly ever after a refusal
-that the hub called permanent.
+try again: ever later after failures, and hardly ever after a refusal that the hub called permanent.
+What is new it offers at once; whether that goes now or with what follows is `batching`'s to say.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from localmem_node.errors import NodeError, SyncError
+from localmem_node.sync.checkouts import PoolTexts
 from localmem_node.sync.shared_log import Source
 from localmem_node.sync.transport import Connection
 from localmem_node.sync.way import Journal, Place, Target, Way
+from localmem_protocol.batching import DEFAULT, Batching
 from localmem_protocol.envelope import PoolKey
-from localmem_protocol.errors import ProtocolError, RefusedError
+from localmem_protocol.errors import ProtocolError, RefusedError, RestoredError
 from localmem_protocol.frames import Close
 from localmem_protocol.reconnect import RETRY_MAX_S, Backoff, outlives
 from localmem_protocol.seams import Clock, Random
@@ -39,8 +41,14 @@ HURRY_S: Final = 30.0
 GATHER_S: Final = 1.0
 """How long what others forgot is gathered, so that many tombstones cost one rewriting of the store."""
 
+PAST_ANSWER_S: Final = 60.0
+"""A hub that says nothing for so long of an epoch that is over is asked again later."""
+
 PROBLEMS_SHOWN: Final = 16
 """The newest problems, in the status; all are counted and logged."""
+
+LAST_WORDS_S: Final = 2.0
+"""How long an agent that ends tries to send what waited for more to go with."""
 
 T = TypeVar("T")
 
@@ -54,8 +62,18 @@ class SyncAgent:
 
     name = "sync"
 
-    def __init__(self, way: Way, source: Source, clock: Clock, random: Random) -> None:
+    def __init__(
+        self,
+        way: Way,
+        source: Source,
+        clock: Clock,
+        random: Random,
+        batching: Batching = DEFAULT,
+        texts: PoolTexts | None = None,
+    ) -> None:
+        self.texts = texts
         self._way = way
+        self._batching = batching
         self._source = source
         self._clock = clock
         self._backoff = Backoff(random)
@@ -65,6 +83,7 @@ class SyncAgent:
         # Asks the way: whoever forgets something, in the other thread, does not wait for a slow hub.
         self._asking = ThreadPoolExecutor(1, "localmem-way")
         self._changed = asyncio.Event()  # there may be something to upload
+        self._said = asyncio.Event()  # all that was to be uploaded has left this device
         self._asked = asyncio.Event()  # somebody waits: try now
         self._news_wanted = False  # …and wants what the hub has, too
         self._stirred = asyncio.Event()  # something came or went
@@ -73,12 +92,14 @@ class SyncAgent:
         self._erase = asyncio.Event()  # others forgot something that is in the store's file
         self._progress = asyncio.Condition()
         self._session: Session | None = None
+        self._reading: Target | None = None  # of an epoch that is over
         self._tasks: list[asyncio.Task[None]] = []
         self._settled = False
         self._hurried_s: float | None = None
         self._error: str | None = None
         self._attempts = 0
         self._settled_ms: int | None = None
+        self._state_code: str | None = None  # of what was there when everything was exchanged
         self._bytes = [0, 0]  # sent, received, of connections that are closed
         self._connection: Connection | None = None
 
@@ -91,9 +112,11 @@ class SyncAgent:
             asyncio.create_task(self._erase_forgotten(), name="sync-erase"),
         ]
 
-    async def stop(self) -> None:
-        """End, and leave nothing behind."""
+    async def stop(self, *, say: bool = True) -> None:
+        """End, and leave nothing behind. What waits is sent before, if `say` and it can be."""
         self._unsubscribe()
+        if say:
+            await self._say_last()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -112,14 +135,21 @@ class SyncAgent:
             "state": current.state.value if current else State.OFFLINE.value,
             "settled": self._settled,
             "settled_ms": self._settled_ms,
+            "state_code": self._state_code if self._settled else None,
             "unacknowledged": current.unacknowledged if current else None,
             "tombstones_waiting": current.untold if current else None,
+            "events_gathered": current.gathered if current else None,
+            "texts_waiting": current.texts_waiting if current else None,
             "erasing": self._source.erasing_due,
             "unreadable": current.unreadable if current else 0,
             "provisional": current.replica.signatures.uncovered if current else None,
             "problem_count": self._troubles,
             "problems": [asdict(problem) for problem in tuple(self._problems)],
             "read_only": current is not None and not current.writer,
+            "epochs_unread": [
+                {"epoch": epoch, "problem": problem}
+                for epoch, problem in self._way.unread().items()
+            ],
             "bytes_sent": sent + (connection.sent if connection else 0),
             "bytes_received": received + (connection.received if connection else 0),
             "error": self._error,
@@ -165,15 +195,32 @@ class SyncAgent:
                 continue
             except (NodeError, ProtocolError) as error:
                 await self._prepare(error)
-                await self._failed_with(error)
+                if not await self._put_off(error):
+                    await self._failed_with(error)
             except Exception as error:
                 logger.exception("the sync agent failed")
                 self._session = None
+                if await self._put_off(error):
+                    continue
                 await self._failed(f"unexpected: {type(error).__name__}")
                 await self._rest(RETRY_MAX_S)
 
+    async def _put_off(self, error: Exception) -> bool:
+        """Whether it was in an epoch that is over, which is tried again later: the newest goes on."""
+        target, self._reading = self._reading, None
+        if target is None:
+            return False
+        await self._in_thread(partial(self._way.refused, error))
+        self._way.put_off(target, str(error) or type(error).__name__)
+        logger.warning("epoch %d is not read yet: %s", target.place.key.epoch, error)
+        return True
+
     async def _failed_with(self, error: NodeError | ProtocolError) -> None:
         settled = self._settled_in_connection
+        if isinstance(error, RestoredError):
+            logger.warning("%s: what it lost is sent again", error)
+            await self._rest(self._backoff.delay_s(error, settled=settled))
+            return
         if settled and _only_stale(error):
             logger.info("%s", error)
             await self._rest(self._backoff.delay_s(error, settled=True))
@@ -188,8 +235,10 @@ class SyncAgent:
     async def _connect_once(self) -> None:
         """One connection, until it ends with an error."""
         self._settled_in_connection = False
+        self._reading = None
         loop = asyncio.get_running_loop()
         target = await loop.run_in_executor(self._asking, self._way.next)
+        self._reading = target if target.past else None
         session = await self._in_thread(lambda: self._session_at(target.place, past=target.past))
         async with target.transport.connect(self._source.device) as connection:
             self._connection = connection
@@ -199,6 +248,7 @@ class SyncAgent:
                     tasks.create_task(self._read(target, session, connection))
                     tasks.create_task(self._write(target, session, connection))
                     tasks.create_task(self._rest_after(session))
+                    tasks.create_task(self._leave_for_past(target))
             except BaseExceptionGroup as group:
                 raise group.exceptions[0] from None
             finally:
@@ -209,7 +259,11 @@ class SyncAgent:
 
     async def _read(self, target: Target, session: Session, connection: Connection) -> None:
         while True:
-            data = await connection.receive()
+            try:
+                async with asyncio.timeout(PAST_ANSWER_S if target.past else None):
+                    data = await connection.receive()
+            except TimeoutError:
+                raise SyncError(f"the hub says nothing for {PAST_ANSWER_S:.0f} s") from None
             frames, over = await self._in_thread(partial(self._took, target, session, data))
             await self._send(connection, frames)
             if over:
@@ -223,8 +277,11 @@ class SyncAgent:
         frames = session.receive(data)
         self._note_problems(session)
         if self._way.moved(session.roster_length):
-            return frames, True
+            return [], True  # what was sealed just now is under a key that others may have kept
         over = target.past and session.state is State.READY
+        if over and session.texts_waiting:
+            waiting = f"{session.texts_waiting} events wait for their text"
+            raise SyncError(f"{waiting}; record something in a clone of their project")
         if over:
             self._way.finished(target)
         return frames, over
@@ -236,16 +293,46 @@ class SyncAgent:
 
     async def _write(self, target: Target, session: Session, connection: Connection) -> None:
         while True:
-            await self._changed.wait()
+            await self._changes_by(session.due_s)
             self._changed.clear()
-            while frames := await self._in_thread(session.upload):
-                await self._send(connection, frames)
             ask, self._news_wanted = self._news_wanted, False
+            if ask:
+                session.hurry(ask=True)
+            while frames := await self._in_thread(partial(self._uploaded, session)):
+                await self._send(connection, frames)
             await connection.settle(ask=ask)
+            self._said.set()
             if target.past:
                 continue  # what is settled there says nothing of what is going on now
-            if await self._in_thread(lambda: session.settled) and not self._changed.is_set():
+            code = await self._in_thread(partial(_state_code, session))
+            if code is not None and not self._changed.is_set():
+                self._state_code = code
                 await self._report_settled()
+
+    async def _changes_by(self, due_s: float | None) -> None:
+        """Wait until there may be something to upload, or what waits is due."""
+        wait_s = None if due_s is None else max(0.0, due_s - self._clock.monotonic_s())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._changed.wait()
+
+    def _uploaded(self, session: Session) -> list[bytes]:
+        """What is new, unless another place comes next: nothing is sealed any more where that is over."""
+        if self._way.moved(session.roster_length):
+            raise _MovedError
+        return session.upload(self._clock.monotonic_s())
+
+    async def _say_last(self) -> None:
+        """Send what waits for more to go with; what cannot be sent follows at the next start."""
+        session = self._session
+        if session is None or session.due_s is None:
+            return
+        session.hurry()
+        self._said.clear()
+        self._changed.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_S):
+                await self._said.wait()
 
     async def _rest_after(self, session: Session) -> None:
         """Let the session know, whenever it is quiet, how long it has been so."""
@@ -260,6 +347,16 @@ class SyncAgent:
                 if again_s is None:
                     break
                 due_s = again_s
+
+    async def _leave_for_past(self, target: Target) -> None:
+        """Leave the newest epoch, once all is exchanged there, for one that could not be read yet."""
+        due_s = None if target.past else self._way.past_due_s()
+        if due_s is None:
+            return
+        await asyncio.sleep(due_s)
+        async with self._progress:
+            await self._progress.wait_for(lambda: self._settled_in_connection)
+        raise _MovedError
 
     async def _stirs_within(self, wait_s: float) -> bool:
         with contextlib.suppress(TimeoutError):
@@ -327,7 +424,11 @@ class SyncAgent:
         if not isinstance(error, SyncError) and not outlives(error):
             self._session = None  # it may be ahead of its journal: read that again
         elif self._session is not None and isinstance(error, RefusedError):
-            await self._in_thread(partial(self._session.disconnect, error.close_code))
+            try:
+                await self._in_thread(partial(self._session.disconnect, error.close_code))
+            except (NodeError, ProtocolError) as failed:
+                logger.error("%s", failed)
+                self._session = None
 
     def _forget(self, ids: Sequence[str]) -> None:
         place = self._way.here()
@@ -339,8 +440,11 @@ class SyncAgent:
             return
         try:
             self._session_at(place, past=False).forget(ids)
-        except ProtocolError as error:
+        except (ProtocolError, SyncError) as error:
             self._session = None  # it may be ahead of its journal: read that again
+            if self._journal is not None:
+                self._journal.close()
+                self._journal = None
             raise SyncError(f"what is forgotten cannot be told to others: {error}") from None
 
     def _session_at(self, place: Place, *, past: bool) -> Session:
@@ -358,11 +462,19 @@ class SyncAgent:
                 self._journal,
                 reader=past,
                 authorship=place.authorship,
+                batching=self._batching,
+                padding=place.padding,
+                texts=self.texts.anywhere() if self.texts and past else self.texts,
             )
         return self._session
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _state_code(session: Session) -> str | None:
+    """As `Replica.state_code`, once everything is exchanged; None before."""
+    return session.replica.state_code if session.settled else None
 
 
 def _only_stale(error: Exception) -> bool:

@@ -21,8 +21,11 @@ from localmem_node.config import HubSettings, Settings
 from localmem_node.daemon.app import Service, json_response
 from localmem_node.engine import Engine
 from localmem_node.errors import ConfigError, QueryError
-from localmem_node.sync.pool_files import POOLS
+from localmem_node.projects import Projects
+from localmem_node.sync.pool_files import POOLS, has_pools
 from localmem_node.sync.pool_routes import PoolRoutes
+from localmem_node.work_trees import FILE as CHECKOUTS
+from localmem_node.work_trees import WorkTrees
 from localmem_protocol.seams import Clock, Random
 
 if TYPE_CHECKING:
@@ -48,6 +51,8 @@ class PoolService:
         self._settings, self._engine = settings, engine
         self._clock, self._random = clock, random
         self._pools: Pools | None = None
+        self.trees = WorkTrees(settings.state_dir / CHECKOUTS, Projects(clock))
+        engine.watch_folders(self.trees.see)
 
     async def start(self) -> None:
         """Begin with the pools that there are."""
@@ -61,7 +66,8 @@ class PoolService:
 
     def status(self) -> dict[str, Any]:
         """How each pool is."""
-        return {"pools": [], "damaged": {}} if self._pools is None else self._pools.status()
+        none: dict[str, Any] = {"pools": [], "damaged": {}, "untold": {}}
+        return none if self._pools is None else self._pools.status()
 
     async def sync_now(self, wait_s: float) -> list[dict[str, Any]]:
         """Try all at once; how they are then."""
@@ -75,11 +81,13 @@ class PoolService:
         return self._pools
 
     def _make(self) -> Pools:
+        from localmem_node.sync.checkouts import Checkouts
         from localmem_node.sync.choosing import open_transport
         from localmem_node.sync.pool_admin import PoolAdmin
         from localmem_node.sync.pool_files import PoolFiles
         from localmem_node.sync.pools import Pools
         from localmem_node.sync.standing import identity_of
+        from localmem_node.sync.untold import PURPOSE, Untold
 
         engine, clock, random = self._engine, self._clock, self._random
         files = PoolFiles(self._settings.state_dir / POOLS)
@@ -91,20 +99,19 @@ class PoolService:
             lambda hub: open_transport(hub, clock, random),
             clock,
             random,
+            Untold(files, engine.derive_key(PURPOSE), random),
+            checkouts=Checkouts(self.trees, clock),
         )
-
-
-def has_pools(settings: Settings) -> bool:
-    """Whether this device is in any pool."""
-    return any((settings.state_dir / POOLS).glob("*/pool.json"))
 
 
 def extend(
     settings: Settings, engine: Engine, clock: Clock, random: Random
 ) -> tuple[Sequence[BaseRoute], Sequence[Service]]:
     """An `Extension`: the agent runs if a hub is set up. Raises ConfigError."""
-    agent = None if settings.hub is None else _agent(settings, settings.hub, engine, clock, random)
     pools = PoolService(settings, engine, clock, random)
+    agent = None
+    if settings.hub is not None:
+        agent = _agent(settings, settings.hub, engine, clock, random, pools.trees)
 
     async def sync(request: Request) -> Response:
         if agent is None and not has_pools(settings):
@@ -126,10 +133,16 @@ def extend(
 
 
 def _agent(
-    settings: Settings, hub: HubSettings, engine: Engine, clock: Clock, random: Random
+    settings: Settings,
+    hub: HubSettings,
+    engine: Engine,
+    clock: Clock,
+    random: Random,
+    trees: WorkTrees,
 ) -> SyncAgent:
     # Imported here: together they take 5 MiB, which a daemon without a hub can do without.
     from localmem_node.sync.agent import SyncAgent
+    from localmem_node.sync.checkouts import Checkouts, PoolTexts
     from localmem_node.sync.choosing import open_transport
     from localmem_node.sync.journal import SqliteJournal
     from localmem_node.sync.outbox import JOURNAL, pool_key
@@ -139,7 +152,8 @@ def _agent(
     path, pool = settings.state_dir / JOURNAL, pool_key(hub)
     place = Place(pool, lambda: SqliteJournal(path, engine.device, hub.pool))
     way = FixedWay(hub, Target(place, open_transport(hub, clock, random)))
-    agent = SyncAgent(way, engine, clock, random)
+    texts = PoolTexts(Checkouts(trees, clock), references=False)
+    agent = SyncAgent(way, engine, clock, random, texts=texts)
     engine.honour(TombstoneKey(pool))
     engine.maintenance.before_forgetting(agent.forget)
     return agent

@@ -28,9 +28,10 @@ from localmem_node.errors import SyncError
 from localmem_node.sync.transport import CONNECT_S, http_url
 from localmem_protocol.errors import RefusedError
 from localmem_protocol.exchange import CONTENT_TYPE, Exchange, Poll, Post
-from localmem_protocol.frames import Close, is_permanent
+from localmem_protocol.frames import encode_frame, is_permanent
 from localmem_protocol.limits import EXCHANGE_BYTES_MAX
 from localmem_protocol.pacing import Pacing
+from localmem_protocol.presence import LISTENING, read_notices
 from localmem_protocol.seams import Clock, Random
 
 ANSWER_S: Final = 60.0
@@ -42,11 +43,8 @@ KEPT_S: Final = 330.0
 WAIT_S_MAX: Final = 25
 """Longest that a hub is asked to wait, whatever it offers; what lies between gives up after 30."""
 
-GREET_AGAIN_S: Final = 6 * 3600.0
-"""How often state vectors are compared although nothing seems new: a hub that was restored from a
-backup may have come to the very position that this device has seen, with other rows."""
-
 WAIT_HEADER: Final = "X-Localmem-Wait"
+NOTICES_HEADER: Final = "X-Localmem-Notices"
 
 # It has a line for each request, at INFO.
 logging.getLogger("httpx2").setLevel(logging.WARNING)
@@ -158,9 +156,10 @@ class HttpConnection:
         self._moved = asyncio.Event()  # something was answered or taken
         self._asked = False
         self._hub_waits_s = 0
+        self._listening: int | None = None  # as the hub said last
+        self._told = 0  # how often that was passed on
         self._waiting: asyncio.Task[bool] | None = None
         self._hasty = False
-        self._greeted_s = clock.monotonic_s()
 
     @property
     def sent(self) -> int:
@@ -230,10 +229,9 @@ class HttpConnection:
             min(int(offered), WAIT_S_MAX) if re.fullmatch("[0-9]{1,4}", offered) else 0
         )
         self._take(self._exchange.answered(data))
+        self._note(headers)
 
     async def _rest_and_poll(self, poll: Poll) -> None:
-        if self._clock.monotonic_s() - self._greeted_s > GREET_AGAIN_S:
-            raise RefusedError(Close.GAP, False, "time to compare everything again")
         waits = self._hub_waits_s > 0 and not self._hasty
         rest_s = 0.0 if self._exchange.more else self._pacing.rest_s(waits=waits)
         if rest_s:
@@ -259,25 +257,39 @@ class HttpConnection:
 
     async def _wait_for_news(self, poll: Poll, wait_s: int) -> bool:
         """Ask, and wait; whether the hub came back with nothing before the time was up."""
-        since = self._clock.monotonic_s()
-        news = await self._poll(poll, wait_s)
+        since, told = self._clock.monotonic_s(), self._told
+        news = await self._poll(poll, wait_s) or self._told > told
         overtaken = self._exchange.position != poll.position
         return not (news or overtaken) and self._clock.monotonic_s() - since < wait_s / 2
 
     async def _poll(self, poll: Poll, wait_s: int) -> bool:
         """Ask for what comes after a position; whether there was anything."""
-        status, _, data = await self._caller.call(
+        status, headers, data = await self._caller.call(
             "GET",
             f"/updates?wait={wait_s}" if wait_s else "/updates",
             {"If-None-Match": f'"{poll.position}"'},
             wait_s=wait_s,
         )
         if status == httpx2.codes.NOT_MODIFIED:
+            self._note(headers)
             return False
         if status != httpx2.codes.OK:
             raise _failure(status, data, self._caller.url)
         self._take(self._exchange.polled(poll, data))
+        self._note(headers)
         return True
+
+    def _note(self, headers: httpx2.Headers) -> None:
+        """Pass on who is there, when that is another answer than before; it is no work of the pool's."""
+        known = self._listening
+        nobody = "" if known is None else f"{LISTENING}=0"  # unless the hub never says
+        for notice in read_notices(headers.get(NOTICES_HEADER, nobody)):
+            if notice.kind == LISTENING:
+                self._listening = notice.value
+                if known is not None and bool(known) == bool(notice.value):
+                    continue
+            self._told += 1
+            self._inbox.append(encode_frame(notice))
 
     def _take(self, frames: list[bytes]) -> None:
         self._inbox += frames

@@ -2,7 +2,9 @@
 
 It holds sealed batches only, as the hub does; the events themselves are in the ring. One file serves
 one device in one pool; found with another's state it starts anew, since nothing in it is needed to
-find an event again. Beside them it holds the tombstones that the hub may not have yet.
+find an event again. Beside them it holds the tombstones that the hub may not have yet, the newest signed
+head of each client id of others, by which a hub that shows less is found out, and what is known of
+references: keyed hashes.
 
 What is compacted away is in no byte of its files: SQLite overwrites it, and the log is emptied.
 """
@@ -12,13 +14,14 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Final
 
 from localmem_node.errors import SyncError
 from localmem_node.files import private_directory
+from localmem_protocol.limits import CLIENTS_MAX
 from localmem_protocol.session import Saved
 
 VERSION: Final = 2
@@ -39,6 +42,15 @@ CREATE TABLE updates (seq INTEGER PRIMARY KEY, bytes BLOB NOT NULL) STRICT;
 
 _OUTBOX: Final = """
 CREATE TABLE outbox (seq INTEGER PRIMARY KEY, tombstone BLOB NOT NULL UNIQUE) STRICT
+"""
+
+_HEADS: Final = """
+CREATE TABLE IF NOT EXISTS heads (client INTEGER PRIMARY KEY, device TEXT NOT NULL, head BLOB NOT NULL)
+STRICT
+"""
+
+_MARKS: Final = """
+CREATE TABLE IF NOT EXISTS marks (name BLOB PRIMARY KEY, mark BLOB NOT NULL) STRICT, WITHOUT ROWID
 """
 
 
@@ -65,10 +77,15 @@ class SqliteJournal:
             ).fetchone()
             updates = self._column("SELECT bytes FROM updates ORDER BY seq")
             outbox = self._column("SELECT tombstone FROM outbox ORDER BY seq")
-        return Saved(client, watermark, position, (clock, head), updates, outbox)
+            heads = self._connection.execute(
+                "SELECT client, device, head FROM heads ORDER BY client LIMIT ?", (CLIENTS_MAX,)
+            ).fetchall()
+            marks = dict(self._connection.execute("SELECT name, mark FROM marks"))
+        kept = {number: (device, signed) for number, device, signed in heads}
+        return Saved(client, watermark, position, (clock, head), updates, outbox, kept, marks)
 
     def reset(self, client: int) -> None:
-        """A new incarnation: drop everything but this client id and the outbox."""
+        """A new incarnation: drop everything but this client id, the outbox and the heads."""
         with self._transaction() as connection:
             self._clear(connection, client)
 
@@ -103,10 +120,23 @@ class SqliteJournal:
                 "DELETE FROM outbox WHERE tombstone = ?", [(t,) for t in tombstones]
             )
 
+    def remember(self, marks: Mapping[bytes, bytes], *, instead: bool = False) -> None:
+        """Keep marks of references, beside or instead of those that there are."""
+        with self._transaction() as connection:
+            if instead:
+                connection.execute("DELETE FROM marks")
+            connection.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?)", marks.items())
+
     def acknowledge(self, clock: int, head: bytes) -> None:
         """Keep what the hub confirmed last."""
         with self._transaction() as connection:
             connection.execute("UPDATE state SET acknowledged = ?, head = ?", (clock, head))
+
+    def keep_heads(self, heads: Mapping[int, tuple[str, bytes]]) -> None:
+        """Put these in the place of what was kept of the same client ids."""
+        rows = [(client, device, signed) for client, (device, signed) in heads.items()]
+        with self._transaction() as connection:
+            connection.executemany("INSERT OR REPLACE INTO heads VALUES (?, ?, ?)", rows)
 
     def rewind(self) -> None:
         """Have the next session look at every own event again, whether it is in the document."""
@@ -133,12 +163,15 @@ class SqliteJournal:
             if version == 0:
                 for statement in filter(str.strip, _SCHEMA.split(";")):
                     transaction.execute(statement)
+            transaction.execute(_HEADS)
             if version < VERSION:
                 transaction.execute(_OUTBOX)
                 transaction.execute(f"PRAGMA user_version = {VERSION}")
+            transaction.execute(_MARKS)
             row = transaction.execute("SELECT device, pool FROM state").fetchone()
             if row != (self._device, self._pool):
                 transaction.execute("DELETE FROM outbox")
+                transaction.execute("DELETE FROM heads")
                 self._clear(transaction, 0)
         if version == 1:  # which did not overwrite what it deleted
             connection.execute("VACUUM")
@@ -148,6 +181,7 @@ class SqliteJournal:
 
     def _clear(self, connection: sqlite3.Connection, client: int) -> None:
         connection.execute("DELETE FROM updates")
+        connection.execute("DELETE FROM marks")
         connection.execute(
             "INSERT OR REPLACE INTO state VALUES (1, ?, ?, ?, 0, 0, 0, x'')",
             (self._device, self._pool, client),

@@ -13,6 +13,9 @@ from localmem_node.errors import ConfigError, SyncError
 from localmem_node.sync.journal import SqliteJournal
 from localmem_node.sync.pool_files import POOLS, PoolFiles
 from localmem_node.sync.standing import Standing, identity_of
+from localmem_node.sync.untold import PURPOSE as UNTOLD
+from localmem_node.sync.untold import Untold
+from localmem_node.system import SystemRandom
 from localmem_protocol.access import room_name
 from localmem_protocol.envelope import PoolKey
 from localmem_protocol.tombstones import TombstoneKey
@@ -34,6 +37,20 @@ def open_journal(files: PoolFiles, device: str, pool: str, epoch: int) -> Sqlite
         journal.queue(before.load().outbox)
         before.close()
     files.drop_journals(pool, keep=epoch)
+    return journal
+
+
+def open_told(files: PoolFiles, device: str, key: PoolKey, untold: Untold) -> SqliteJournal:
+    """As `open_journal`; and what could not be told to the pool before is told with it."""
+    journal = open_journal(files, device, key.pool, key.epoch)
+    try:
+        if waiting := untold.ids(key.pool):
+            tombstones = TombstoneKey(key)
+            journal.queue([tombstones.of(event_id) for event_id in waiting])
+            untold.told(key.pool, waiting)
+    except BaseException:
+        journal.close()
+        raise
     return journal
 
 
@@ -63,27 +80,36 @@ def tell_when_forgetting(settings: Settings, hub: HubSettings, engine: Engine) -
 def tell_pools_when_forgetting(settings: Settings, engine: Engine) -> None:
     """The same for every pool that this device is in, in the newest epoch that it knows.
 
-    A pool that is damaged is left out, as by the daemon.
+    For a pool that is damaged it is kept until that works again, as by the daemon.
     """
     files, identity = PoolFiles(settings.state_dir / POOLS), identity_of(engine)
-    keys: list[PoolKey] = []
+    untold = Untold(files, engine.derive_key(UNTOLD), SystemRandom())
+    keys: dict[str, PoolKey | None] = {}
     for pool in files.pools():
         try:
             files.record(pool)
             epochs = Standing(files, pool, identity).epochs()
+            keys[pool] = epochs[max(epochs)] if epochs else None
         except (ConfigError, SyncError) as error:
-            logger.error("%s; what is forgotten is not told there", error)
-            continue
-        keys += [epochs[max(epochs)]] if epochs else []
-    for key in keys:
+            logger.error("%s; what is forgotten is told there once that is mended", error)
+            keys[pool] = None
+    for key in filter(None, keys.values()):
         engine.honour(TombstoneKey(key))
 
-    def queue(ids: Sequence[str]) -> None:
-        for key in keys:
-            tombstones = TombstoneKey(key)
-            with contextlib.closing(
-                open_journal(files, engine.device, key.pool, key.epoch)
-            ) as journal:
-                journal.queue([tombstones.of(event_id) for event_id in ids])
+    def queue(key: PoolKey, ids: Sequence[str]) -> None:
+        tombstones = TombstoneKey(key)
+        with contextlib.closing(open_told(files, engine.device, key, untold)) as journal:
+            journal.queue([tombstones.of(event_id) for event_id in ids])
 
-    engine.maintenance.before_forgetting(queue)
+    def tell(ids: Sequence[str]) -> None:
+        for pool, key in keys.items():
+            if key is None:
+                untold.keep(pool, ids)
+                continue
+            try:
+                queue(key, ids)
+            except SyncError as error:
+                logger.error("%s; what is forgotten is told to pool %s later", error, pool)
+                untold.keep(pool, ids)
+
+    engine.maintenance.before_forgetting(tell)

@@ -9,12 +9,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
+
+import msgspec
 
 from localmem_node.errors import ConfigError, HubRefused, QueryError, SyncError
 from localmem_node.sync.hub_client import HubClient
+from localmem_node.sync.lost_devices import lost_devices
 from localmem_node.sync.pool_client import PoolClient, make_pool, pools_of
 from localmem_node.sync.pool_files import POOLS_MAX, PoolFiles, PoolRecord
+from localmem_node.sync.sending import Sending
 from localmem_node.sync.sharing import Rule
 from localmem_node.sync.standing import Identity, Standing
 from localmem_protocol import roster as rosters
@@ -44,6 +48,14 @@ class Opened:
     client: PoolClient
 
 
+@dataclass(frozen=True)
+class Recovered:
+    """The pools that a phrase opened here; and those, by id, for which there was no room."""
+
+    entered: list[Opened]
+    left_out: list[str]
+
+
 class PoolAdmin:
     """All pools of one device."""
 
@@ -63,6 +75,18 @@ class PoolAdmin:
     def pools(self) -> list[Opened]:
         """Every pool, by id."""
         return [self._opened[pool] for pool in sorted(self._opened)]
+
+    def check_room(self) -> None:
+        """Raise QueryError if this device is in as many pools as it can be."""
+        if self._room <= 0:
+            raise QueryError(
+                "pool",
+                f"a device is in at most {POOLS_MAX} pools; leave one first: localmem pool leave",
+            )
+
+    @property
+    def _room(self) -> int:
+        return POOLS_MAX - len(self._opened) - len(self.damaged)
 
     def find(self, text: str) -> Opened:
         """The pool that somebody means: its name, its id, or the first digits of that.
@@ -145,6 +169,7 @@ class PoolAdmin:
             raise SyncError("an invitation to no pool")
         if invitation.pool in self._opened:
             return self._opened[invitation.pool]
+        self.check_room()
         record = PoolRecord(invitation.pool, invitation.hub, name or invitation.pool[:8], rule)
         standing, client = self._parts(record)
         client.refresh(standing)
@@ -154,38 +179,60 @@ class PoolAdmin:
             raise SyncError("the roster does not have this device")
         return self._enter(record, standing, client)
 
-    def recover(self, url: str, phrase: str, rule: Rule, label: str, lost: Sequence[str]) -> Any:
-        """Enter every pool of a recovery phrase as an owner; the pools. Raises as `join` does."""
+    def recover(
+        self, url: str, phrase: str, rule: Rule, label: str, lost: Sequence[str]
+    ) -> Recovered:
+        """Enter the pools of a recovery phrase as an owner, as many as there is room for.
+
+        `lost` are devices to remove, by id or label. Raises QueryError, before anything is changed, for
+        one that none of the pools knows, and when there is no room; else as `join` does.
+        """
         hub = HubClient(url)
         recovery = Identity(RECOVERY, recovery_keys(phrase))
+        every = [pool for pool in pools_of(hub, recovery) if pool not in self._opened]
+        if not every:
+            raise SyncError("no pool at this hub has this recovery phrase, or all are here already")
+        self.check_room()
+        clients = {pool: PoolClient(hub, pool, recovery, self._clock) for pool in every}
+        entered, left_out = every[: self._room], every[self._room :]
+        wanted = lost_devices(
+            [Roster.load(clients[pool].shown(0).entries, pool_id=pool) for pool in entered],
+            recovery.keys,
+            lost,
+        )
+        if self.identity.device in wanted:
+            raise QueryError("lost", "names this device")
         found: list[Opened] = []
-        for pool in pools_of(hub, recovery):
-            if pool in self._opened:
-                continue
-            by_phrase = PoolClient(hub, pool, recovery, self._clock)
+        for pool in entered:
+            by_phrase = clients[pool]
             record = PoolRecord(pool, url, pool[:8], rule)
             standing, client = self._parts(record)
-
-            def make(roster: Roster) -> Entry:
-                known = [one for one in lost if one in roster.members]
-                return rosters.recover(
-                    roster,
-                    recovery.keys,
-                    self._random,
-                    self._clock.now_ms(),
-                    device=self.identity.device,
-                    keys=self.identity.keys.public,
-                    label=label,
-                    lost=known,
-                )
-
             by_phrase.refresh(standing)
-            if standing.place == "removed":
-                by_phrase.change(standing, make)
+            if standing.place == "removed" or wanted & standing.roster.members.keys():
+                by_phrase.change(
+                    standing, lambda roster: self._recovering(roster, recovery, label, wanted)
+                )
             found.append(self._enter(record, standing, client))
-        if not found:
-            raise SyncError("no pool at this hub has this recovery phrase, or all are here already")
-        return found
+        return Recovered(found, left_out)
+
+    def _recovering(
+        self, roster: Roster, recovery: Identity, label: str, lost: frozenset[str]
+    ) -> Entry:
+        """The entry that admits this device, unless it is a member, and removes lost ones."""
+        now_ms, gone = self._clock.now_ms(), sorted(lost & roster.members.keys())
+        if self.identity.device in roster.members:
+            author = Author(RECOVERY, recovery.keys)
+            return rosters.remove(roster, author, self._random, now_ms, *gone)
+        return rosters.recover(
+            roster,
+            recovery.keys,
+            self._random,
+            now_ms,
+            device=self.identity.device,
+            keys=self.identity.keys.public,
+            label=label,
+            lost=gone,
+        )
 
     def remove(self, opened: Opened, device: str) -> None:
         """Send a device away, and begin an epoch that it cannot read. Raises QueryError, RosterError."""
@@ -244,7 +291,13 @@ class PoolAdmin:
 
     def set_rule(self, opened: Opened, rule: Rule) -> Opened:
         """Share by another rule from now on."""
-        record = PoolRecord(opened.record.pool, opened.record.hub, opened.record.name, rule)
+        return self._changed(opened, msgspec.structs.replace(opened.record, rule=rule))
+
+    def set_sending(self, opened: Opened, sending: Sending) -> Opened:
+        """Send in another way from now on."""
+        return self._changed(opened, msgspec.structs.replace(opened.record, sending=sending))
+
+    def _changed(self, opened: Opened, record: PoolRecord) -> Opened:
         self.files.save(record)
         changed = Opened(record, opened.standing, opened.client)
         self._opened[record.pool] = changed
@@ -270,8 +323,9 @@ class PoolAdmin:
         return opened
 
     def _enter(self, record: PoolRecord, standing: Standing, client: PoolClient) -> Opened:
-        named = PoolRecord(record.pool, record.hub, standing.name or record.name, record.rule)
+        named = msgspec.structs.replace(record, name=standing.name or record.name)
         self.files.save(named)
+        self.damaged.pop(record.pool, None)
         opened = self._opened[record.pool] = Opened(named, standing, client)
         return opened
 
@@ -279,8 +333,7 @@ class PoolAdmin:
         for field, text in (("name", name), ("label", label)):
             if not text.strip() or not text.isprintable() or len(text.encode()) > LABEL_BYTES_MAX:
                 raise QueryError(field, f"must be 1 to {LABEL_BYTES_MAX} bytes of printable text")
-        if len(self._opened) >= POOLS_MAX:
-            raise QueryError("pool", f"a device is in at most {POOLS_MAX} pools")
+        self.check_room()
         if any(one.record.name == name for one in self.pools):
             raise QueryError("name", f"there is a pool {name!r} already")
 

@@ -3,7 +3,10 @@
     pools/<pool id>/pool.json      where its hub is, what is shared there, what people call it (0600)
     pools/<pool id>/roster         the signed membership list, as far as it was verified here
     pools/<pool id>/<epoch>.sqlite the sync journal of an epoch
-    pools/<pool id>/read           the epochs before that were read to their end
+    pools/<pool id>/read           the epochs before that were read to their end, and how many events
+                                   the store had ever kept then
+    pools/<pool id>/told           those of them that the hub was told of
+    pools/<pool id>/untold         what was forgotten and could not be told there yet (`untold`)
 
 No key is in them: epoch keys are sealed to this device in the roster, and this device's keys follow
 from its store's.
@@ -13,12 +16,13 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from localmem_node.config import Settings
 from localmem_node.errors import ConfigError, SyncError
 from localmem_node.files import private_directory, read_private, write_private
 from localmem_node.sync.sending import PLAIN, Sending
@@ -34,7 +38,13 @@ POOLS_MAX: Final = 32
 ROSTER_BYTES_MAX: Final = 64 * 1024 * 1024
 
 _EPOCHS: Final = msgspec.json.Decoder(list[int])
+_POSITIONS: Final = msgspec.json.Decoder(dict[int, int])
 _EPOCH: Final = re.compile(r"([1-9][0-9]{0,8})\.sqlite")
+
+
+def has_pools(settings: Settings) -> bool:
+    """Whether this device is in any pool."""
+    return any((settings.state_dir / POOLS).glob("*/pool.json"))
 
 
 class PoolRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,15 +81,14 @@ class PoolFiles:
         data = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
         self._write(record.pool, "pool.json", data)
 
+    def roster_path(self, pool: str) -> Path:
+        """Where the roster is."""
+        return self._folder / pool / "roster"
+
     def roster(self, pool: str) -> bytes:
         """The roster as it was saved; empty if it was not."""
-        path = self._folder / pool / "roster"
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            return b""
-        except OSError as error:
-            raise SyncError(f"{path}: cannot be read: {error.strerror}") from None
+        path = self.roster_path(pool)
+        data = _read(path)
         if len(data) > ROSTER_BYTES_MAX:
             raise SyncError(f"{path}: is larger than any roster")
         return data
@@ -105,18 +114,44 @@ class PoolFiles:
             if (epoch := _EPOCH.fullmatch(name)) and int(epoch[1]) != keep:
                 path.unlink(missing_ok=True)
 
-    def epochs_read(self, pool: str) -> frozenset[int]:
-        """Epochs that are over, and were read to their end."""
-        try:
-            data = (self._folder / pool / "read").read_bytes()
-            return frozenset(_EPOCHS.decode(data))
-        except (OSError, msgspec.DecodeError):
-            return frozenset()  # they are read once more
+    def untold_path(self, pool: str) -> Path:
+        """Where is what could not be told yet."""
+        return self._folder / pool / "untold"
 
-    def note_read(self, pool: str, epoch: int) -> None:
-        """An epoch that is over was read to its end."""
-        epochs = sorted({*self.epochs_read(pool), epoch})
-        self._write(pool, "read", msgspec.json.encode(epochs))
+    def untold(self, pool: str) -> bytes:
+        """What was saved of what could not be told yet; empty if nothing was."""
+        return _read(self.untold_path(pool))
+
+    def save_untold(self, pool: str, data: bytes) -> None:
+        """Keep what could not be told yet."""
+        self._write(pool, "untold", data)
+
+    def remove_untold(self, pool: str) -> None:
+        """All of it was told."""
+        self.untold_path(pool).unlink(missing_ok=True)
+
+    def epochs_read(self, pool: str) -> dict[int, int]:
+        """Epochs that are over and were read to their end, with the event log's position then."""
+        try:
+            return _POSITIONS.decode((self._folder / pool / "read").read_bytes())
+        except (OSError, msgspec.DecodeError):
+            return {}  # they are read once more
+
+    def save_read(self, pool: str, read: Mapping[int, int]) -> None:
+        """Keep what `epochs_read` gives."""
+        self._write(pool, "read", msgspec.json.encode(dict(sorted(read.items()))))
+
+    def epochs_told(self, pool: str) -> frozenset[int]:
+        """Those of them that the hub knows this device has read."""
+        try:
+            return frozenset(_EPOCHS.decode((self._folder / pool / "told").read_bytes()))
+        except (OSError, msgspec.DecodeError):
+            return frozenset()  # it is told once more
+
+    def note_told(self, pool: str, epoch: int) -> None:
+        """The hub knows that this device has read an epoch."""
+        epochs = sorted({*self.epochs_told(pool), epoch})
+        self._write(pool, "told", msgspec.json.encode(epochs))
 
     def remove(self, pool: str) -> None:
         """Forget a pool."""
@@ -138,7 +173,20 @@ class PoolFiles:
         try:
             record = msgspec.json.decode(read_private(path, "a pool"), type=PoolRecord)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: {error}; mend the file, or remove its folder") from None
+            raise ConfigError(
+                f"{path}: {error}; mend the file and run: localmem down; or be let in again: "
+                "localmem pair"
+            ) from None
         if record.pool != pool or record.version != 1:
             raise ConfigError(f"{path}: is of another pool, or another version of localmem")
         return record
+
+
+def _read(path: Path) -> bytes:
+    """A file's bytes; none if it is not there."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise SyncError(f"{path}: cannot be read: {error.strerror}") from None

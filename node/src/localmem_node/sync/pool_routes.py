@@ -11,6 +11,7 @@ GET  /v1/pools/{pool}/members
 POST /v1/pools/{pool}/members {"device", "role"}              role null removes it
 POST /v1/pools/{pool}/rotate {}                               {"epoch"}
 POST /v1/pools/{pool}/leave {"force"?}
+POST /v1/pools/{pool}/sending {"references"?, "padding"?}     both, as they are then
 POST /v1/pools/{pool}/share {"projects"?, "name"?, "everything"?, "shared"?, "preview"?}
 """
 
@@ -27,7 +28,9 @@ from starlette.routing import BaseRoute, Route
 
 from localmem_node.daemon.app import json_response
 from localmem_node.errors import QueryError
+from localmem_node.sync.sending import Sending, sending_json
 from localmem_node.sync.sharing import EVERYTHING, NOTHING, Rule, rule_json
+from localmem_protocol.padding import Padding
 
 if TYPE_CHECKING:
     from localmem_node.sync.pools import Pools
@@ -122,6 +125,13 @@ class Sharing(_Strict, frozen=True):
     preview: bool = False
 
 
+class Setting(_Strict, frozen=True):
+    """The body of POST /v1/pools/{pool}/sending: how to send from now on; nothing, only to see."""
+
+    references: bool | None = None
+    padding: Padding | None = None
+
+
 def default_label() -> str:
     """What this device is called if nobody says: the machine's name."""
     return platform.node().partition(".")[0][:64] or "a device"
@@ -149,6 +159,7 @@ class PoolRoutes:
             ("POST", f"{one}/rotate", self.rotate),
             ("POST", f"{one}/leave", self.leave),
             ("POST", f"{one}/share", self.share),
+            ("POST", f"{one}/sending", self.send),
         ]
         return [Route(path, handler, methods=[method]) for method, path, handler in table]
 
@@ -178,7 +189,7 @@ class PoolRoutes:
             label=asked.label or default_label(),
             lost=asked.lost,
         )
-        return json_response({"pools": found})
+        return json_response(found)
 
     async def join(self, request: Request) -> Response:
         """POST /v1/pools/join."""
@@ -254,6 +265,19 @@ class PoolRoutes:
         return json_response(
             {"rule": rule_json(rule), "shared": [msgspec.to_builtins(one) for one in shares]}
         )
+
+    async def send(self, request: Request) -> Response:
+        """POST /v1/pools/{pool}/sending."""
+        asked = await _body(request, Setting)
+
+        def changed(sending: Sending) -> Sending:
+            return Sending(
+                sending.references if asked.references is None else asked.references,
+                sending.padding if asked.padding is None else asked.padding,
+            )
+
+        sending = await (await self._pools()).send(_pool(request), changed)
+        return json_response(sending_json(sending))
 
 
 def _rule(everything: bool) -> Rule:

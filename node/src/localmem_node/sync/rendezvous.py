@@ -6,6 +6,7 @@ host's slots are even, the joiner's odd; each side writes its messages in order,
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import re
@@ -114,6 +115,7 @@ class Rendezvous:
     def __init__(self, side: Host | Joiner, mailbox: Mailbox, clock: Clock) -> None:
         self._side, self._mailbox, self._clock = side, mailbox, clock
         self._changed = Condition()
+        self._watchers: set[Callable[[], object]] = set()  # event loops that wait
         self._progress = Progress("waiting")
         self._agreed = False
         self._ended = False
@@ -134,11 +136,29 @@ class Rendezvous:
         self._work = work
         self._thread.start()
 
-    def wait(self, known: State, wait_s: float) -> Progress:
-        """How far it is as soon as that is another state than `known`, or time is up."""
+    async def until_other_than(self, known: State, wait_s: float) -> Progress:
+        """How far it is as soon as that is another state than `known`, or time is up.
+
+        Holds no thread: as many may wait as there are connections.
+        """
+        loop, news = asyncio.get_running_loop(), asyncio.Event()
+
+        def tell() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits
+                loop.call_soon_threadsafe(news.set)
+
         with self._changed:
-            self._changed.wait_for(lambda: self._progress.state != known, wait_s)
-            return self._progress
+            self._watchers.add(tell)
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    while self._progress.state == known:
+                        await news.wait()
+                        news.clear()
+        finally:
+            with self._changed:
+                self._watchers.discard(tell)
+        return self._progress
 
     def agree(self, agreed: bool) -> None:
         """What the person says who compared the fingerprints. Raises QueryError if there are none yet."""
@@ -157,7 +177,7 @@ class Rendezvous:
             self._ended = True
             if self._progress.state in ("waiting", "introduced") and not self._agreed:
                 self._progress = Progress("failed", self._progress.peer, NOT_AGREED)
-            self._changed.notify_all()
+            self._tell()
 
     def introduced(self, peer: Peer) -> None:
         """The other side is known; wait for the person to agree. Raises PairingError."""
@@ -209,7 +229,13 @@ class Rendezvous:
     def _set(self, progress: Progress) -> None:
         with self._changed:
             self._progress = progress
-            self._changed.notify_all()
+            self._tell()
+
+    def _tell(self) -> None:
+        """Wake everybody who waits, with the lock held."""
+        self._changed.notify_all()
+        for tell in self._watchers:
+            tell()
 
 
 def host(meeting: Rendezvous, side: Host, admit: Callable[[Peer], Invitation]) -> None:

@@ -1,14 +1,13 @@
-"""The way to a pool with a roster: which epoch comes next, its key, and what lets this device in.
+"""The way to a pool with a roster: before each connection the roster is asked for.
 
-Before each connection the roster is asked for. The document of the newest epoch is lived in; those
-of epochs before are read to their end, once, oldest first: others may have written there what is in no
-newer one. Nobody writes there any more, since the hub knows of the newer epoch.
+Which epoch comes next is decided by `localmem_protocol.roster_view`. One that is over and that the hub
+does not show is put off, so that it is in nobody's way.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Final
 
 from localmem_node.config import HubSettings
@@ -18,11 +17,12 @@ from localmem_node.sync.pool_files import PoolFiles, PoolRecord
 from localmem_node.sync.standing import Standing
 from localmem_node.sync.transport import Transport
 from localmem_node.sync.way import Journal, Place, Target
+from localmem_protocol import roster_view
 from localmem_protocol.access import room_name
-from localmem_protocol.entries import Role
 from localmem_protocol.envelope import PoolKey
 from localmem_protocol.errors import ProtocolError, RefusedError
-from localmem_protocol.frames import Close
+from localmem_protocol.roster_view import ANEW, Route, Stop, Stuck, still_read
+from localmem_protocol.seams import Clock
 from localmem_protocol.session import Saved
 
 logger = logging.getLogger(__name__)
@@ -32,9 +32,6 @@ _UNKNOWN: Final = frozenset({"removed", "proof", "token"})
 
 OpenTransport = Callable[[HubSettings], Transport]
 OpenJournal = Callable[[PoolKey], Journal]
-
-_ANEW: Final = frozenset({Close.BAD_TOKEN, Close.READ_ONLY, Close.ROSTER_CHANGED})
-"""Refusals that another token, or another epoch, may end."""
 
 
 class PastJournal:
@@ -59,37 +56,30 @@ class PastJournal:
     def compact(self, document: bytes) -> None:
         """As `Journal` says."""
 
+    def remember(self, marks: Mapping[bytes, bytes], *, instead: bool = False) -> None:
+        """As `Journal` says."""
+
     def acknowledge(self, clock: int, head: bytes) -> None:
+        """As `Journal` says."""
+
+    def keep_heads(self, heads: Mapping[int, tuple[str, bytes]]) -> None:
         """As `Journal` says."""
 
     def close(self) -> None:
         """As `Journal` says."""
 
 
-class RosterAuthorship:
-    """Implements `localmem_protocol.signatures.Authorship`, with a roster that may be behind.
-
-    A device that writes and may not, as far as is known here, may have been let in just now: the hub is
-    asked once for each.
-    """
+class RosterAuthorship(roster_view.RosterAuthorship):
+    """The same, where the hub may be out of reach."""
 
     def __init__(self, standing: Standing, refresh: Callable[[], object]) -> None:
-        self.sign, self.keys_of = standing.sign, standing.keys_of
-        self._standing = standing
-        self._refresh = refresh
-        self._asked: set[str] = set()
+        def quietly() -> None:
+            try:
+                refresh()
+            except (NodeError, ProtocolError) as error:
+                logger.info("the roster cannot be looked at again: %s", error)
 
-    def role_at(self, device: str, epoch: int) -> Role | None:
-        """What a device was in an epoch."""
-        role = self._standing.role_at(device, epoch)
-        if role in ("owner", "member") or device in self._asked:
-            return role
-        self._asked.add(device)
-        try:
-            self._refresh()
-        except (NodeError, ProtocolError) as error:
-            logger.info("the roster cannot be looked at again: %s", error)
-        return self._standing.role_at(device, epoch)
+        super().__init__(standing, quietly)
 
 
 class RosterWay:
@@ -103,7 +93,10 @@ class RosterWay:
         client: PoolClient,
         open_transport: OpenTransport,
         open_journal: OpenJournal,
+        clock: Clock,
+        position: Callable[[], int],
     ) -> None:
+        """`position` is the event log's: an older one was put back if it is less than before."""
         self.url, self.name = record.hub, record.name
         self._files = files
         self._record = record
@@ -111,7 +104,10 @@ class RosterWay:
         self._client = client
         self._open_transport = open_transport
         self._open_journal = open_journal
-        self._told = 0  # entries of the roster that the hub told of
+        self._clock = clock
+        self._route = Route(standing)
+        self._position = position
+        self._checked = False  # whether the event log goes with what was read
         self._authorship = RosterAuthorship(standing, lambda: client.refresh(standing))
 
     def next(self) -> Target:
@@ -123,42 +119,54 @@ class RosterWay:
             if refused.code in _UNKNOWN:
                 raise RemovedError(self.name) from None
             raise
-        told, self._told = self._told, 0
-        if told > standing.length:
-            raise SyncError("the hub tells of a longer roster than it shows")
-        if standing.place == "removed":
-            raise RemovedError(self.name)
-        epochs, current = standing.epochs(), standing.roster.epoch
-        if current not in epochs:
-            raise SyncError(
-                f"the key of epoch {current} does not open on this device; "
-                "an owner should begin another: localmem pool rotate"
-            )
-        read = self._files.epochs_read(self._record.pool)
-        for epoch, key in epochs.items():
-            if epoch < current and epoch not in read:
-                return self._target(key, past=True)
-        return self._target(epochs[current], past=False)
+        read = self._epochs_read()
+        match self._route.next(read, self._clock.monotonic_s()):
+            case Stuck.REMOVED:
+                raise RemovedError(self.name)
+            case Stuck.WITHHELD as stuck:
+                raise SyncError(stuck.value)
+            case Stuck.NO_KEY:
+                raise SyncError(
+                    f"the key of epoch {standing.roster.epoch} does not open on this device; "
+                    "an owner should begin another: localmem pool rotate"
+                )
+            case Stop(key, past):
+                self._tell(read.keys() - self._files.epochs_told(self._record.pool))
+                return self._target(key, past=past)
 
     def here(self) -> Place:
         """As `Way` says: the newest epoch whose key opens here, also for whoever was removed."""
-        epochs = self.standing.epochs()
-        if not epochs:
+        key = self._route.here()
+        if key is None:
             raise SyncError(f"no key of the pool {self.name} opens on this device")
-        return self._place(epochs[max(epochs)])
+        return self._place(key)
 
     def finished(self, target: Target) -> None:
         """As `Way` says."""
-        self._files.note_read(self._record.pool, target.place.key.epoch)
+        epoch = target.place.key.epoch
+        read = self._epochs_read() | {epoch: self._position()}
+        self._files.save_read(self._record.pool, read)
+        self._route.finished(epoch)
+
+    def put_off(self, target: Target, problem: str) -> None:
+        """As `Way` says."""
+        self._route.put_off(target.place.key.epoch, problem, self._clock.monotonic_s())
+
+    def past_due_s(self) -> float | None:
+        """As `Way` says."""
+        return self._route.past_due_s(self._clock.monotonic_s())
+
+    def unread(self) -> dict[int, str | None]:
+        """As `Way` says."""
+        return self._route.unread()
 
     def moved(self, roster_length: int) -> bool:
         """As `Way` says."""
-        self._told = roster_length
-        return roster_length > self.standing.length
+        return self._route.moved(roster_length)
 
     def refused(self, error: Exception) -> bool:
         """As `Way` says."""
-        if not isinstance(error, RefusedError) or error.close_code not in _ANEW:
+        if not isinstance(error, RefusedError) or error.close_code not in ANEW:
             return False
         self._client.forget_token()
         return True
@@ -166,10 +174,33 @@ class RosterWay:
     def remedy(self, error: Exception) -> str:
         """As `Way` says."""
         if isinstance(error, RemovedError):
-            return "what was received stays; an owner can invite this device again"
+            stays = "what was received stays; an owner can invite this device again"
+            if self.standing.length == 0 or self.standing.place == "removed":
+                return stays
+            return f"{stays}; if the hub was put back to an older state, another device mends that"
         if isinstance(error, RefusedError | HubRefused):
             return "it is tried again by itself; the hub's log may have more"
         return "it is tried again by itself"
+
+    def _tell(self, epochs: Set[int]) -> None:
+        """Tell the hub which epochs were read to their end. The next time will do as well."""
+        for epoch in sorted(epochs):
+            try:
+                self._client.finished(epoch)
+            except (SyncError, HubRefused) as error:
+                logger.info("the hub does not hear that epoch %d was read: %s", epoch, error)
+                return
+            self._files.note_told(self._record.pool, epoch)
+
+    def _epochs_read(self) -> dict[int, int]:
+        """Epochs read to their end; looked at once whether the event log is older than that."""
+        read = self._files.epochs_read(self._record.pool)
+        if not self._checked:
+            known = still_read(read, self._position())
+            if known != read:
+                self._files.save_read(self._record.pool, known)
+            read, self._checked = known, True
+        return read
 
     def _target(self, key: PoolKey, *, past: bool) -> Target:
         room = room_name(key.pool, key.epoch)
@@ -178,4 +209,5 @@ class RosterWay:
         return Target(place, self._open_transport(settings), past)
 
     def _place(self, key: PoolKey) -> Place:
-        return Place(key, lambda: self._open_journal(key), self._authorship)
+        padding = self._record.sending.padding
+        return Place(key, lambda: self._open_journal(key), self._authorship, padding)

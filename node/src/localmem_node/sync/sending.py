@@ -5,6 +5,8 @@ Kept with the pool (`pool_files.PoolRecord`). It says what this device sends; ev
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from localmem_protocol.padding import Padding
@@ -18,3 +20,8 @@ class Sending(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 PLAIN = Sending()
+
+
+def sending_json(sending: Sending) -> dict[str, Any]:
+    """As it is shown: {"references": bool, "padding": "none", "padme" or "powers"}."""
+    return {"references": sending.references, "padding": sending.padding.value}

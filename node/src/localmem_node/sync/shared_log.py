@@ -87,6 +87,14 @@ class SharedLog:
             self._private = (min(first, after) if first <= after <= last else after, begin)
         return shared[:limit]
 
+    def at(self, device: str, sequence: int, clock: int | None = None) -> list[Event]:
+        """As the log's."""
+        return self._source.at(device, sequence, clock)
+
+    def shares(self, event: Event) -> bool:
+        """Whether an own event may be told to this pool now."""
+        return self._rule.covers(event.project)
+
     def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
         """As the log's."""
         return self._source.subscribe(callback)
@@ -95,9 +103,13 @@ class SharedLog:
         """As the log's."""
         self._source.honour(key)
 
-    def forget(self, tombstones: Sequence[bytes], key: TombstoneKey) -> object:
+    def forget(self, tombstones: Sequence[bytes], key: TombstoneKey) -> Sequence[Event]:
         """As the log's."""
         return self._source.forget(tombstones, key)
+
+    def forgets_mark(self, tombstone: bytes, key: TombstoneKey) -> bool:
+        """As the log's."""
+        return self._source.forgets_mark(tombstone, key)
 
     def forgets(self, event_id: str) -> bool:
         """As the log's."""

@@ -13,6 +13,7 @@ from localmem_node.config import HubSettings
 from localmem_node.sync.remedy import remedy
 from localmem_node.sync.transport import Transport
 from localmem_protocol.envelope import PoolKey
+from localmem_protocol.padding import Padding
 from localmem_protocol.session import Journal as SessionJournal
 from localmem_protocol.signatures import Authorship
 
@@ -27,11 +28,13 @@ class Journal(SessionJournal, Protocol):
 
 @dataclass(frozen=True)
 class Place:
-    """A document, and where its journal is; who signs and may write there, if there is a roster."""
+    """A document, and where its journal is; who signs and may write there, if there is a roster; how
+    batches are padded."""
 
     key: PoolKey
     open_journal: Callable[[], Journal]
     authorship: Authorship | None = None
+    padding: Padding = Padding.NONE
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,18 @@ class Way(Protocol):
         """A target that is past was read to its end."""
         ...
 
+    def put_off(self, target: Target, problem: str) -> None:
+        """A target that is past could not be read to its end: `next` has something else first."""
+        ...
+
+    def past_due_s(self) -> float | None:
+        """Seconds until `next` has a target that is past; None if all are read. From any thread."""
+        ...
+
+    def unread(self) -> dict[int, str | None]:
+        """Epochs that are over and not read to their end, and why, if that failed. From any thread."""
+        ...
+
     def moved(self, roster_length: int) -> bool:
         """Whether the hub, by how long it says the roster is, knows more than `next` did."""
         ...
@@ -102,6 +117,17 @@ class FixedWay:
 
     def finished(self, target: Target) -> None:
         """As `Way` says: it never is."""
+
+    def put_off(self, target: Target, problem: str) -> None:
+        """As `Way` says: there is only one."""
+
+    def past_due_s(self) -> float | None:
+        """As `Way` says."""
+        return None
+
+    def unread(self) -> dict[int, str | None]:
+        """As `Way` says."""
+        return {}
 
     def moved(self, roster_length: int) -> bool:
         """As `Way` says: there is no roster."""

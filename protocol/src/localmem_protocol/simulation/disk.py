@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 
 from localmem_protocol.events import Draft, Event
 from localmem_protocol.room import Commit
+from localmem_protocol.roster_view import still_read
 from localmem_protocol.seams import Clock
 from localmem_protocol.session import Saved
 from localmem_protocol.simulation.memory import MemoryJournal, MemoryLog
+from localmem_protocol.tombstones import TombstoneKey
 
 
 class Crash(BaseException):
@@ -75,14 +77,23 @@ class DiskLog(MemoryLog):
     def _insert(self, events: Sequence[Event]) -> None:
         now_ms = self.clock.now_ms()
         for event in events:
-            self._keep(event)
+            if not self.forgets(event.id):
+                self._keep(event)
             self._clock.witness(event.clock, now_ms)
+
+    def forget(self, tombstones: Sequence[bytes], key: TombstoneKey) -> list[Event]:
+        """As `EventLog` says."""
+        gone: list[Event] = []
+        self.writes.write(lambda: gone.extend(super(DiskLog, self).forget(tombstones, key)))
+        return gone
 
     def copy(self, writes: Writes, clock: Clock) -> DiskLog:
         """What is kept now, for another disk."""
         twin = DiskLog(self.device, writes, clock)
         twin.position, twin._sequence = self.position, self._sequence
         twin.events, twin._own = dict(self.events), list(self._own)
+        twin._at = {place: list(names) for place, names in self._at.items()}
+        twin._tombstones, twin._keys = set(self._tombstones), list(self._keys)
         twin._clock.last = self._clock.last
         return twin
 
@@ -108,52 +119,100 @@ class DiskJournal(MemoryJournal):
         self.look(document)
         self.writes.write(lambda: super(DiskJournal, self).compact(document))
 
+    def remember(self, marks: Mapping[bytes, bytes], *, instead: bool = False) -> None:
+        """As `Journal` says."""
+        self.writes.write(lambda: super(DiskJournal, self).remember(marks, instead=instead))
+
     def acknowledge(self, clock: int, head: bytes) -> None:
         """As `Journal` says."""
         self.writes.write(lambda: super(DiskJournal, self).acknowledge(clock, head))
+
+    def keep_heads(self, heads: Mapping[int, tuple[str, bytes]]) -> None:
+        """As `Journal` says."""
+        self.writes.write(lambda: super(DiskJournal, self).keep_heads(heads))
+
+    def queue(self, tombstones: Sequence[bytes]) -> None:
+        """As `Journal` says."""
+        self.writes.write(lambda: super(DiskJournal, self).queue(tombstones))
+
+    def delivered(self, tombstones: Sequence[bytes]) -> None:
+        """As `Journal` says."""
+        self.writes.write(lambda: super(DiskJournal, self).delivered(tombstones))
 
 
 @dataclass(frozen=True)
 class Image:
     """A backup of a device's disk."""
 
-    epoch: int
     log: DiskLog
-    saved: Saved
+    roster: tuple[bytes, ...]
+    read: Mapping[int, int]
+    journals: Mapping[int, Saved]
 
 
 class DeviceDisk:
-    """What a device keeps: its event log, its journal of the epoch in which it is."""
+    """What a device keeps: its event log, the roster, which epochs it has read to their end, and the
+    journal of the epoch in which it lives.
+    """
 
     def __init__(self, device: str, clock: Clock, look: Callable[[bytes], None]) -> None:
         self._clock, self._look = clock, look
         self.writes = Writes()
-        self.epoch = 1
         self.log = DiskLog(device, self.writes, clock)
-        self.journal = DiskJournal(self.writes, look)
+        self.roster: tuple[bytes, ...] = ()
+        self.read: dict[int, int] = {}
+        self.journals: dict[int, DiskJournal] = {}
 
     def image(self) -> Image:
         """A backup of all of it."""
-        return Image(self.epoch, self.log.copy(self.writes, self._clock), self.journal.saved)
+        journals = {epoch: journal.saved for epoch, journal in self.journals.items()}
+        log = self.log.copy(self.writes, self._clock)
+        return Image(log, self.roster, dict(self.read), journals)
 
     def restore(self, image: Image, *, log_only: bool = False) -> set[str]:
         """Put a backup in the place of what is here; the ids of the events that are gone now."""
         gone = self.log.events.keys() - image.log.events.keys()
         self.log = image.log.copy(self.writes, self._clock)
         if not log_only:
-            self.epoch = image.epoch
-            self.journal = DiskJournal(self.writes, self._look)
-            self.journal.saved = image.saved
+            self.roster, self.read = image.roster, dict(image.read)
+            self.journals = {epoch: self._journal(one) for epoch, one in image.journals.items()}
         return set(gone)
 
-    def enter(self, epoch: int) -> None:
-        """Begin with the document of another epoch, in one transaction."""
+    def outbox(self) -> set[bytes]:
+        """Tombstones that the hub may not have yet."""
+        return {mark for journal in self.journals.values() for mark in journal.saved.outbox}
 
-        def change() -> None:
-            self.epoch = epoch
-            self.journal = DiskJournal(self.writes, self._look)
+    def keep_roster(self, entries: Sequence[bytes]) -> None:
+        """Keep a verified roster."""
+        self.writes.write(lambda: setattr(self, "roster", tuple(entries)))
 
-        self.writes.write(change)
+    def note_read(self, epoch: int) -> None:
+        """An epoch that is over was read to its end."""
+        read = self.read | {epoch: self.log.position}
+        self.writes.write(lambda: setattr(self, "read", read))
+
+    def check_read(self) -> None:
+        """Whether the event log goes with what was read, when a process begins."""
+        self.read = still_read(self.read, self.log.position)
+
+    def open_journal(self, epoch: int) -> DiskJournal:
+        """The journal of an epoch. What others are still to forget comes with from older ones."""
+        older = [one for one in self.journals if one < epoch]
+        if epoch not in self.journals or older:
+            waiting = [mark for one in older for mark in self.journals[one].saved.outbox]
+            journal = self.journals.get(epoch) or self._journal(Saved())
+
+            def change() -> None:
+                MemoryJournal.queue(journal, waiting)
+                self.journals = {epoch: journal}
+
+            self.writes.write(change)
+        return self.journals[epoch]
+
+    def _journal(self, saved: Saved) -> DiskJournal:
+        journal = DiskJournal(self.writes, self._look)
+        journal.saved = saved
+        return journal
 
 
 @dataclass
@@ -164,6 +223,18 @@ class StoredRoom:
     clients: dict[int, str] = field(default_factory=dict)
     quarantined: int = 0
 
+    def copy(self) -> StoredRoom:
+        """The same, for a backup."""
+        return StoredRoom(list(self.rows), dict(self.clients), self.quarantined)
+
+
+@dataclass(frozen=True)
+class HubBackup:
+    """A backup of a hub's store."""
+
+    rooms: Mapping[int, StoredRoom]
+    roster: tuple[bytes, ...]
+
 
 class HubDisk:
     """A hub's store. `look` sees everything that is written."""
@@ -172,6 +243,7 @@ class HubDisk:
         self._look = look
         self.writes = Writes()
         self.rooms: dict[int, StoredRoom] = {}
+        self.roster: list[bytes] = []
 
     def room(self, epoch: int) -> StoredRoom:
         """The store of one epoch."""
@@ -190,6 +262,10 @@ class HubDisk:
 
         self.writes.write(change)
 
+    def append(self, entry: bytes) -> None:
+        """One more entry of the roster, in one transaction."""
+        self.writes.write(lambda: self.roster.append(entry))
+
     def compact(self, epoch: int, snapshot: bytes, of_rows: int) -> None:
         """One snapshot in the place of the first `of_rows` rows."""
         room = self.room(epoch)
@@ -199,6 +275,16 @@ class HubDisk:
             room.rows[:of_rows] = [snapshot]
 
         self.writes.write(change)
+
+    def image(self) -> HubBackup:
+        """A backup of all of it."""
+        rooms = {epoch: room.copy() for epoch, room in self.rooms.items()}
+        return HubBackup(rooms, tuple(self.roster))
+
+    def restore(self, image: HubBackup) -> None:
+        """Put a backup in the place of what is here; of epochs that began after it nothing is left."""
+        self.rooms = {epoch: room.copy() for epoch, room in image.rooms.items()}
+        self.roster = list(image.roster)
 
     def clients(self, epoch: int) -> Mapping[int, str]:
         """The client ids that were handed out."""

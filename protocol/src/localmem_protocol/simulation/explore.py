@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Callable
 
 from localmem_protocol.session import ARRAY_BYTES_MAX
+from localmem_protocol.simulation.authors import POOL, SimulatedAuthorship
 from localmem_protocol.simulation.streams import SeededRandom
 from localmem_protocol.simulation.world import World
 from localmem_protocol.updates import decode_state_vector
 
 
-def explore(seed: int, *, devices: int = 3, steps: int = 200) -> str:
+def explore(seed: int, *, devices: int = 3, steps: int = 200, references: bool = False) -> str:
     """Run one seeded history to its end; a digest of what every device holds then.
 
     The seed also draws how often each fault strikes. Raises InvariantError.
@@ -20,10 +21,18 @@ def explore(seed: int, *, devices: int = 3, steps: int = 200) -> str:
     skews = [chance.below(4001) - 2000 for _ in range(devices)]
     budget = 1000 + chance.below(3000) if chance.below(3) == 0 else ARRAY_BYTES_MAX
     step_bytes = 200 + chance.below(2000)
-    world = World(devices, skews, budget, step_bytes)
+    world = World(
+        devices, skews, budget, step_bytes, SimulatedAuthorship, POOL, references=references
+    )
 
     def anyone() -> int:
         return chance.below(devices)
+
+    def forget() -> None:
+        index = anyone()
+        events = sorted(world.devices[index].log.events)
+        if events:
+            world.forget(index, events[chance.below(len(events))])
 
     def upwards() -> bool:
         return bool(chance.below(2))
@@ -34,6 +43,8 @@ def explore(seed: int, *, devices: int = 3, steps: int = 200) -> str:
         (40, lambda: world.deliver_down(anyone())),
         (20, world.hub.commit),
         (15, lambda: world.connect(anyone())),
+        (10, lambda: world.rest_long(anyone())),
+        (chance.below(3), forget),
         (chance.below(6), lambda: world.cut(anyone())),
         (chance.below(6), lambda: world.duplicate(anyone(), up=upwards())),
         (chance.below(6), lambda: world.reorder(anyone(), up=upwards())),
@@ -48,7 +59,12 @@ def explore(seed: int, *, devices: int = 3, steps: int = 200) -> str:
     deck = [action for weight, action in actions for _ in range(weight)]
     for _ in range(steps if budget == ARRAY_BYTES_MAX else 4 * steps):
         deck[chance.below(len(deck))]()
+        world.check()  # before a crash takes what a device would have reported
     world.settle()
+    for _ in range(2):
+        for index in range(devices):
+            world.rest_long(index)
+        world.settle()
     held = "".join(event.id for event in world.devices[0].log.ordered())
     vector = sorted(decode_state_vector(world.devices[0].session.replica.state_vector()).items())
     return hashlib.sha256(f"{held} {vector}".encode()).hexdigest()

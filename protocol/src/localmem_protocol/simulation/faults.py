@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
+from localmem_protocol.entries import Role
 from localmem_protocol.simulation.clock import HOUR, MINUTE, MS, SECOND, Timeline
 from localmem_protocol.simulation.device import SimulatedDevice
+from localmem_protocol.simulation.disk import Image
 from localmem_protocol.simulation.hub import SimulatedHub
 from localmem_protocol.simulation.rogue import Rogue
 from localmem_protocol.simulation.streams import Distribution, SeededRandom, Streams
@@ -24,11 +26,13 @@ FAULTS: Final = {
     "delay": "a line takes seconds, for a while",
     "crash": "a device or the hub dies, at any write or between two; a store refuses a transaction",
     "rollback": "a device is restored from a backup, or its event log alone",
+    "restore": "the hub is restored from a backup, now or between a commit and what it says of it",
     "clone": "a copy of a device runs beside it",
     "skew": "wall clocks are wrong and jump",
     "poison": "bytes are altered on their way; a rogue device sends what it must not",
-    "revoke": "a device's token is revoked",
-    "rotate": "a new epoch begins, with a new key and an empty document",
+    "revoke": "an owner removes a device; what it wrote before stays, what it sends later is refused",
+    "rotate": "owners begin new epochs, also two at once, and die on the way; members change roles; "
+    "a device is let in",
 }
 """Name -> what it does."""
 
@@ -38,6 +42,8 @@ OUTAGE: Final = Distribution(10 * SECOND, 1 * MINUTE, 5 * MINUTE, 30 * MINUTE, 3
 SLOW: Final = Distribution(300 * MS, 2 * SECOND, 8 * SECOND, 30 * SECOND)
 """What a slow line adds, one way."""
 
+AGE: Final = Distribution(1, 50 * MS, 20 * SECOND, 5 * MINUTE, 1 * HOUR, 6 * HOUR)
+"""How old the backup is that the hub is restored from."""
 
 JUMP: Final = Distribution(1 * SECOND, 40 * SECOND, 10 * MINUTE, 3 * HOUR, 50 * HOUR)
 """How far a wall clock jumps, or is off."""
@@ -60,20 +66,28 @@ class World(Protocol):
         """A line for the trace."""
         ...
 
-    def gone(self, ids: set[str]) -> None:
-        """A rollback took these events."""
+    def roll_back(self, device: SimulatedDevice, image: Image, *, log_only: bool) -> None:
+        """Restore a device from a backup."""
         ...
 
     def clone(self, device: SimulatedDevice) -> None:
         """Let a copy of a device run beside it."""
         ...
 
-    def revoke(self, device: SimulatedDevice) -> None:
-        """Cut a device off."""
+    def revoke(self, device: SimulatedDevice, by: int = 0) -> None:
+        """Have an owner remove a device."""
         ...
 
-    def rotate(self) -> None:
-        """Begin a new epoch."""
+    def rotate(self, *by: int, fatal: bool = False) -> None:
+        """Have owners begin a new epoch."""
+        ...
+
+    def let_in(self) -> None:
+        """Have an owner let another device in."""
+        ...
+
+    def set_role(self, device: SimulatedDevice, role: Role) -> None:
+        """Have an owner give a device another role."""
         ...
 
 
@@ -189,11 +203,23 @@ def _rollback(world: World, stream: SeededRandom) -> None:
                 def strike() -> None:
                     world.struck("rollback")
                     world.note(device.name, "restored" + (", its event log alone" * log_only))
-                    world.gone(device.roll_back(image, log_only=log_only))
+                    world.roll_back(device, image, log_only=log_only)
 
                 world.timeline.after(age, strike)
 
             world.timeline.after(when - age, back_up)
+
+
+def _restore(world: World, stream: SeededRandom) -> None:
+    for when in _times(world, stream, 2):
+        age = min(when, AGE.draw(stream))
+        at_write = stream.below(4)
+
+        def back_up(age: int = age, at_write: int = at_write) -> None:
+            image = world.hub.back_up()
+            world.timeline.after(age, lambda: world.hub.restore(image, at_write=at_write))
+
+        world.timeline.after(when - age, back_up)
 
 
 def _clone(world: World, stream: SeededRandom) -> None:
@@ -235,22 +261,37 @@ def _revoke(world: World, stream: SeededRandom) -> None:
     names = sorted({device.disk.log.device for device in world.devices})
     if len(names) < 3:
         return  # somebody has to be left to agree with
-    device = stream.pick(world.devices)
+    device = stream.pick(world.devices[1:])
+    by = stream.below(2) if device is not world.devices[1] else 0
 
     def strike() -> None:
         world.struck("revoke")
-        world.note(device.name, "token revoked")
-        world.revoke(device)
+        world.revoke(device, by)
 
     world.timeline.after(stream.below(world.end_us), strike)
 
 
 def _rotate(world: World, stream: SeededRandom) -> None:
-    for when in _times(world, stream, 2):
+    """An epoch for each time; one of the strikes lets a device in, another takes a right away."""
+    times = [*_times(world, stream, 3), *_times(world, stream, 1)]
+    for number, when in enumerate(times):
+        kind = stream.pick(("one", "both", "fatal", "in", "role")) if number else "both"
+        by = stream.below(2)
+        victim = stream.pick(world.devices)
 
-        def strike() -> None:
+        def strike(kind: str = kind, by: int = by, victim: SimulatedDevice = victim) -> None:
             world.struck("rotate")
-            world.rotate()
+            match kind:
+                case "in":
+                    world.let_in()
+                case "role" if victim not in world.devices[:2]:
+                    world.set_role(victim, "reader")
+                    back = min(2 * HOUR, world.end_us - world.timeline.now_us)
+                    world.timeline.after(back, lambda: world.set_role(victim, "member"))
+                case "both":
+                    world.rotate(0, 1)
+                case _:
+                    world.rotate(by, fatal=kind == "fatal")
 
         world.timeline.after(when, strike)
 
@@ -263,6 +304,7 @@ _PLANNERS: Final[dict[str, Callable[[World, SeededRandom], None]]] = {
     "delay": _delay,
     "crash": _crash,
     "rollback": _rollback,
+    "restore": _restore,
     "clone": _clone,
     "skew": _skew,
     "poison": _poison,

@@ -13,10 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from localmem_protocol.frames import Close
-from localmem_protocol.room import Commit, Drop, Effect, Peer
+from localmem_protocol.chain import Roster
+from localmem_protocol.errors import RosterError
+from localmem_protocol.frames import ROSTER_NOTICE, Close, Notice
+from localmem_protocol.room import Commit, Drop, Effect, Peer, Room
+from localmem_protocol.roster_log import Right, role_in
 from localmem_protocol.simulation.clock import MINUTE, MS, SECOND, Timeline
-from localmem_protocol.simulation.disk import Crash, HubDisk
+from localmem_protocol.simulation.disk import Crash, HubBackup, HubDisk
+from localmem_protocol.simulation.inquiries import pack, unpack
 from localmem_protocol.simulation.network import Link
 from localmem_protocol.simulation.participants import HubSide, Implementation
 from localmem_protocol.simulation.streams import Distribution, SeededRandom
@@ -26,6 +30,10 @@ FLUSH: Final = Distribution(1 * MS, 2 * MS, 3 * MS, 6 * MS, 40 * MS)
 
 DOWN: Final = Distribution(2 * SECOND, 8 * SECOND, 40 * SECOND, 5 * MINUTE)
 """How long a hub is away after a crash."""
+
+
+ERASE_US: Final = 5 * SECOND
+"""From a deletion that forgets something to the snapshot that takes its place."""
 
 
 class Watcher(Protocol):
@@ -43,13 +51,33 @@ class Watcher(Protocol):
         """A frame goes out."""
         ...
 
+    def roster_changed(self, before: int) -> None:
+        """The roster has an entry more; `before` is the epoch that was the newest."""
+        ...
+
     def struck(self, fault: str) -> None:
         """A fault struck."""
+        ...
+
+    def restored(self, image: object) -> None:
+        """The hub has an older state again: what `backed_up` gave for it."""
+        ...
+
+    def backed_up(self) -> object:
+        """A backup of the hub is made: what is to be remembered of this moment."""
         ...
 
     def note(self, who: str, what: str) -> None:
         """A line for the trace."""
         ...
+
+
+@dataclass(frozen=True)
+class HubImage:
+    """A backup of a hub's store, and what its watcher remembers of that moment."""
+
+    stored: HubBackup
+    remembered: object
 
 
 @dataclass
@@ -59,7 +87,9 @@ class _Live:
     epoch: int
     side: HubSide
     links: dict[int, Link] = field(default_factory=dict)
+    rights: dict[int, Right] = field(default_factory=dict)
     committing: bool = False
+    told_us: int | None = None  # when it is to be asked next whom to tell
 
 
 class SimulatedHub:
@@ -76,8 +106,7 @@ class SimulatedHub:
         step_bytes: int,
         compact_rows: int,
     ) -> None:
-        self.disk, self.epoch = disk, 1
-        self.revoked: set[str] = set()
+        self.disk, self.roster = disk, Roster.load(disk.roster)
         self.running = True
         self.refuse_commits = 0
         self._timeline, self._stream = timeline, stream
@@ -85,7 +114,9 @@ class SimulatedHub:
         self._step_bytes, self._compact_rows = step_bytes, compact_rows
         self._live: dict[int, _Live] = {}
         self._connections = 0
+        self._to_restore: HubImage | None = None
         self._life = 0  # what was planned in an earlier life does not happen
+        self._erasing: set[int] = set()
 
     def opened(self, link: Link) -> None:
         """As `HubEnd` says: whose token is good comes into the room of the epoch it asks for."""
@@ -95,13 +126,17 @@ class SimulatedHub:
         self._connections += 1
         link.connection = self._connections
         device = link.name
-        if device in self.revoked or link.epoch > self.epoch:
+        right = role_in(self.roster, device, link.epoch)
+        if right is None:
             link.close(Close.BAD_TOKEN)
             return
         with self._guard():
             live = self._room(link.epoch)
             live.links[link.connection] = link
-            live.side.join(Peer(link.connection, device, link.epoch == self.epoch))
+            live.rights[link.connection] = right
+            live.side.join(Peer(link.connection, device, right == "writer"))
+            if isinstance(live.side, Room):
+                live.side.notice = Notice(ROSTER_NOTICE, self.roster.length)
 
     def received(self, link: Link, data: bytes) -> None:
         """As `HubEnd` says."""
@@ -109,6 +144,7 @@ class SimulatedHub:
         if live is not None and link.connection in live.links:
             with self._guard():
                 self._carry_out(live, live.side.receive(link.connection, data))
+                self._tell(live)
                 self._plan_commit(live)
 
     def closed(self, link: Link) -> None:
@@ -116,37 +152,109 @@ class SimulatedHub:
         live = self._live.get(link.epoch)
         if live is not None and live.links.pop(link.connection, None) is not None:
             live.side.leave(link.connection)
+            with self._guard():
+                self._tell(live)
 
     def crash(self) -> None:
         """The process dies; what was committed is still there when it starts again."""
         if not self.running:
             return
-        self._watcher.struck("crash")
-        self._watcher.note("hub", "crash")
+        image, self._to_restore = self._to_restore, None
+        self._watcher.struck("crash" if image is None else "restore")
+        self._watcher.note("hub", "crash" if image is None else "restored from a backup")
         self.running = False
         self._end_life()
+        if image is not None:
+            self.disk.restore(image.stored)
+            self.roster = Roster.load(self.disk.roster, verified=len(self.disk.roster))
+            self._watcher.restored(image.remembered)
         self._timeline.after(DOWN.draw(self._stream), self.start)
+
+    def back_up(self) -> HubImage:
+        """A backup of its store, as it is now."""
+        return HubImage(self.disk.image(), self._watcher.backed_up())
+
+    def restore(self, image: HubImage, *, at_write: int = 0) -> None:
+        """Put a backup in the place of its store: now, or after a coming write, before that is told."""
+        self._to_restore = image
+        if at_write and self.running:
+            self.disk.writes.crash_at(at_write, kept=True)
+        else:
+            self.running = True  # a hub that is down is restored as well
+            self.crash()
 
     def start(self) -> None:
         """The process starts."""
         if not self.running:
             self.running = True
             self._watcher.note("hub", "start")
+            before = self.roster.epoch
+            with self._guard():
+                self.roster = Roster.load(self.disk.roster, verified=len(self.disk.roster))
+                if self.roster.epoch > before:
+                    self._watcher.roster_changed(before)
+            self._erase_when_due(*self.disk.rooms)  # a crash may have come before that
 
-    def revoke(self, device: str) -> None:
-        """Cut a device off for good."""
-        self.revoked.add(device)
-        for live in self._live.values():
+    @property
+    def life(self) -> int:
+        """Another number after each end of the process, with which everything that was under way ends."""
+        return self._life
+
+    @property
+    def epoch(self) -> int:
+        """The newest epoch."""
+        return self.roster.epoch
+
+    @property
+    def pool(self) -> str:
+        """The pool's id."""
+        return self.roster.pool_id
+
+    def asked(self, device: str, data: bytes) -> bytes | None:
+        """What is answered to a question about the roster (`inquiries`); None if nobody is there."""
+        if not self.running:
+            return None
+        if device not in self.roster.members:
+            return pack(("removed",))
+        match unpack(data):
+            case ["read", int(start)]:
+                roster = self.roster
+                return pack(("roster", start, self.disk.roster[start:], roster.length, roster.head))
+            case ["append", int(expected), bytes(entry)]:
+                return self._append(expected, entry)
+            case _:
+                return pack(("refused", "no such question"))
+
+    def _append(self, expected: int, entry: bytes) -> bytes | None:
+        before = self.roster.epoch
+        try:
+            new = self._implementation.addition(self.roster, expected, entry)
+        except RosterError as error:
+            return pack(("refused", str(error)))
+        if new is not None:
+            try:
+                self.disk.append(new.entry)
+            except Crash:
+                self.crash()
+                return None
+            with self._guard():
+                self.roster.apply(new.entry)
+                self._watcher.roster_changed(before)
+                self._notify()
+        return pack(("appended", self.disk.roster[expected : expected + 1] == [entry]))
+
+    def _notify(self) -> None:
+        """Cut off whoever lost a right by a change of the roster, and tell everybody else."""
+        for live in list(self._live.values()):
             for connection, link in sorted(live.links.items()):
-                if link.name == device:
+                right = role_in(self.roster, link.name, live.epoch)
+                if right is None:
                     self._drop(live, connection, Close.BAD_TOKEN)
-
-    def rotate(self) -> None:
-        """The next epoch: the room of this one takes no updates any more."""
-        self.epoch += 1
-        for live in self._live.values():
-            for connection in sorted(live.links):
-                self._drop(live, connection, Close.GOING_AWAY)
+                elif right != live.rights[connection]:
+                    self._drop(live, connection, Close.ROSTER_CHANGED)
+            if isinstance(live.side, Room):
+                self._carry_out(live, live.side.notify(Notice(ROSTER_NOTICE, self.roster.length)))
+            self._tell(live)
 
     @contextmanager
     def _guard(self) -> Iterator[None]:
@@ -162,7 +270,7 @@ class SimulatedHub:
         if epoch not in self._live:
             stored = self.disk.room(epoch)
             side = self._implementation.open_hub(
-                tuple(stored.rows), dict(stored.clients), self._step_bytes
+                tuple(stored.rows), dict(stored.clients), self._step_bytes, self._stream
             )
             self._live[epoch] = _Live(epoch, side)
         return self._live[epoch]
@@ -180,6 +288,22 @@ class SimulatedHub:
             elif (link := live.links.get(effect.connection)) is not None:
                 self._watcher.said(live.epoch, effect.data)
                 link.send_down(effect.data)
+
+    def _tell(self, live: _Live) -> None:
+        """Let it tell whom it has to, now and when it says."""
+        now_us = self._timeline.now_us
+        effects, again_s = self._implementation.tell(live.side, now_us / SECOND)
+        self._carry_out(live, effects)
+        again_us = None if again_s is None else max(now_us, int(again_s * SECOND)) + MS
+        if again_us is not None and again_us != live.told_us:
+            self._timeline.after(again_us - now_us, lambda: self._tell_again(live, again_us))
+        live.told_us = again_us
+
+    def _tell_again(self, live: _Live, at_us: int) -> None:
+        if live.told_us == at_us and self._live.get(live.epoch) is live:
+            live.told_us = None
+            with self._guard():
+                self._tell(live)
 
     def _plan_commit(self, live: _Live) -> None:
         if live.committing or (commit := live.side.take()) is None:
@@ -214,20 +338,38 @@ class SimulatedHub:
         self._watcher.committed(live.epoch, commit)
         live.committing = False
         self._carry_out(live, live.side.committed())
+        if commit.erases:
+            self._erase_when_due(live.epoch)
         self._compact_if_due(live.epoch)
         self._mend_if_due(live)
         self._plan_commit(live)
 
-    def _compact_if_due(self, epoch: int) -> None:
+    def _compact_if_due(self, epoch: int, most: int | None = None) -> None:
         rows = self.disk.room(epoch).rows
-        if len(rows) < self._compact_rows:
+        if len(rows) < (self._compact_rows if most is None else most):
             return
         clients = dict(self.disk.clients(epoch))
-        side = self._implementation.open_hub(tuple(rows), clients, self._step_bytes)
+        side = self._implementation.open_hub(tuple(rows), clients, self._step_bytes, self._stream)
         try:
             self.disk.compact(epoch, side.snapshot(), len(rows))
         except Crash:
             self.crash()
+
+    def _erase_when_due(self, *epochs: int) -> None:
+        """Take what was forgotten out of the store, once for all that is forgotten meanwhile."""
+        life = self._life
+        for epoch in epochs:
+            if epoch in self._erasing:
+                continue
+            self._erasing.add(epoch)
+
+            def erase(epoch: int = epoch) -> None:
+                if life == self._life:
+                    self._erasing.discard(epoch)
+                    with self._guard():
+                        self._compact_if_due(epoch, 1)
+
+            self._timeline.after(ERASE_US, erase)
 
     def _mend_if_due(self, live: _Live) -> None:
         """A room that cannot go on is loaded again; here everybody comes back for that."""
@@ -242,3 +384,4 @@ class SimulatedHub:
             for link in live.links.values():
                 link.reset()
         self._live.clear()
+        self._erasing.clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from localmem_protocol.clock import HybridClock
@@ -24,6 +24,7 @@ class MemoryLog:
         self._clock = HybridClock()
         self._sequence = 0
         self._own: list[tuple[int, str]] = []  # (sequence, id), ascending
+        self._at: dict[tuple[str, int], list[str]] = {}  # ids by device and sequence
 
     def record(self, snippet: str, now_ms: int) -> Event:
         """An event that happens here now."""
@@ -52,13 +53,17 @@ class MemoryLog:
         if key not in self._keys:
             self._keys.append(key)
 
-    def forget(self, tombstones: Sequence[bytes], key: TombstoneKey) -> None:
+    def forget(self, tombstones: Sequence[bytes], key: TombstoneKey) -> list[Event]:
         """As `EventLog` says."""
         self.honour(key)
         self._tombstones.update(tombstones)
-        for name in [name for name in self.events if self.forgets(name)]:
-            del self.events[name]
+        gone = [self.events.pop(name) for name in [*self.events] if self.forgets(name)]
         self._own = [own for own in self._own if own[1] in self.events]
+        return gone
+
+    def forgets_mark(self, tombstone: bytes, key: TombstoneKey) -> bool:
+        """As `EventLog` says."""
+        return tombstone in self._tombstones
 
     def forgets(self, event_id: str) -> bool:
         """As `EventLog` says."""
@@ -71,6 +76,7 @@ class MemoryLog:
             return
         self.position += 1
         self.events[event.id] = event
+        self._at.setdefault((event.device, event.sequence), []).append(event.id)
         if event.device == self.device:
             self._sequence = max(self._sequence, event.sequence)
             insort(self._own, (event.sequence, event.id))
@@ -79,6 +85,16 @@ class MemoryLog:
         """As `EventLog` says."""
         first = bisect_right(self._own, after, key=lambda own: own[0])
         return [self.events[name] for _, name in self._own[first : first + limit]]
+
+    def at(self, device: str, sequence: int, clock: int | None = None) -> list[Event]:
+        """As `EventLog` says."""
+        names = self._at.get((device, sequence), [])
+        here = [self.events[name] for name in names if name in self.events]
+        return [event for event in here if clock in (None, event.clock)]
+
+    def shares(self, event: Event) -> bool:
+        """As `EventLog` says."""
+        return True
 
     def ordered(self) -> list[Event]:
         """Everything, in the order that is the same everywhere."""
@@ -97,7 +113,7 @@ class MemoryJournal:
 
     def reset(self, client: int) -> None:
         """As `Journal` says."""
-        self.saved = Saved(client, outbox=self.saved.outbox)
+        self.saved = Saved(client, outbox=self.saved.outbox, heads=self.saved.heads)
 
     def save(self, update: bytes | None, watermark: int, position: int) -> None:
         """As `Journal` says."""
@@ -107,6 +123,11 @@ class MemoryJournal:
     def compact(self, document: bytes) -> None:
         """As `Journal` says."""
         self.saved = replace(self.saved, updates=(document,))
+
+    def remember(self, marks: Mapping[bytes, bytes], *, instead: bool = False) -> None:
+        """As `Journal` says."""
+        kept = {} if instead else self.saved.marks
+        self.saved = replace(self.saved, marks={**kept, **marks})
 
     def acknowledge(self, clock: int, head: bytes) -> None:
         """As `Journal` says."""
@@ -122,3 +143,7 @@ class MemoryJournal:
         """As `Journal` says."""
         left = tuple(one for one in self.saved.outbox if one not in set(tombstones))
         self.saved = replace(self.saved, outbox=left)
+
+    def keep_heads(self, heads: Mapping[int, tuple[str, bytes]]) -> None:
+        """As `Journal` says."""
+        self.saved = replace(self.saved, heads={**self.saved.heads, **heads})

@@ -95,11 +95,13 @@ class Line:
 class Taps:
     """Who sees what happens on the network.
 
-    `frame` gets the line, the direction and every frame as it is sent; `fault` the name of every
+    `frame` gets the line, the direction and every frame as it is sent, `message` the same of what is
+    asked about the roster; `fault` the name of every
     fault that strikes a frame; `refuses` says of altered bytes whether a decoder refuses them.
     """
 
     frame: Callable[[Line, str, bytes], None]
+    message: Callable[[Line, str, bytes], None]
     fault: Callable[[str], None]
     refuses: Callable[[bytes], bool]
 

@@ -10,16 +10,21 @@ the last steps of the trace are those that led to it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
+from localmem_protocol.chain import Roster
 from localmem_protocol.envelope import PoolKey
 from localmem_protocol.events import Event
 from localmem_protocol.limits import FRAME_BYTES_MAX, OUTGOING_BYTES_MAX
 from localmem_protocol.room import Commit
 from localmem_protocol.session import ARRAY_BYTES_MAX
+from localmem_protocol.signatures import Problem
 from localmem_protocol.simulation.device import SimulatedDevice
 from localmem_protocol.simulation.participants import Implementation, Witness
+from localmem_protocol.simulation.people import People
+from localmem_protocol.simulation.secrecy import Forgotten, Removed
+from localmem_protocol.tombstones import TombstoneKey
 
 CANARY: Final = "canary-Jq7vXw"
 """In every snippet; nobody but devices may ever see it."""
@@ -27,13 +32,16 @@ CANARY: Final = "canary-Jq7vXw"
 VIOLATIONS_MAX: Final = 20
 """Violations that are written down; a step can bring more than one."""
 
+FORGOTTEN_BYTES: Final = 8_000
+"""What forgetting one event may cost on the way up: what else was in its segment is sealed anew."""
+
 EVENT_OVERHEAD_BYTES: Final = 150
 """What one event may cost on the way up beside its snippet, even alone in its batch and not compressed
 at all, where nothing has to be sent twice."""
 
 
 class Oracle:
-    """The books of one world. `lost` and `evicted_undelivered` are counted by `finish`."""
+    """The books of one world. `lost`, `evicted_undelivered` and `lost_with_hub` are counted by `finish`."""
 
     def __init__(
         self,
@@ -48,14 +56,25 @@ class Oracle:
         self.may_be_lost: set[str] = set()
         self.rogues: set[str] = set()
         self.damaged: set[str] = set()
+        self.split: set[str] = set()  # devices of which there are, or were, two
         self.lost = 0
         self.evicted_undelivered = 0
+        self.lost_with_hub = 0
         self.document = b""
+        self.restored = False
+        self._epochs: dict[str, int] = {}  # in which epoch the hub stored an event last
+        self._voided: dict[str, int] = {}  # the same of those that a restored hub has no more
+        self._keys: dict[int, PoolKey] = {}
+        self._unsaid: dict[
+            bytes, int
+        ] = {}  # tombstones that it has no more, and in which epoch they were
         self._implementation = implementation
         self._array_bytes_max = array_bytes_max
         self._evicting = array_bytes_max < ARRAY_BYTES_MAX
         self._witnesses: dict[int, Witness] = {}
         self._canary = CANARY.encode()
+        self._forgotten = Forgotten()
+        self._removed = Removed(implementation)
 
     def violation(self, what: str) -> None:
         """Write down what must not be."""
@@ -65,8 +84,33 @@ class Oracle:
 
     def begin_epoch(self, key: PoolKey) -> None:
         """Watch the hub's document of an epoch."""
+        self._keys[key.epoch] = key
         if self._implementation.witness is not None:
             self._witnesses[key.epoch] = self._implementation.witness(key)
+
+    def books(self) -> object:
+        """What the hub has stored by now, for `note_restored`."""
+        return frozenset(self.committed)
+
+    def note_restored(
+        self, books: object, rows: Mapping[int, Sequence[bytes]], newest: int
+    ) -> None:
+        """The hub is as it was when `books` said so, with these rows, and `newest` is its epoch again:
+        what it stored since is void.
+        """
+        assert isinstance(books, frozenset)
+        self.restored = True
+        self._voided |= {name: self._epochs.get(name, 0) for name in self.committed - books}
+        for epoch, before in self._witnesses.items():
+            self._unsaid |= dict.fromkeys(before.tombstones(), epoch)
+        self.committed = set(books)
+        self._keys = {epoch: key for epoch, key in self._keys.items() if epoch <= newest}
+        self._witnesses.clear()
+        for key in self._keys.values():
+            self.begin_epoch(key)
+            for row in rows.get(key.epoch, ()):
+                if seen := self._witnesses.get(key.epoch):
+                    seen.committed(row)
 
     def note_recorded(self, event: Event) -> None:
         """A device said that an event is kept."""
@@ -84,8 +128,40 @@ class Oracle:
         """A rollback took these from a device, and its user knows it."""
         self.may_be_lost.update(ids)
 
+    @property
+    def forgotten(self) -> set[str]:
+        """What somebody forgot, and nobody is to have."""
+        return self._forgotten.promised
+
+    def note_forgetting(self, ids: Iterable[str]) -> None:
+        """Somebody begins to forget these."""
+        self._forgotten.begun.update(ids)
+
+    def note_forgotten(self, device: SimulatedDevice, ids: Iterable[str]) -> None:
+        """A device said that it forgot these."""
+        self._forgotten.forgotten(device, ids)
+
+    def note_untold(self, device: SimulatedDevice, tombstones: set[bytes]) -> None:
+        """A rollback took these from what a device has to tell the others."""
+        self._forgotten.untold(device, tombstones, TombstoneKey(self._keys[1]).of)
+
+    def note_unknown(self, devices: Sequence[SimulatedDevice]) -> None:
+        """The hub is an older one, or a device is: what was forgotten and nobody knows of any more is
+        known again.
+
+        A hub that was not restored knows of all that it was ever told.
+        """
+        if self.restored:
+            mark, told = TombstoneKey(self._keys[1]).of, self._told()
+            self._forgotten.unknown(
+                lambda name: (
+                    mark(name) in told or any(device.disk.log.forgets(name) for device in devices)
+                )
+            )
+
     def note_committed(self, epoch: int, commit: Commit) -> None:
         """The hub's store has this."""
+        self._removed.committed(epoch, commit)
         for quarantined in commit.quarantined:
             if quarantined.device not in self.rogues | self.damaged:
                 self.violation(f"an honest update was refused: {quarantined.reason}")
@@ -94,7 +170,9 @@ class Oracle:
             return
         for row in commit.rows:
             try:
-                self.committed.update(witness.committed(row.update))
+                names = witness.committed(row.update)
+                self.committed.update(names)
+                self._epochs |= dict.fromkeys(names, epoch)
             except ValueError as error:
                 self.violation(str(error))
 
@@ -115,9 +193,12 @@ class Oracle:
     def note_sent(self, device: SimulatedDevice, frame: bytes) -> None:
         """A device sends this."""
         if self._implementation.unsaved is not None:
-            unsaved = self._implementation.unsaved(frame, device.disk.journal)
+            unsaved = self._implementation.unsaved(frame, device.journal)
             if unsaved is not None:
                 self.violation(f"{device.name}: {unsaved}")
+        wrong = self._removed.sent(device, frame)
+        if wrong is not None:
+            self.violation(f"{device.name} {wrong}")
 
     def check(self, device: SimulatedDevice) -> None:
         """A device after something happened on it."""
@@ -127,14 +208,26 @@ class Oracle:
             self.violation(f"{device.link.waiting_bytes()} bytes wait for {device.name}")
         if self._implementation.limits is not None:
             exceeded = self._implementation.limits(
-                device.side, device.disk.journal, self._array_bytes_max
+                device.side, device.journal, self._array_bytes_max
             )
             if exceeded is not None:
                 self.violation(f"{device.name}: {exceeded}")
         for problem in getattr(device.side, "problems", ()):
-            if problem.device not in self.rogues:
-                self.violation(f"{device.name}: a batch did not open: {problem}")
+            if problem.device not in self.rogues and not self._is_known(problem):
+                self.violation(f"{device.name} reports a problem among the honest: {problem}")
                 break
+
+    def _is_known(self, problem: Problem) -> bool:
+        """What a rogue writer deleted is missed for good reasons. And a hub that was restored shows less
+        than it had, which nobody can tell from one that withholds it.
+
+        Where arrays are small, events are missed that a copy of a device evicted, or a device that had
+        taken them over when it forgot something beside them: until their author signs again.
+        """
+        if problem.kind in ("replay", "withheld"):
+            return self.restored
+        moved = problem.device in self.split or bool(self._forgotten.begun)
+        return problem.kind == "gap" and (bool(self.rogues) or (self._evicting and moved))
 
     @property
     def snippet_bytes(self) -> int:
@@ -144,6 +237,7 @@ class Oracle:
     def check_payload(self, bytes_up: int) -> None:
         """What went up in a world without faults."""
         most = self.snippet_bytes + EVENT_OVERHEAD_BYTES * (len(self.recorded) + 10)
+        most += FORGOTTEN_BYTES * len(self._forgotten.begun)
         if bytes_up > most:
             self.violation(f"{bytes_up} bytes went up; {most} would do")
 
@@ -151,6 +245,9 @@ class Oracle:
         self, devices: Sequence[SimulatedDevice], everybody: Sequence[SimulatedDevice]
     ) -> None:
         """After healing: `devices` must agree; `everybody` may hold what is left of an event."""
+        mark = TombstoneKey(self._keys[1]).of
+        self._forgotten.settle(devices, self._told(), mark)
+        self._forgotten.unknown(lambda name: not self._is_unsaid(mark(name)))
         unsettled = [device.name for device in devices if not device.settled]
         if unsettled:
             self.violation(f"not in sync after healing: {', '.join(unsettled)}")
@@ -175,6 +272,9 @@ class Oracle:
         """Whoever has settled has nothing of its own that is not in the document."""
         log = device.disk.log
         own = {event.id for event in log.events.values() if event.device == log.device}
+        own -= self._forgotten.begun
+        if self.rogues:
+            own -= self.committed  # a writer may delete in another's array
         if own - retained and device.settled and not self._evicting:
             self.violation(f"{device.name} never sent {len(own - retained)} events of its own")
 
@@ -194,26 +294,74 @@ class Oracle:
     def count_lost(self, everybody: Sequence[SimulatedDevice], retained: set[str]) -> None:
         """What was promised to somebody, and nobody has any more; can be said at any time."""
         held = retained.union(*(device.disk.log.events for device in everybody))
-        opened = set[str]().union(*(witness.holds() for witness in self._witnesses.values()))
+        opened = self._readable()
         evicted = self.committed - opened if self._witnesses else set()
         self.lost = len(self._promised() - held - evicted)
         if self.lost:
             self.violation(f"{self.lost} acknowledged events are lost")
 
     def _promised(self) -> set[str]:
-        return ((self.recorded.keys() - self.may_be_lost) | self.committed) & self.recorded.keys()
+        promised = (self.recorded.keys() - self.may_be_lost) | self.committed
+        return (promised & self.recorded.keys()) - self._forgotten.begun
+
+    def _readable(self) -> set[str]:
+        """What somebody who comes now could open, of all epochs."""
+        return set[str]().union(*(witness.holds() for witness in self._witnesses.values()))
+
+    def _told(self) -> set[bytes]:
+        """The tombstones that were ever at the hub."""
+        return {mark for one in self._witnesses.values() for mark in one.tombstones()}
+
+    def _is_unsaid(self, tombstone: bytes) -> bool:
+        """Whether a restored hub lost it, and whoever heard it can say it again nowhere: its epoch is over."""
+        epoch = self._unsaid.get(tombstone)
+        return epoch is not None and epoch < max(self._keys) and tombstone not in self._told()
+
+    def check_forgotten(self, rows: Sequence[bytes], members: Sequence[SimulatedDevice]) -> None:
+        """What was forgotten is nowhere: in no log, no document, no row, no journal.
+
+        Documents of epochs that are over keep it, sealed under a key that the newest is not.
+        """
+        gone, newest = self._forgotten.promised, max(self._keys)
+        remembers = self._implementation.remembers
+        for device in members:
+            if left := gone & device.disk.log.events.keys():
+                self.violation(f"{device.name} still has {len(left)} events that were forgotten")
+            if device.side is not None and gone & self._implementation.holds(device.side):
+                self.violation(f"the document of {device.name} has what was forgotten")
+            journal = device.disk.journals.get(newest)
+            updates = () if journal is None else journal.saved.updates
+            if remembers is not None and gone & remembers(self._keys[newest], updates):
+                self.violation(f"the journal of {device.name} has what was forgotten")
+        if remembers is not None and gone & remembers(self._keys[newest], rows):
+            self.violation("the hub's rows have what was forgotten")
+
+    def check_removed(self, people: People, roster: Roster) -> None:
+        """No removed device reads what was sealed when its writer knew of the removal."""
+        wrong = self._removed.check(people, roster)
+        if wrong is not None:
+            self.violation(wrong)
 
     def _count_undelivered(self, devices: Sequence[SimulatedDevice], retained: set[str]) -> None:
         undelivered = 0
-        for name in self._promised():
+        held = set[str]().union(*(device.disk.log.events for device in devices))
+        self.lost_with_hub = len(self._voided.keys() - self._promised() - held)
+        readable = self._readable() - self._forgotten.begun
+        voided = (self._voided.keys() & held & self.recorded.keys()) - self._forgotten.begun
+        for name in self._promised() | voided | (readable & self.recorded.keys()):
             missing = sum(name not in device.disk.log.events for device in devices)
             if not missing:
                 continue
             seen = name in self.committed and bool(self._witnesses)
-            if name in retained or (not seen and self._owed(name, devices)):
+            if name in retained | readable or (not seen and self._owed(name, devices)):
                 undelivered += 1
             elif name in self.committed or self._evicting:
                 self.evicted_undelivered += missing
+            elif name in self._voided:
+                if name in held and self._voided[name] == max(self._keys):
+                    undelivered += 1
+                else:  # who still has it, if anybody, may not write in that epoch any more
+                    self.lost_with_hub += missing
         if undelivered:
             self.violation(f"{undelivered} events did not reach everybody")
 

@@ -13,11 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from localmem_protocol.chain import Roster
 from localmem_protocol.envelope import PoolKey
 from localmem_protocol.room import Commit, Effect, Peer
+from localmem_protocol.roster_log import Addition, addition
+from localmem_protocol.roster_view import RosterView, Route
+from localmem_protocol.seams import Random
 from localmem_protocol.session import EventLog, Journal
+from localmem_protocol.signatures import Authorship
+
+Sealed = tuple[int, int, bytes]
+"""A sealed batch: its client id, its clock, its bytes."""
 
 
 class DeviceSide(Protocol):
@@ -36,12 +44,28 @@ class DeviceSide(Protocol):
         """A frame from the hub: the frames to answer. A ProtocolError ends the connection."""
         ...
 
-    def upload(self) -> list[bytes]:
-        """Frames that can be sent now; called until there are none."""
+    @property
+    def due_s(self) -> float | None:
+        """When `upload` is to be called though nothing happens; None if there is no need."""
+        ...
+
+    def upload(self, now_s: float) -> list[bytes]:
+        """Frames to send now, in seconds of the machine's uptime; called until there are none."""
         ...
 
     def disconnect(self, code: int | None = None) -> None:
         """The connection is gone; `code` is what the hub closed it with, if it did."""
+        ...
+
+
+@runtime_checkable
+class Resting(Protocol):
+    """A device's side that has something to do when nothing happens; it need not be one."""
+
+    def rest(self, quiet_s: float) -> float | None:
+        """Nothing came or went for so many seconds; how many it has to be for the next call, None
+        for not before something does. What it makes is sent by `upload`.
+        """
         ...
 
 
@@ -84,8 +108,33 @@ class Witness(Protocol):
         """The ids of the events of which the document of all that was committed has the content."""
         ...
 
+    def tombstones(self) -> set[bytes]:
+        """What stands for forgotten events in all that was ever committed."""
+        ...
+
     def promises(self, frame: bytes) -> str | None:
         """What a frame of the hub says is stored, and is not; None for all others."""
+        ...
+
+
+class OpenDevice(Protocol):
+    """Makes a device's side of one document, of what its event log and its journal have.
+
+    A `reader` sends nothing: the document's epoch is over. `authorship` says who may write, and signs.
+    """
+
+    def __call__(
+        self,
+        pool: PoolKey,
+        log: EventLog,
+        journal: Journal,
+        array_bytes_max: int,
+        /,
+        *,
+        reader: bool,
+        authorship: Authorship,
+    ) -> DeviceSide:
+        """The pool's key, the event log, the journal, and how many bytes its array may hold."""
         ...
 
 
@@ -93,19 +142,34 @@ class Witness(Protocol):
 class Implementation:
     """Both sides, and how to look at them.
 
-    `open_device` gets the pool's key, the event log, the journal and how many bytes its array may
-    hold; `open_hub` the committed rows, the client ids handed out, and how many bytes an answer may
-    have. `document` gives the bytes that two devices must have in common when all have settled, and
+    `open_device` is as `OpenDevice` says; `open_hub` gets the committed rows, the client ids handed out,
+    how many bytes an answer may have, and what to draw from, which no backup of the hub brings back.
+    `tell` is called after what happens at a hub, and at the moment that it named last: what to do then,
+    and when to call it again. `document` gives the bytes that two devices must have in common when all
+    have settled, and
     `holds` the ids of the events in it. `limits` names a limit that a device's side exceeds, `unsaved`
     what a frame says that a device's journal would not know after a crash; `kind` names a frame, for
-    the traffic.
+    the traffic. `sealed` gives the batches in a frame or a row, as (client id, clock, bytes), and `opens`
+    those of them that a key opens; `forget` has a device forget events, and `remembers` gives the ids of
+    the events that somebody with the key finds in updates, deleted or not. `route` says where a device
+    goes by the roster, and `addition` what a hub appends to that.
     """
 
-    open_device: Callable[[PoolKey, EventLog, Journal, int], DeviceSide]
-    open_hub: Callable[[Sequence[bytes], dict[int, str], int], HubSide]
+    open_device: OpenDevice
+    open_hub: Callable[[Sequence[bytes], dict[int, str], int, Random], HubSide]
     document: Callable[[DeviceSide], bytes]
     holds: Callable[[DeviceSide], set[str]]
+    tell: Callable[[HubSide, float], tuple[list[Effect], float | None]] = lambda hub, now_s: (
+        [],
+        None,
+    )
     witness: Callable[[PoolKey], Witness] | None = None
     limits: Callable[[DeviceSide, Journal, int], str | None] | None = None
     unsaved: Callable[[bytes, Journal], str | None] | None = None
     kind: Callable[[bytes], str] = lambda frame: "frame"
+    sealed: Callable[[bytes], list[Sealed]] | None = None
+    opens: Callable[[PoolKey, Sequence[tuple[str, Sealed]]], set[tuple[int, int]]] | None = None
+    forget: Callable[[DeviceSide, Sequence[str]], object] | None = None
+    remembers: Callable[[PoolKey, Sequence[bytes]], set[str]] | None = None
+    route: Callable[[RosterView], Route] = Route
+    addition: Callable[[Roster, int, bytes], Addition | None] = addition

@@ -7,11 +7,14 @@ from typing import Final
 
 import msgspec
 
-from localmem_protocol.envelope import PoolKey
+from localmem_protocol.batching import DEFAULT
+from localmem_protocol.envelope import Opener, PoolKey
 from localmem_protocol.errors import ProtocolError
 from localmem_protocol.frames import Ack, Frame, Step1, Step2, Update, Welcome, decode_frame
+from localmem_protocol.presence import Presence
 from localmem_protocol.replica import Replica
-from localmem_protocol.room import Room
+from localmem_protocol.room import Effect, Room
+from localmem_protocol.seams import Random
 from localmem_protocol.session import (
     JOURNAL_UPDATES_MAX,
     UNACKNOWLEDGED_MAX,
@@ -19,7 +22,8 @@ from localmem_protocol.session import (
     Journal,
     Session,
 )
-from localmem_protocol.simulation.participants import DeviceSide, Implementation
+from localmem_protocol.signatures import Authorship
+from localmem_protocol.simulation.participants import DeviceSide, HubSide, Implementation, Sealed
 from localmem_protocol.updates import Id, decode_state_vector, decode_update
 
 WITNESS: Final = "e" * 16
@@ -30,7 +34,7 @@ _KINDS: Final = {
     b"\x00\x01": "step2",
     b"\x00\x02": "update",
 }
-_NAMES: Final = {100: "hello", 101: "welcome", 102: "ack", 103: "refusal"}
+_NAMES: Final = {100: "hello", 101: "welcome", 102: "ack", 103: "refusal", 104: "notice"}
 
 
 class ReplicaWitness:
@@ -39,6 +43,7 @@ class ReplicaWitness:
     def __init__(self, pool: PoolKey) -> None:
         self.replica = Replica(pool, WITNESS)
         self._ends: dict[int, int] = {}
+        self._tombstones: set[bytes] = set()
 
     def committed(self, update: bytes) -> Sequence[str]:
         """As `Witness` says."""
@@ -48,7 +53,12 @@ class ReplicaWitness:
                 self._ends[client] = max(self._ends.get(client, 0), run[-1].end)
         except ProtocolError as error:
             raise ValueError(f"the hub stored what no device takes: {error}") from None
+        self._tombstones.update(result.tombstones)
         return [event.id for event in result.events]
+
+    def tombstones(self) -> set[bytes]:
+        """As `Witness` says."""
+        return self._tombstones
 
     def holds(self) -> set[str]:
         """As `Witness` says."""
@@ -117,8 +127,8 @@ def _events(replica: Replica) -> set[str]:
 
 def _limits(side: DeviceSide, journal: Journal, array_bytes_max: int) -> str | None:
     assert isinstance(side, Session)
-    if side.unacknowledged > UNACKNOWLEDGED_MAX:
-        return f"{side.unacknowledged} batches under way"
+    if side.under_way > UNACKNOWLEDGED_MAX:
+        return f"{side.under_way} batches under way"
     if len(journal.load().updates) > JOURNAL_UPDATES_MAX:
         return f"{len(journal.load().updates)} updates in a journal"
     return None
@@ -141,13 +151,81 @@ def _unsaved(frame: bytes, journal: Journal) -> str | None:
 
 
 def _open_device(
-    pool: PoolKey, log: EventLog, journal: Journal, array_bytes_max: int
+    pool: PoolKey,
+    log: EventLog,
+    journal: Journal,
+    array_bytes_max: int,
+    /,
+    *,
+    reader: bool,
+    authorship: Authorship,
 ) -> DeviceSide:
-    return Session(pool, log, journal, array_bytes_max)
+    return Session(
+        pool,
+        log,
+        journal,
+        array_bytes_max,
+        reader=reader,
+        authorship=authorship,
+        batching=DEFAULT,
+    )
 
 
-def _open_hub(rows: Sequence[bytes], clients: dict[int, str], step_bytes: int) -> Room:
-    return Room(rows, clients, step_bytes=step_bytes)
+def sealed_in(data: bytes) -> list[Sealed]:
+    """The batches in a frame that has an update, or in an update; none in anything else."""
+    try:
+        match _decoded(data):
+            case Update(update) | Step2(update):
+                found = decode_update(update)
+            case None:
+                found = decode_update(data, stored=True)
+            case _:
+                return []
+    except ProtocolError:
+        return []
+    return [
+        (client, item.clock + offset, sealed)
+        for client, run in found.items.items()
+        for item in run
+        for offset, sealed in enumerate(item.contents or ())
+    ]
+
+
+def opened_by(pool: PoolKey, batches: Sequence[tuple[str, Sealed]]) -> set[tuple[int, int]]:
+    """(client id, clock) of those batches, each with its device, that a key opens."""
+    openers: dict[int, Opener] = {}
+    opened: set[tuple[int, int]] = set()
+    for device, (client, clock, sealed) in sorted(batches):
+        opener = openers.setdefault(client, Opener(pool, device, client))
+        try:
+            opener.open(sealed, clock)
+        except ProtocolError:
+            continue
+        opened.add((client, clock))
+    return opened
+
+
+def _forget(side: DeviceSide, ids: Sequence[str]) -> None:
+    assert isinstance(side, Session)
+    side.forget(ids)
+
+
+def _remembers(pool: PoolKey, updates: Sequence[bytes]) -> set[str]:
+    return {event.id for event in Replica(pool, WITNESS, 0, updates).loaded.events}
+
+
+def _open_hub(
+    rows: Sequence[bytes], clients: dict[int, str], step_bytes: int, random: Random
+) -> Room:
+    room = Room(rows, clients, step_bytes=step_bytes, random=random)
+    room.presence = Presence()
+    return room
+
+
+def _tell(side: HubSide, now_s: float) -> tuple[list[Effect], float | None]:
+    assert isinstance(side, Room)
+    effects = side.tell(now_s)
+    return effects, None if side.presence is None else side.presence.due_s
 
 
 def kind(frame: bytes) -> str:
@@ -160,8 +238,13 @@ PRODUCTION: Final = Implementation(
     open_hub=_open_hub,
     document=lambda side: canonical(_replica(side).export()),
     holds=_holds,
+    tell=_tell,
     witness=ReplicaWitness,
     limits=_limits,
     unsaved=_unsaved,
     kind=kind,
+    sealed=sealed_in,
+    opens=opened_by,
+    forget=_forget,
+    remembers=_remembers,
 )

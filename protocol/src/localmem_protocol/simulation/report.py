@@ -71,7 +71,11 @@ class Report:
     `converged`: after healing all devices hold the same document, and the same events in the same
     order, and nothing else that the oracle watches was wrong on the way; `violations` says what was.
     `lost_acknowledged` counts events that somebody was told are kept and nobody has any more.
+    `lost_with_hub` counts events that only the hub had, and lost when it was restored from a backup, and
+    (event, device) pairs where the rest of an epoch that was over went that way.
     `faults` counts by name what really struck. `traffic` is by device, in bytes of frames.
+    `forgotten` counts events that somebody forgot, and that are nowhere any more; `epochs` how many keys
+    the pool had.
     `evicted_undelivered` counts (event, device) pairs where the event left its owner's array before
     that device had it. `document` and `trace_hash` are the same for the same seed.
     """
@@ -85,7 +89,10 @@ class Report:
     faults: Mapping[str, int]
     events: int
     snippet_bytes: int
+    forgotten: int
+    epochs: int
     evicted_undelivered: int
+    lost_with_hub: int
     traffic: Mapping[str, Mapping[str, Any]]
     document_bytes: int
     document: str

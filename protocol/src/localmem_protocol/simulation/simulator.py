@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from localmem_protocol.envelope import PoolKey
+from localmem_protocol.entries import Role
 from localmem_protocol.errors import ProtocolError
 from localmem_protocol.events import Draft
 from localmem_protocol.frames import Step1, Step2, Update, decode_frame
@@ -23,12 +23,15 @@ from localmem_protocol.room import Commit
 from localmem_protocol.session import ARRAY_BYTES_MAX
 from localmem_protocol.simulation.clock import HOUR, MINUTE, MS, Timeline, WallClock
 from localmem_protocol.simulation.device import SimulatedDevice
-from localmem_protocol.simulation.disk import DeviceDisk, HubDisk
+from localmem_protocol.simulation.disk import DeviceDisk, HubDisk, Image
 from localmem_protocol.simulation.faults import FAULTS, heal, plan, subset
 from localmem_protocol.simulation.hub import SimulatedHub
+from localmem_protocol.simulation.inquiries import ASK, Inquiry
 from localmem_protocol.simulation.network import Line, Link, Stream, Taps
 from localmem_protocol.simulation.oracle import Oracle
+from localmem_protocol.simulation.owner import Owner
 from localmem_protocol.simulation.participants import Implementation
+from localmem_protocol.simulation.people import OWNERS, People
 from localmem_protocol.simulation.production import PRODUCTION
 from localmem_protocol.simulation.report import Report, Trace, Traffic
 from localmem_protocol.simulation.requests import Requests
@@ -49,7 +52,9 @@ COMPACT_ROWS: Final = 200
 
 @dataclass(frozen=True)
 class Settings:
-    """What to simulate. `transport` is "stream", "requests" or "mixed" (drawn for each device)."""
+    """What to simulate. `transport` is "stream", "requests" or "mixed" (drawn for each device);
+    `forgetting` is whether developers forget something of what happened.
+    """
 
     seed: int
     devices: int = 3
@@ -59,6 +64,7 @@ class Settings:
     array_bytes_max: int = ARRAY_BYTES_MAX
     step_bytes: int = STEP_BYTES
     compact_rows: int = COMPACT_ROWS
+    forgetting: bool = True
 
 
 def drawn(
@@ -107,26 +113,34 @@ class Simulation:
         self.devices: list[SimulatedDevice] = []
         self.working = False
         self._streams = Streams(settings.seed)
-        self._keys: dict[int, PoolKey] = {}
+        self.people = People(self._streams)
+        self._numbers = 0
+        members = [self._next_id() for _ in range(settings.devices)]
+        disk = HubDisk(lambda data: self.oracle.look("on the hub's disk", data))
+        poisoned = "poison" in settings.faults
+        disk.roster = self.people.found([*members, ROGUE] if poisoned else members)
         self.hub = SimulatedHub(
             self.timeline,
             self._streams.stream("hub"),
-            HubDisk(lambda data: self.oracle.look("on the hub's disk", data)),
+            disk,
             implementation,
             self,
             step_bytes=settings.step_bytes,
             compact_rows=settings.compact_rows,
         )
-        self._taps = Taps(self._frame, self.struck, _refuses)
-        for number in range(1, settings.devices + 1):
-            self._device(f"d{number}", f"{number:016x}")
-        victims = tuple(device.disk.log.device for device in self.devices)
-        self.rogue = Rogue(self, self._streams.stream("rogue"), victims)
+        self._taps = Taps(self._frame, self._message, self.struck, _refuses)
+        for number, member in enumerate(members, start=1):
+            self._device(f"d{number}", member)
+        self.owners = [
+            Owner(device, self.people, self._streams.stream(f"owner {device.name}"), self._whole)
+            for device in self.devices[:OWNERS]
+        ]
+        self.rogue = Rogue(self, self._streams.stream("rogue"), tuple(members))
         self._rogue_line = Line("rogue", self._streams.stream("line rogue"))
-        if "poison" in settings.faults:
+        if poisoned:
             self.oracle.rogues.add(ROGUE)
-            self.oracle.damaged.update(victims)
-        self.oracle.begin_epoch(self.key(1))
+            self.oracle.damaged.update(members)
+        self.oracle.begin_epoch(self.people.key(self.hub.roster, 1))
 
     def run(self) -> Report:
         """Play it to its end."""
@@ -154,6 +168,31 @@ class Simulation:
         stream = self._streams.stream(f"event {len(self.oracle.recorded)}")
         self._record(device, draft(stream, device.clock.now_ms(), "src/main.py"))
 
+    def forget(self, device: SimulatedDevice, stream: SeededRandom | None = None) -> None:
+        """Let somebody forget a few of the newest events that a device has, of whomever."""
+        stream = stream or self._streams.stream(f"forgetting {len(self.oracle.forgotten)}")
+        known = [
+            event.id for event in device.disk.log.ordered() if event.id in self.oracle.recorded
+        ]
+        if not known or self.implementation.forget is None or not device.running:
+            return
+        chosen = {
+            known[-1 - stream.below(min(len(known), 60))] for _ in range(stream.between(1, 3))
+        }
+        ids = sorted(chosen)
+        self.oracle.note_forgetting(ids)
+        if device.forget(ids):
+            self.note(device.name, f"forgets {' '.join(one[:8] for one in ids)}")
+            self.oracle.note_forgotten(device, ids)
+
+    def roll_back(self, device: SimulatedDevice, image: Image, *, log_only: bool) -> None:
+        """Restore a device from a backup."""
+        self.oracle.split.add(device.disk.log.device)
+        before = device.disk.outbox()
+        self.oracle.note_gone(device.roll_back(image, log_only=log_only))
+        self.oracle.note_untold(device, before - device.disk.outbox())
+        self.oracle.note_unknown(self.devices)
+
     def finish(self) -> Report:
         """Heal everything, let everybody come together, and look at what they have."""
         if not self.timeline.stopped:
@@ -161,28 +200,35 @@ class Simulation:
         if self.timeline.stopped:
             self.oracle.count_lost(self.devices, set())
         else:
-            trusted = [device for device in self.devices if not device.revoked]
+            trusted = [device for device in self.devices if device.role is not None]
             self.oracle.finish(trusted, self.devices)
+            self.oracle.check_forgotten(self.hub.disk.room(self.hub.epoch).rows, trusted)
+            self.oracle.check_removed(self.people, self.hub.roster)
             if not self.settings.faults and self.working:
                 self.oracle.check_payload(sum(one.bytes["up"] for one in self.traffic.values()))
         return self._report()
 
     # What devices, hub, faults and rogue need of the world.
 
-    def key(self, epoch: int) -> PoolKey:
-        """The key of an epoch."""
-        if epoch not in self._keys:
-            secret = self._streams.stream(f"key {epoch}").token_bytes(32)
-            self._keys[epoch] = PoolKey("simulation", epoch, secret)
-        return self._keys[epoch]
-
     def connect(self, device: SimulatedDevice) -> Link:
         """A connection of a device that begins now."""
         kind = Stream if device.transport == "stream" else Requests
         link = kind(self.timeline, device.line, device, self.hub, self._taps)
-        link.name, link.epoch = device.disk.log.device, device.disk.epoch
+        link.name, link.epoch = device.disk.log.device, device.epoch
         link.open()
         return link
+
+    def ask(
+        self, device: SimulatedDevice, data: bytes, heard: Callable[[bytes | None], None]
+    ) -> None:
+        """A device asks the hub about the roster."""
+        name, life = device.disk.log.device, self.hub.life
+
+        def asked(data: bytes) -> bytes | None:
+            return self.hub.asked(name, data) if life == self.hub.life else None
+
+        ask = Inquiry(self.timeline, device.line, self._taps, asked, heard)
+        ask.send(data)
 
     def connect_rogue(self, rogue: Rogue) -> Link:
         """A connection of the rogue device."""
@@ -199,31 +245,45 @@ class Simulation:
         """A line for the trace."""
         self.trace.note(self.timeline.now_us, who, what)
 
-    def gone(self, ids: set[str]) -> None:
-        """A rollback took these events from a device."""
-        self.oracle.note_gone(ids)
-
     def clone(self, device: SimulatedDevice) -> None:
         """Let a copy of a device run beside it, and a developer of its own, if any work."""
+        self.oracle.split.add(device.disk.log.device)
         twin = self._device(f"{device.name}+{len(self.devices)}", device.disk.log.device)
         twin.disk.restore(device.disk.image())
         twin.clock.skew_ms = device.clock.skew_ms
-        twin.revoked = device.revoked
         twin.start()
         if self.working:
             self._developer(twin).start()
 
-    def revoke(self, device: SimulatedDevice) -> None:
-        """Cut a device off, and its copies, which have the same token."""
-        for one in self.devices:
-            one.revoked = one.revoked or one.disk.log.device == device.disk.log.device
-        self.hub.revoke(device.disk.log.device)
+    def revoke(self, device: SimulatedDevice, by: int = 0) -> None:
+        """Have an owner remove a device, and its copies, which are the same to everybody."""
+        self.owners[by].remove(device.disk.log.device)
 
-    def rotate(self) -> None:
-        """Begin a new epoch."""
-        self.note("hub", f"epoch {self.hub.epoch + 1}")
-        self.oracle.begin_epoch(self.key(self.hub.epoch + 1))
-        self.hub.rotate()
+    def rotate(self, *by: int, fatal: bool = False) -> None:
+        """Have these owners begin a new epoch, all at once; with `fatal` their devices die of it."""
+        for number in by or (0,):
+            self.owners[number % len(self.owners)].rotate(fatal=fatal)
+
+    def let_in(self) -> None:
+        """Have the first owner let another device in, which comes at once."""
+        device = self._device(f"d{self._numbers + 1}", self._next_id())
+        self.oracle.damaged.update({device.disk.log.device} if self.oracle.damaged else ())
+        self.owners[0].admit(device.disk.log.device)
+        device.start()
+        if self.working:
+            self._developer(device).start()
+
+    def set_role(self, device: SimulatedDevice, role: Role) -> None:
+        """Have the first owner give a member another role."""
+        if not device.revoked:
+            self.owners[0].set_role(device.disk.log.device, role)
+
+    def roster_changed(self, before: int) -> None:
+        """The hub's roster is longer."""
+        roster = self.hub.roster
+        self.note("hub", f"has {roster.length} entries, epoch {roster.epoch}")
+        for epoch in range(before + 1, roster.epoch + 1):
+            self.oracle.begin_epoch(self.people.key(roster, epoch))
 
     def looked_at(self, device: SimulatedDevice) -> None:
         """Something happened on a device."""
@@ -244,6 +304,16 @@ class Simulation:
         self.note(who, f"breaks: {type(error).__name__}: {error}")
         self.oracle.violation(f"{who} breaks: {type(error).__name__}: {error}")
 
+    def backed_up(self) -> object:
+        """A backup of the hub is made."""
+        return self.oracle.books()
+
+    def restored(self, image: object) -> None:
+        """The hub has an older state again."""
+        rooms = {epoch: room.rows for epoch, room in self.hub.disk.rooms.items()}
+        self.oracle.note_restored(image, rooms, self.hub.epoch)
+        self.oracle.note_unknown(self.devices)
+
     def committed(self, epoch: int, commit: Commit) -> None:
         """The hub's store has this."""
         self.note("hub", f"commits {len(commit.rows)} rows, {len(commit.quarantined)} aside")
@@ -261,9 +331,9 @@ class Simulation:
             device_id, clock, lambda data: self.oracle.look(f"on the disk of {name}", data)
         )
         line = Line(name, self._streams.stream(f"line {name}"))
-        device = SimulatedDevice(
-            name, self, disk, clock, line, self._streams.stream(f"device {name}")
-        )
+        stream = self._streams.stream(f"device {name}")
+        keys = self.people.keys(device_id)
+        device = SimulatedDevice(name, self, disk, keys, clock, line, stream)
         transport = self.settings.transport
         if transport == "mixed":
             transport = self._streams.stream(f"transport {name}").pick(("stream", "requests"))
@@ -277,8 +347,12 @@ class Simulation:
             if self.timeline.now_us < self.end_us:
                 self._record(device, draft)
 
+        def forget(stream: SeededRandom) -> None:
+            if self.timeline.now_us < self.end_us and self.settings.forgetting:
+                self.forget(device, stream)
+
         stream = self._streams.stream(f"developer {device.name}")
-        return Developer(self.timeline, stream, device.clock.now_ms, record)
+        return Developer(self.timeline, stream, device.clock.now_ms, record, forget)
 
     def _record(self, device: SimulatedDevice, draft: Draft) -> None:
         event = device.record(draft)
@@ -287,7 +361,12 @@ class Simulation:
             self.note(device.name, f"records {event.id[:8]}")
 
     def _frame(self, line: Line, direction: str, data: bytes) -> None:
-        kind = self.implementation.kind(data)
+        self._see(line, direction, data, self.implementation.kind(data))
+
+    def _message(self, line: Line, direction: str, data: bytes) -> None:
+        self._see(line, direction, data, ASK)
+
+    def _see(self, line: Line, direction: str, data: bytes, kind: str) -> None:
         self.oracle.look("on the wire", data)
         if line.name in self.traffic:
             self.traffic[line.name].count(direction, kind, len(data))
@@ -301,13 +380,32 @@ class Simulation:
         heal(self)  # whoever is connected stays so: coming back would hide what was missed before
         for device in self.devices:
             self.timeline.after(MINUTE, device.reconnect)
-        trusted = [device for device in self.devices if not device.revoked]
+        for device in self.devices:
+            if device.role == "reader":
+                self.set_role(device, "member")
         quiet = 0
         for _ in range(HEALING_HOURS * 60):
             self.timeline.run_until(self.timeline.now_us + MINUTE)
-            quiet = quiet + 1 if all(device.settled for device in trusted) else 0
+            quiet = quiet + 1 if self._at_rest() else 0
             if quiet > QUIET_MINUTES or self.timeline.stopped:
                 return
+
+    def _at_rest(self) -> bool:
+        """Whether everybody who is a member is in sync, and nobody wants to change that."""
+        if not all(owner.content or owner.device.role is None for owner in self.owners):
+            return False
+        return self._whole() and all(
+            device.settled for device in self.devices if device.role is not None
+        )
+
+    def _whole(self) -> bool:
+        """Whether the hub's roster has all that somebody knows whom it lets in."""
+        known = (len(one.disk.roster) for one in self.devices if one.role is not None)
+        return self.hub.roster.length >= max(known, default=0)
+
+    def _next_id(self) -> str:
+        self._numbers += 1
+        return f"{self._numbers:016x}"
 
     def _report(self) -> Report:
         oracle = self.oracle
@@ -321,7 +419,10 @@ class Simulation:
             faults=dict(self.faults),
             events=len(oracle.recorded),
             snippet_bytes=oracle.snippet_bytes,
+            forgotten=len(oracle.forgotten),
+            epochs=self.hub.epoch,
             evicted_undelivered=oracle.evicted_undelivered,
+            lost_with_hub=oracle.lost_with_hub,
             traffic={name: traffic.as_dict() for name, traffic in self.traffic.items()},
             document_bytes=len(oracle.document),
             document=hashlib.blake2b(oracle.document, digest_size=16).hexdigest(),

@@ -27,6 +27,9 @@ BREAK: Final = Distribution(2 * MINUTE, 8 * MINUTE, 20 * MINUTE, 45 * MINUTE, 11
 LINES: Final = Distribution(1, 1, 2, 3, 5, 8, 30)
 """Lines of a snippet."""
 
+FORGETTING: Final = 25
+"""Per mille of the events after which somebody forgets one, or a few at once."""
+
 DAY: Final = 24 * HOUR
 WORK: Final = 9 * HOUR
 """A working day; it begins when true time does, give or take an hour and a half."""
@@ -48,7 +51,9 @@ _LINES: Final = (
 
 
 class Developer:
-    """Somebody who works on one device: `record` gets what happens there."""
+    """Somebody who works on one device: `record` gets what happens there, and `forget` is called when
+    something of it shall be forgotten.
+    """
 
     def __init__(
         self,
@@ -56,9 +61,10 @@ class Developer:
         stream: SeededRandom,
         now_ms: Callable[[], int],
         record: Callable[[Draft], object],
+        forget: Callable[[SeededRandom], object] = lambda stream: None,
     ) -> None:
         self._timeline, self._stream = timeline, stream
-        self._now_ms, self._record = now_ms, record
+        self._now_ms, self._record, self._forget = now_ms, record, forget
         self._left = 0
         self._begins = stream.below(90 * MINUTE)
         self._path = "src/main.py"
@@ -82,6 +88,8 @@ class Developer:
             return
         self._left -= 1
         self._record(draft(self._stream, self._now_ms(), self._path))
+        if self._stream.strikes(FORGETTING):
+            self._forget(self._stream)
         self._timeline.after(PAUSE.draw(self._stream), self._next)
 
 

@@ -20,13 +20,15 @@ from dataclasses import dataclass, field
 
 from localmem_protocol.envelope import PoolKey
 from localmem_protocol.errors import ProtocolError
-from localmem_protocol.events import Event
+from localmem_protocol.events import Event, parse_draft
 from localmem_protocol.frames import Ack, Close, Refusal, decode_frame
 from localmem_protocol.limits import STEP_BYTES
 from localmem_protocol.room import Drop, Effect, Peer, Quarantined, Room
 from localmem_protocol.session import ARRAY_BYTES_MAX, Session
 from localmem_protocol.signatures import REST_S, Authorship
+from localmem_protocol.simulation.checkout import Checkout, Repository
 from localmem_protocol.simulation.memory import MemoryJournal, MemoryLog
+from localmem_protocol.simulation.streams import SeededRandom
 from localmem_protocol.updates import Id, decode_update
 
 
@@ -65,17 +67,32 @@ class Hub:
 
     def __init__(self, step_bytes: int) -> None:
         self._step_bytes = step_bytes
+        self._random = SeededRandom(step_bytes, "client ids")
+        self.image: tuple[list[bytes], dict[int, int], dict[int, str]] | None = None
         self.rows: list[bytes] = []
         self.stored: dict[int, int] = {}
         self.clients: dict[int, str] = {}
         self.quarantined: list[Quarantined] = []
         self.links: dict[int, Link] = {}
-        self.room = Room(step_bytes=step_bytes)
+        self.room = Room(step_bytes=step_bytes, random=self._random)
+
+    def back_up(self) -> None:
+        """Keep what is committed now."""
+        self.image = (list(self.rows), dict(self.stored), dict(self.clients))
+
+    def restore(self) -> bool:
+        """Start again with the last backup, if there is one."""
+        if self.image is None:
+            return False
+        rows, stored, clients = self.image
+        self.rows, self.stored, self.clients = list(rows), dict(stored), dict(clients)
+        self.restart()
+        return True
 
     def restart(self) -> None:
         """Lose what was not committed, and every connection."""
         self.links.clear()
-        self.room = Room(self.rows, self.clients, step_bytes=self._step_bytes)
+        self.room = Room(self.rows, self.clients, step_bytes=self._step_bytes, random=self._random)
 
     def carry_out(self, effects: Sequence[Effect]) -> None:
         """What the room decided."""
@@ -122,6 +139,7 @@ class World:
         step_bytes: int = STEP_BYTES,
         authorship: Callable[[str], Authorship | None] = lambda device: None,
         pool: str = "simulation",
+        references: bool = False,
     ) -> None:
         self.pool = PoolKey(pool, 1, bytes(range(32)))
         self.now_ms = 1_760_000_000_000
@@ -129,6 +147,7 @@ class World:
         self.recorded: dict[str, Event] = {}
         self.may_be_lost: set[str] = set()
         self.forgotten: dict[str, set[str]] = {}  # by whom
+        self.repository = Repository() if references else None
         self._array_bytes_max = array_bytes_max
         self._authorship = authorship
         self._evicting = array_bytes_max < ARRAY_BYTES_MAX
@@ -144,7 +163,12 @@ class World:
         """Something happens on a device."""
         self.now_ms += 7
         device = self.devices[index]
-        event = device.log.record(snippet, self.now_ms + device.skew_ms)
+        now_ms = self.now_ms + device.skew_ms
+        if self.repository is None:
+            event = device.log.record(snippet, now_ms)
+        else:
+            draft = {"timestamp": now_ms, "snippet": snippet, "kind": "edit"}
+            event = device.log.keep(parse_draft(draft | self.repository.place(snippet)))
         self.recorded[event.id] = event
         self._send(device, device.session.upload)
         return event
@@ -167,8 +191,13 @@ class World:
             self._send(device, device.session.hello)
 
     def rest_long(self, index: int) -> None:
-        """Nothing happens on a device's connection for longer than it waits for anything."""
+        """Nothing happens on a device's connection for longer than it waits for anything.
+
+        Nothing happens here either while frames are on their way to it.
+        """
         device = self.devices[index]
+        if device.link is not None and (device.link.up or device.link.down):
+            return
 
         def rest() -> list[bytes]:
             device.session.rest(REST_S)
@@ -221,6 +250,20 @@ class World:
         self._notice_drops()
         self.check()
 
+    def restore_hub(self) -> None:
+        """The hub is restored from its backup; what it acknowledged since is void."""
+        before = set(self.hub.stored.items())
+        if self.hub.restore():
+            for device in self.devices:
+                for client, clock in list(device.acknowledged.items()):
+                    device.acknowledged[client] = min(clock, self.hub.stored.get(client, 0))
+            if before - self.hub.stored.items():
+                # Some are nowhere but where they were received, or not even there.
+                held = set().union(*(device.log.events for device in self.devices))
+                self.may_be_lost |= self.recorded.keys() - held
+        self._notice_drops()
+        self.check()
+
     def deliver_up(self, index: int) -> bool:
         """The hub takes one frame of a device; whether there was one."""
         link = self.devices[index].link
@@ -265,6 +308,7 @@ class World:
             if not device.writer:
                 self.give_role(index, writer=True)
         self.rest()
+        self._wait_for_texts()
         self._agree()
 
     def rest(self) -> None:
@@ -316,6 +360,15 @@ class World:
         if ids != others:
             raise InvariantError("two devices hold different events, or another order")
 
+    def _wait_for_texts(self) -> None:
+        """Let everybody answer for those who do not."""
+        for _ in self.devices:
+            if not any(device.session.texts_waiting for device in self.devices):
+                break
+            for index in range(len(self.devices)):
+                self.rest_long(index)
+            self.rest()
+
     def _everything_once(self) -> bool:
         moved = self.hub.commit()
         for index in range(len(self.devices)):
@@ -343,7 +396,15 @@ class World:
 
     def _session(self, log: MemoryLog, journal: MemoryJournal) -> Session:
         authorship = self._authorship(log.device)
-        return Session(self.pool, log, journal, self._array_bytes_max, authorship=authorship)
+        texts = None if self.repository is None else Checkout(self.repository, log.device)
+        return Session(
+            self.pool,
+            log,
+            journal,
+            self._array_bytes_max,
+            authorship=authorship,
+            texts=texts,
+        )
 
     def _queue(self, index: int, *, up: bool) -> deque[bytes]:
         link = self.devices[index].link
