@@ -610,6 +610,8 @@ class Session:
         """Let the event log forget what these stand for, and find it in the document."""
         if tombstones:
             gone = self._log.forget(tombstones, self.replica.tombstone_key)
+            # Where a reference was moved to, nobody may be able to tell that it is to this.
+            self._urgent |= any(map(self.replica.is_moved, gone))
             self._fetcher.bury(self.replica, tombstones, gone)
             self._stale |= self.replica.segments.holding(set(tombstones))
             self._due = True  # also what is deleted may still be in the journal
