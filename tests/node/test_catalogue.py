@@ -206,6 +206,6 @@ def test_an_event_that_moves_keeps_its_slot() -> None:
     assert catalogue.move(1, 9)
     assert not catalogue.move(1, 10)
     assert (catalogue.slot(9), catalogue.slot(1), catalogue.ordinal(slot)) == (slot, None, 9)
-    assert catalogue.ordinal_of(event(1, OWN).id) == catalogue.position == 9
+    assert catalogue.ordinal_of(event(1, OWN).id) == 9
     assert catalogue.own_after(0, 5) == [9]
     assert catalogue.remove(9) == slot

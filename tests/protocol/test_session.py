@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from copy import deepcopy
 
 import pytest
 
@@ -20,6 +21,7 @@ from localmem_protocol.frames import (
     decode_frame,
     encode_frame,
 )
+from localmem_protocol.lineage import RUNS_MAX, Reach
 from localmem_protocol.replica import Replica
 from localmem_protocol.session import UNACKNOWLEDGED_MAX, Session, State
 from localmem_protocol.simulation import MemoryJournal, MemoryLog, World
@@ -63,7 +65,7 @@ def test_a_journal_that_does_not_load_is_thrown_away_and_all_is_sealed_again(
     bench.ready()
     bench.log.record("one", 1)
     bench.upload()
-    bench.journal.save(damaged, 1, 1)
+    bench.journal.save(damaged, 1, Reach(1))
     bench.session = Session(POOL, bench.log, bench.journal)
     (hello,) = bench.session.hello()
     assert decode_frame(hello) == Hello("localmem.sync.v1", CAPABILITIES, DEVICE, 0)
@@ -207,6 +209,34 @@ def test_a_journal_ahead_of_its_event_log_is_not_believed() -> None:
     assert restored.replica.client == 0
 
 
+def test_an_older_event_log_that_went_further_than_the_journal_is_noticed() -> None:
+    bench = Bench()
+    bench.log.begin(b"original")
+    bench.log.record("one", 1)
+    older = deepcopy(bench.log)
+    bench.ready()
+    bench.log.record("two", 2)
+    bench.upload()
+    assert Session(POOL, bench.log, bench.journal).replica.client == 5
+    older.begin(b"put back")
+    for number in range(3, 9):
+        older.record(f"event {number}", number)
+    session = Session(POOL, older, bench.journal)
+    assert session.replica.client == 0
+    assert session.unsent()
+
+
+def test_a_session_that_opens_keeps_a_journal_that_is_seldom_written_to_known() -> None:
+    bench = Bench()
+    bench.log.record("one", 1)
+    bench.ready()
+    bench.upload()
+    for run in range(2 * RUNS_MAX):
+        bench.log.begin(b"run %4d" % run)
+        bench.log.record("of another pool", run)
+        assert Session(POOL, bench.log, bench.journal).replica.client == 5
+
+
 @pytest.mark.parametrize(
     "frame", [Ack(5, 1), Step1(b"\x00"), Update(b"\x00\x00")], ids=lambda f: type(f).__name__
 )
@@ -246,9 +276,9 @@ def test_events_of_others_are_in_the_log_before_the_journal_has_them(
         order.append("log")
         insert(events)
 
-    def note_save(update: bytes | None, watermark: int, position: int) -> None:
+    def note_save(update: bytes | None, watermark: int, reach: Reach) -> None:
         order.append("journal")
-        save(update, watermark, position)
+        save(update, watermark, reach)
 
     monkeypatch.setattr(reader.log, "insert", note_insert)
     monkeypatch.setattr(reader.journal, "save", note_save)

@@ -26,6 +26,7 @@ from localmem_protocol.frames import (
     decode_frame,
     encode_frame,
 )
+from localmem_protocol.lineage import Reach
 from localmem_protocol.room import Commit, Effect, Room, Send
 from localmem_protocol.roster_log import Addition
 from localmem_protocol.roster_view import Route, Stop, Stuck
@@ -259,9 +260,9 @@ class Unsaved:
     def reset(self, client: int) -> None:
         self._journal.reset(client)
 
-    def save(self, update: bytes | None, watermark: int, position: int) -> None:
+    def save(self, update: bytes | None, watermark: int, reach: Reach) -> None:
         if not self.sending:
-            self._journal.save(update, watermark, position)
+            self._journal.save(update, watermark, reach)
 
     def compact(self, document: bytes) -> None:
         self._journal.compact(document)
@@ -307,8 +308,11 @@ class LateLog:
         self.device = log.device
 
     @property
-    def position(self) -> int:
-        return self._log.position
+    def reach(self) -> Reach:
+        return self._log.reach
+
+    def has_reached(self, reach: Reach) -> bool:
+        return self._log.has_reached(reach)
 
     def insert(self, events: Sequence[Event]) -> None:
         late, self._late = self._late, list(events)
@@ -548,4 +552,4 @@ def test_an_epoch_that_is_over_and_cannot_be_read_is_read_later() -> None:
     assert not device.settled
     report = world.finish()
     assert report.passed, report.explanation()
-    assert device.disk.read.keys() == {1}
+    assert device.disk.read.epochs == {1}

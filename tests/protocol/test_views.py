@@ -11,6 +11,7 @@ from localmem_protocol.frames import Step1, Step2, decode_frame, encode_frame
 from localmem_protocol.frames import Update as UpdateFrame
 from localmem_protocol.heads import Position
 from localmem_protocol.limits import BATCH_VIEWS_MAX, SEGMENT_BATCHES_MAX, VIEWS_WAITING_MAX
+from localmem_protocol.lineage import Reach
 from localmem_protocol.parcels import Parcel
 from localmem_protocol.replica import Replica
 from localmem_protocol.session import Session
@@ -122,7 +123,7 @@ class DishonestHub(World):
     def drop_document(self, index: int) -> None:
         """An event log from a backup: what the journal has of the document is of no use."""
         journal = self.devices[index].journal
-        journal.saved = replace(journal.saved, position=10**6)
+        journal.saved = replace(journal.saved, reach=Reach(10**6))
         self.crash(index)
 
 

@@ -14,6 +14,7 @@ from localmem_node.sync.sharing import EVERYTHING
 from localmem_node.sync.standing import Identity, Standing
 from localmem_protocol.envelope import PoolKey
 from localmem_protocol.roster import Author, admit, encode_entry
+from localmem_protocol.simulation.memory import MemoryLog
 from support.pool_members import NOW, ONE, TWO, Team
 from support.telling_log import Journal
 
@@ -75,13 +76,15 @@ class World:
         def open_transport(hub: HubSettings) -> Any:
             return self.transports.get(hub.pool, object())
 
-        self.position = 40  # of the event log
+        self.log = MemoryLog(TWO)
+        self.log.position = 40
+        self.log.begin(b"run one ")
 
         def again() -> RosterWay:
             """As after a restart."""
             return RosterWay(
                 *(record, files, standing, self.hub, open_transport, open_journal, self.clock),
-                lambda: self.position,
+                self.log,
             )
 
         self.again: Callable[[], RosterWay] = again

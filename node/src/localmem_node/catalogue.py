@@ -59,7 +59,6 @@ class Catalogue:
     """The live events of a store; `device` is this device's id."""
 
     def __init__(self, device: str) -> None:
-        self.position = 0  # the highest ordinal that was ever added
         self._device = int(device, 16)
         self._ordinals = array("q")
         self._clocks, self._devices, self._sequences = array("Q"), array("Q"), array("Q")
@@ -99,7 +98,6 @@ class Catalogue:
         catalogue._by_id = dict(zip(ids, slots, strict=True))
         taken = set(slots)
         catalogue._free = [slot for slot in range(width) if slot not in taken]
-        catalogue.position = int(rows.ordinals.max(initial=0))
         in_order = np.lexsort((rows.sequences, rows.devices, rows.clocks))
         catalogue._ordered = rows.slots[in_order].tolist()
         own = np.flatnonzero(rows.devices == np.uint64(catalogue._device))
@@ -121,7 +119,6 @@ class Catalogue:
     def add(self, ordinal: int, event: Event) -> int:
         """Take an event in; its slot. Precondition: its id is not in the catalogue."""
         slot = self._free.pop() if self._free else self._new_slot()
-        self.position = max(self.position, ordinal)
         self._ordinals[slot] = ordinal
         self._clocks[slot], self._sequences[slot] = event.clock, event.sequence
         self._devices[slot] = int(event.device, 16)
@@ -140,7 +137,6 @@ class Catalogue:
             return False
         self._by_ordinal[new] = slot
         self._ordinals[slot] = new
-        self.position = max(self.position, new)
         return True
 
     def renumber(self, ordinals: dict[int, int]) -> list[int]:

@@ -35,6 +35,7 @@ from localmem_node.timings import Timings
 from localmem_node.writer import Write, Writer
 from localmem_protocol.errors import EventError
 from localmem_protocol.events import Draft, Event, Order
+from localmem_protocol.lineage import Reach
 from localmem_protocol.seams import Clock, Random
 from localmem_protocol.tombstones import TombstoneKey
 
@@ -124,10 +125,13 @@ class Engine:
         return self._store.device
 
     @property
-    def position(self) -> int:
-        """The ordinal of the newest event; lower than before only in an older copy of the store."""
-        with self._live.lock:
-            return self._live.catalogue.position
+    def reach(self) -> Reach:
+        """As `EventLog` says."""
+        return self._store.reach
+
+    def has_reached(self, reach: Reach) -> bool:
+        """As `EventLog` says."""
+        return self._store.has_reached(reach)
 
     @property
     def evicted(self) -> int:

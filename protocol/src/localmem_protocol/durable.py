@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from localmem_protocol.events import Event
+from localmem_protocol.lineage import NOWHERE, Reach
 from localmem_protocol.tombstones import TombstoneKey
 
 
@@ -19,8 +20,12 @@ class EventLog(Protocol):
         ...
 
     @property
-    def position(self) -> int:
-        """How many events were ever kept here; never less, unless an older copy was restored."""
+    def reach(self) -> Reach:
+        """How far it has got."""
+        ...
+
+    def has_reached(self, reach: Reach) -> bool:
+        """Whether it has been there; not if an older copy was put in its place since."""
         ...
 
     def insert(self, events: Sequence[Event]) -> object:
@@ -62,8 +67,8 @@ class EventLog(Protocol):
 class Saved:
     """What a journal holds of an earlier run.
 
-    `watermark` is the highest own sequence that is in the document; `position` that of the event
-    log when this was saved; `acknowledged` the clock that the hub confirmed last, with the hash of
+    `watermark` is the highest own sequence that is in the document; `reach` how far the event log
+    had got when this was saved; `acknowledged` the clock that the hub confirmed last, with the hash of
     the batch before it; `outbox` the tombstones that the hub may not have yet; `heads` the newest
     signed head of each client id of others, as bytes, with the device whose it is; `marks` what is
     known of the document's references, mark by name (`Referenced`).
@@ -71,7 +76,7 @@ class Saved:
 
     client: int = 0
     watermark: int = 0
-    position: int = 0
+    reach: Reach = NOWHERE
     acknowledged: tuple[int, bytes] = (0, b"")
     updates: Sequence[bytes] = ()
     outbox: Sequence[bytes] = ()
@@ -90,7 +95,7 @@ class Journal(Protocol):
         """A new incarnation: drop everything but this client id, the outbox and the heads."""
         ...
 
-    def save(self, update: bytes | None, watermark: int, position: int) -> None:
+    def save(self, update: bytes | None, watermark: int, reach: Reach) -> None:
         """Append an update of the document (if any), and keep both marks."""
         ...
 

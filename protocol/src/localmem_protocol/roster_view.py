@@ -205,16 +205,6 @@ class Stuck(Enum):
     NO_KEY = "the key of the newest epoch does not open on this device"
 
 
-def still_read(read: Mapping[int, int], position: int) -> dict[int, int]:
-    """What of `read` holds when a process begins: epochs that are over, and how many events the log had
-    ever kept when it had read them to their end.
-
-    A log that has kept fewer now was put back to an older state: it lacks what was read there, and does
-    not know what was forgotten there. They are read again.
-    """
-    return {epoch: then for epoch, then in read.items() if then <= position}
-
-
 class Route:
     """Which document of a pool comes next for a device."""
 

@@ -187,6 +187,8 @@ class Session:
         self.replica = replica
         self._journalled = len(saved.updates)
         self._due = replica.loaded.forgotten  # the journal may hold what is forgotten
+        if saved.reach != log.reach:  # a log knows its newest runs alone
+            journal.save(None, saved.watermark, log.reach)
         log.honour(replica.tombstone_key)
         self._fetcher.begin(replica)
         self._find(replica.loaded.events)  # while the log has what may be forgotten in a moment
@@ -388,7 +390,7 @@ class Session:
         if fresh or tombstones:
             self._append(*self._fetcher.parcel(self.replica, fresh, tombstones))
         elif events:
-            self._journal.save(None, self._pending.watermark, self._log.position)
+            self._journal.save(None, self._pending.watermark, self._log.reach)
             return True
         return False
 
@@ -402,10 +404,10 @@ class Session:
     def _load(self, saved: Saved) -> Replica | None:
         """The replica of what was saved; None if a new incarnation must take its place.
 
-        So it is when the event log is older than the journal and lacks what that took for kept, and
-        when the journal holds what is no document.
+        So it is when the event log is not the one that the journal went with, and lacks what that took
+        for kept, and when the journal holds what is no document.
         """
-        if saved.position > self._log.position:
+        if not self._log.has_reached(saved.reach):
             return None
         try:
             signatures = self._signatures(saved)
@@ -592,7 +594,7 @@ class Session:
         self._fetcher.keep(found)
         self._fetcher.hear(result.wants)
         if update != NOTHING:
-            self._journal.save(update, self._pending.watermark, self._log.position)
+            self._journal.save(update, self._pending.watermark, self._log.reach)
             self._journalled += 1
         self._keep_heads()
         self._take_in(result, found.events)
@@ -662,7 +664,7 @@ class Session:
 
     def _keep(self, update: bytes) -> None:
         """Journal an update that was made here; it is sent by `upload`."""
-        self._journal.save(update, self._pending.watermark, self._log.position)
+        self._journal.save(update, self._pending.watermark, self._log.reach)
         self._journalled += 1
         if self.state is State.READY:  # else it goes with what the hub lacks
             self._made.append(update)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -32,6 +33,7 @@ from localmem_node.store.records import (
     encode_vectors,
     encoder_id,
 )
+from localmem_protocol.lineage import RUNS_MAX, Lineage, Run
 from support.events import event
 
 SIZE = 512
@@ -103,18 +105,22 @@ def test_any_flipped_bit_in_a_block_shows(bit: int) -> None:
 
 
 def state(**changes: int) -> State:
-    plain = {
-        "generation": 5,
-        "head": 1000,
-        "tail": 990,
-        "first_ordinal": 40,
-        "next_ordinal": 77,
-        "sequence": 70,
-        "clock": 2**62,
-        "used": 33,
-        "open_checksum": 2**32 - 1,
-    }
-    return State(**(plain | changes))
+    plain = State(
+        generation=5,
+        head=1000,
+        tail=990,
+        first_ordinal=40,
+        next_ordinal=77,
+        sequence=70,
+        clock=2**62,
+        used=33,
+        open_checksum=2**32 - 1,
+        lineage=RUNS,
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+RUNS = Lineage(tuple(Run(2**40 + number, b"run %4d" % number) for number in range(RUNS_MAX)))
 
 
 def identity(size: int = DEFAULT_BYTES) -> Identity:

@@ -16,6 +16,7 @@ from localmem_node.store.event_store import EventStore
 from localmem_node.store.opening import open_event_store
 from localmem_node.store.reports import Marks
 from localmem_protocol.events import Event, stamp
+from localmem_protocol.lineage import Reach
 from support.events import DEVICE, draft, event, events
 from support.fault_disk import FaultDisk
 from support.seeded import SeededRandom
@@ -240,6 +241,28 @@ def test_marks_outlive_the_events_that_set_them(tmp_path: Path) -> None:
         assert 1 in evicted
     with open_store(tmp_path / "ring") as store:
         assert store.marks == Marks(41, 7 << 40)
+
+
+def test_each_opening_that_writes_is_a_run_of_its_own(tmp_path: Path) -> None:
+    path, copy = tmp_path / "ring", tmp_path / "copy"
+    reaches: list[Reach] = []
+    for number in range(1, 4):
+        with open_store(path, number, size=8192) as store:
+            before = store.reach
+            assert before.run == (reaches[-1].run if reaches else b"")
+            store.append([event(number)])
+            assert store.reach == before  # till it is durable
+            store.commit()
+            assert store.reach.run not in {reach.run for reach in [before, *reaches]}
+            reaches.append(store.reach)
+        if number == 2:
+            copy.write_bytes(path.read_bytes())
+        with open_store(path) as store:  # only reads
+            assert all(map(store.has_reached, reaches))
+    with open_store(copy, 77) as store:
+        store.append([event(number) for number in range(10, 20)])
+        store.commit()
+        assert [*map(store.has_reached, reaches)] == [True, True, False]
 
 
 def test_vectors_come_back_as_unit_vectors_close_to_what_was_given(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from localmem_node.store.opening import open_event_store
 from localmem_node.store.rewrite import Rewrite, rewrite_path
 from localmem_node.system import SystemRandom
 from localmem_protocol.events import Event
+from localmem_protocol.lineage import RUNS_MAX
 from support.events import event
 from support.seeded import SeededRandom
 from support.store_keys import FixedKeyStore
@@ -79,6 +80,27 @@ def test_events_vectors_and_marks_are_the_same_in_the_new_file(tmp_path: Path, s
         assert store.marks == (9000, 9000 << 16)
         assert store.stats().damaged == 0
         assert store.verify() == 0
+
+
+def test_a_new_file_goes_on_in_the_run_of_the_old_one(tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    with open_store(tmp_path / "ring") as store:
+        fill(store, 5)
+        copy.write_bytes((tmp_path / "ring").read_bytes())
+        for _ in range(2 * RUNS_MAX):
+            whole(Rewrite(store, KEYS, SystemRandom()))
+        fill(store, 1, first=6)
+        reach = store.reach
+    with open_store(tmp_path / "ring") as store:
+        assert store.has_reached(reach)
+        fill(store, 1, first=7)
+        assert store.has_reached(reach)
+    with open_store(copy) as store:
+        fill(store, 5, first=8)
+        for _ in range(2 * RUNS_MAX + 1):
+            whole(Rewrite(store, KEYS, SystemRandom()))
+        assert store.reach.position > reach.position
+        assert not store.has_reached(reach)
 
 
 def test_the_newest_and_the_pinned_stay_in_a_smaller_file(tmp_path: Path) -> None:

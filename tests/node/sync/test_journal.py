@@ -6,6 +6,7 @@ import pytest
 
 from localmem_node.errors import SyncError
 from localmem_node.sync.journal import SqliteJournal
+from localmem_protocol.lineage import Reach
 from localmem_protocol.session import Saved
 
 DEVICE = "11" * 8
@@ -26,13 +27,13 @@ def test_a_new_journal_is_empty_and_private(path: Path) -> None:
 def test_what_was_saved_is_there_after_reopening(path: Path) -> None:
     journal = SqliteJournal(path, DEVICE, "team")
     journal.reset(7)
-    journal.save(b"one", 3, 30)
-    journal.save(b"two", 5, 50)
-    journal.save(None, 6, 60)
+    journal.save(b"one", 3, Reach(30))
+    journal.save(b"two", 5, Reach(50, b"a run"))
+    journal.save(None, 6, Reach(60, b"another"))
     journal.acknowledge(2, b"h" * 16)
     journal.close()
     again = SqliteJournal(path, DEVICE, "team")
-    assert again.load() == Saved(7, 6, 60, (2, b"h" * 16), (b"one", b"two"))
+    assert again.load() == Saved(7, 6, Reach(60, b"another"), (2, b"h" * 16), (b"one", b"two"))
     again.compact(b"both")
     assert again.load().updates == (b"both",)
     again.reset(8)
@@ -44,7 +45,7 @@ def test_heads_of_others_outlive_a_new_incarnation_and_compaction(path: Path) ->
     journal = SqliteJournal(path, DEVICE, "team")
     journal.keep_heads({3: ("33" * 8, b"old"), 4: ("44" * 8, b"four")})
     journal.keep_heads({3: ("33" * 8, b"new")})
-    journal.save(b"one", 3, 30)
+    journal.save(b"one", 3, Reach(30))
     journal.compact(b"all")
     journal.reset(8)
     journal.close()
@@ -60,7 +61,7 @@ def test_heads_of_others_outlive_a_new_incarnation_and_compaction(path: Path) ->
 def test_another_device_or_pool_starts_anew(path: Path, device: str, pool: str) -> None:
     journal = SqliteJournal(path, DEVICE, "team")
     journal.reset(7)
-    journal.save(b"one", 3, 30)
+    journal.save(b"one", 3, Reach(30))
     journal.close()
     other = SqliteJournal(path, device, pool)
     assert other.load() == Saved()
@@ -112,7 +113,7 @@ def test_what_is_compacted_away_is_in_no_byte_of_the_files(path: Path) -> None:
     journal.reset(7)
     secrets = [bytes(f"{number:08} ", "ascii") * (3 + number * 7) for number in range(60)]
     for secret in secrets:
-        journal.save(secret, 1, 1)
+        journal.save(secret, 1, Reach(1))
     assert any(secrets[5] in file.read_bytes() for file in path.parent.iterdir())
     journal.compact(b"what is left")
     for file in path.parent.iterdir():
@@ -131,7 +132,7 @@ def test_a_journal_of_version_1_is_brought_to_this_one_and_cleaned(path: Path) -
         connection.execute("INSERT INTO updates (bytes) VALUES (?)", (b"kept",))
     assert b"deleted " in path.read_bytes()
     journal = SqliteJournal(path, DEVICE, "team")
-    assert journal.load() == Saved(7, 3, 30, (2, b"h" * 16), (b"kept",))
+    assert journal.load() == Saved(7, 3, Reach(30), (2, b"h" * 16), (b"kept",))
     journal.queue([bytes(16)])
     journal.close()
     assert b"deleted " not in path.read_bytes()

@@ -312,7 +312,7 @@ async def write_as(device: Device, texts: list[str]) -> None:
         lambda hub: open_transport(hub, clock, SystemRandom()),
         lambda key: open_journal(files, engine.device, key.pool, key.epoch),
         clock,
-        lambda: engine.position,
+        engine,
     )  # fmt: skip
     agent = SyncAgent(way, engine, clock, SystemRandom())
     await agent.start()

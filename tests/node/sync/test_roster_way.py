@@ -12,6 +12,7 @@ from localmem_node.sync.roster_way import PastJournal
 from localmem_node.sync.way import Target
 from localmem_protocol.errors import RefusedError
 from localmem_protocol.frames import Close
+from localmem_protocol.lineage import Lineage, Run
 from localmem_protocol.roster import remove, rotate
 from localmem_protocol.session import Session, State
 from localmem_protocol.signatures import Problem
@@ -111,13 +112,15 @@ def test_past_epochs_are_read_again_by_an_event_log_that_was_put_back(world: Wor
     assert target.past
     world.way.finished(target)
     assert not world.way.next().past
-    world.position = 39  # as long as the process runs, nobody puts back its log
+    world.log.position = 39  # as long as the process runs, nobody puts back its log
     assert not world.way.next().past
     assert world.again().next().past
-    world.position = 41
+    world.log.position = 41
     assert world.again().next().past
     world.way.finished(target)
     assert not world.again().next().past
+    world.log.lineage = Lineage((Run(30, b"another "),))
+    assert world.again().next().past  # it has kept as many, but not these
 
 
 def test_a_new_epoch_that_was_learned_of_otherwise_ends_what_is_under_way(world: World) -> None:

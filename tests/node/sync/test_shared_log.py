@@ -21,10 +21,6 @@ class Log:
         self.events: list[Event] = []
         self.read = 0
 
-    @property
-    def position(self) -> int:
-        return len(self.events)
-
     def add(self, *projects: str | None) -> None:
         for project in projects:
             self.events.append(event(len(self.events) + 1, project=project))

@@ -24,6 +24,7 @@ from localmem_node.store.ring import Keep
 from localmem_node.store.vector_records import VectorRecords
 from localmem_node.store.verification import verify
 from localmem_protocol.events import Event
+from localmem_protocol.lineage import Reach
 
 
 class EventStore:
@@ -86,6 +87,16 @@ class EventStore:
     def marks(self) -> Marks:
         """Where sequence and clock go on from."""
         return Marks(self.file.ring.sequence, self.file.ring.clock)
+
+    @property
+    def reach(self) -> Reach:
+        """How far the store has got: the ordinal of the newest durable record, of whatever kind."""
+        return self.file.ring.reach
+
+    def has_reached(self, reach: Reach) -> bool:
+        """Whether it has been there; not if an older copy was put in its place since."""
+        ring = self.file.ring
+        return ring.lineage.has_reached(reach, ring.reach.position)
 
     @property
     def kept_bytes(self) -> int:

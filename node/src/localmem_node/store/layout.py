@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Final
 
 from localmem_node.errors import ConfigError
+from localmem_protocol.lineage import NO_RUNS, RUN_BYTES, RUNS_MAX, Lineage, Run
 
 MAGIC: Final = b"LMEM"
 VERSION: Final = 2
@@ -69,6 +70,9 @@ SLACK_BLOCKS_MIN: Final = 2
 _HEADER: Final = struct.Struct(
     f"<4sIQQQIIQQQQQQQIIII8s16s{WRAPPED_BYTES}s{RECOVERY_KEY_BYTES}s{RECOVERY_SEALED_BYTES}s"
 )
+_RUN: Final = struct.Struct(f"<Q{RUN_BYTES}s")
+"""The ordinal that a run began after, and its mark."""
+
 _CHECKSUM: Final = struct.Struct("<I")
 
 
@@ -223,7 +227,7 @@ class State:
     `head` is the number of the open block, `tail` of the oldest live one; `first_ordinal` that of
     the first record that starts at or after `tail`; `next_ordinal` of the next record. `sequence`
     and `clock` are the marks of `event_store.Marks`. `used` counts the payload bytes in the open
-    block and `open_checksum` is that block's own.
+    block and `open_checksum` is that block's own. `lineage` has the newest runs, by ordinal.
     """
 
     generation: int
@@ -235,6 +239,7 @@ class State:
     clock: int
     used: int
     open_checksum: int
+    lineage: Lineage = NO_RUNS
 
 
 def pack_header(identity: Identity, state: State) -> bytes:
@@ -265,7 +270,8 @@ def pack_header(identity: Identity, state: State) -> bytes:
         identity.recovery_key,
         identity.recovery_sealed,
     )
-    return packed.ljust(TAGGED_BYTES, b"\0")
+    runs = b"".join(_RUN.pack(*run) for run in state.lineage.runs)
+    return (packed + runs).ljust(TAGGED_BYTES, b"\0")
 
 
 def finish_header(tagged: bytes, tag: bytes) -> bytes:
@@ -325,5 +331,12 @@ def unpack_header(raw: bytes) -> tuple[Identity, State] | None:
         clock=clock,
         used=used,
         open_checksum=open_checksum,
+        lineage=_lineage(raw),
     )
     return identity, state
+
+
+def _lineage(raw: bytes) -> Lineage:
+    places = range(_HEADER.size, _HEADER.size + RUNS_MAX * _RUN.size, _RUN.size)
+    runs = (Run._make(_RUN.unpack_from(raw, place)) for place in places)
+    return Lineage(tuple(run for run in runs if run.mark != bytes(RUN_BYTES)))

@@ -144,6 +144,7 @@ class Rewrite:
                 fresh, erased=False
             )  # the events may be in the new file already
             self._target.file.ring.note(*self._store.marks)
+            self._target.file.ring.inherit(self._store.file.ring.lineage)
             self._target.commit()
             self._take_name(keep_as)
         except BaseException:

@@ -40,6 +40,7 @@ from localmem_node.store.recovery import Recovered, Saved
 from localmem_node.store.reports import Change
 from localmem_node.store.slots import Slots
 from localmem_node.store.vault import Vault
+from localmem_protocol.lineage import RUN_BYTES, Lineage, Reach
 from localmem_protocol.seams import Random
 
 PENDING_BLOCKS_MAX: Final = 1024
@@ -70,6 +71,7 @@ class Ring:
         self.tail = found.tail
         self.sequence = found.state.sequence
         self.clock = found.state.clock
+        self.lineage = found.state.lineage
         self._disk, self._vault, self._random = disk, vault, random
         self.record_bytes_max = (
             min(self.geometry.record_space - RECORD_HEADER_BYTES, BODY_BYTES_MAX) - BODY_BYTES_MIN
@@ -106,6 +108,11 @@ class Ring:
     def next_ordinal(self) -> int:
         """What the next record gets."""
         return self._open.next_ordinal
+
+    @property
+    def reach(self) -> Reach:
+        """How far it has got: the ordinal of the newest record on the medium, in its run."""
+        return self.lineage.reach(self._slots.durable.next_ordinal - 1)
 
     @property
     def used_bytes(self) -> int:
@@ -250,6 +257,10 @@ class Ring:
         self.sequence = max(self.sequence, sequence)
         self.clock = max(self.clock, clock)
 
+    def inherit(self, lineage: Lineage) -> None:
+        """Go on in the run of the file whose place this one takes; durable as what is noted."""
+        self.lineage = lineage
+
     def lose(self, ordinal: int) -> None:
         """Count a record as damaged, unless it was evicted meanwhile."""
         with self._lock:
@@ -363,6 +374,9 @@ class Ring:
         The acknowledged copy in the slot stays as it is until the next commit is whole.
         """
         open_id = self._random.token_bytes(OPEN_ID_BYTES)
+        self.lineage = self.lineage.begun(
+            self.next_ordinal - 1, self._random.token_bytes(RUN_BYTES)
+        )
         with self._lock:
             block = self._open.block()
             before = self._ciphers.of(block.number) if self._ciphers.openings() else None
@@ -485,6 +499,7 @@ class Ring:
             next_ordinal=self._open.next_ordinal,
             sequence=self.sequence,
             clock=self.clock,
+            lineage=self.lineage,
             used=len(self._open.payload),
             open_checksum=int.from_bytes(packed[:4], "little"),
         )

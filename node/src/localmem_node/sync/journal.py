@@ -22,9 +22,10 @@ from typing import Final
 from localmem_node.errors import SyncError
 from localmem_node.files import private_directory
 from localmem_protocol.limits import CLIENTS_MAX
+from localmem_protocol.lineage import Reach
 from localmem_protocol.session import Saved
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 _SCHEMA: Final = """
 CREATE TABLE state (
@@ -49,6 +50,8 @@ CREATE TABLE IF NOT EXISTS heads (client INTEGER PRIMARY KEY, device TEXT NOT NU
 STRICT
 """
 
+_RUN: Final = "ALTER TABLE state ADD COLUMN run BLOB NOT NULL DEFAULT x''"
+
 _MARKS: Final = """
 CREATE TABLE IF NOT EXISTS marks (name BLOB PRIMARY KEY, mark BLOB NOT NULL) STRICT, WITHOUT ROWID
 """
@@ -72,8 +75,8 @@ class SqliteJournal:
     def load(self) -> Saved:
         """What was saved last."""
         with self._lock, self._reported():
-            client, watermark, position, clock, head = self._connection.execute(
-                "SELECT client, watermark, position, acknowledged, head FROM state"
+            client, watermark, position, run, clock, head = self._connection.execute(
+                "SELECT client, watermark, position, run, acknowledged, head FROM state"
             ).fetchone()
             updates = self._column("SELECT bytes FROM updates ORDER BY seq")
             outbox = self._column("SELECT tombstone FROM outbox ORDER BY seq")
@@ -81,21 +84,23 @@ class SqliteJournal:
                 "SELECT client, device, head FROM heads ORDER BY client LIMIT ?", (CLIENTS_MAX,)
             ).fetchall()
             marks = dict(self._connection.execute("SELECT name, mark FROM marks"))
+        reach = Reach(position, run)
         kept = {number: (device, signed) for number, device, signed in heads}
-        return Saved(client, watermark, position, (clock, head), updates, outbox, kept, marks)
+        return Saved(client, watermark, reach, (clock, head), updates, outbox, kept, marks)
 
     def reset(self, client: int) -> None:
         """A new incarnation: drop everything but this client id, the outbox and the heads."""
         with self._transaction() as connection:
             self._clear(connection, client)
 
-    def save(self, update: bytes | None, watermark: int, position: int) -> None:
+    def save(self, update: bytes | None, watermark: int, reach: Reach) -> None:
         """Append an update, and keep both marks."""
         with self._transaction() as connection:
             if update is not None:
                 connection.execute("INSERT INTO updates (bytes) VALUES (?)", (update,))
             connection.execute(
-                "UPDATE state SET watermark = ?, position = ?", (watermark, position)
+                "UPDATE state SET watermark = ?, position = ?, run = ?",
+                (watermark, reach.position, reach.run),
             )
 
     def compact(self, document: bytes) -> None:
@@ -164,8 +169,10 @@ class SqliteJournal:
                 for statement in filter(str.strip, _SCHEMA.split(";")):
                     transaction.execute(statement)
             transaction.execute(_HEADS)
-            if version < VERSION:
+            if version < 2:
                 transaction.execute(_OUTBOX)
+            if version < VERSION:
+                transaction.execute(_RUN)
                 transaction.execute(f"PRAGMA user_version = {VERSION}")
             transaction.execute(_MARKS)
             row = transaction.execute("SELECT device, pool FROM state").fetchone()
@@ -183,7 +190,7 @@ class SqliteJournal:
         connection.execute("DELETE FROM updates")
         connection.execute("DELETE FROM marks")
         connection.execute(
-            "INSERT OR REPLACE INTO state VALUES (1, ?, ?, ?, 0, 0, 0, x'')",
+            "INSERT OR REPLACE INTO state VALUES (1, ?, ?, ?, 0, 0, 0, x'', x'')",
             (self._device, self._pool, client),
         )
 

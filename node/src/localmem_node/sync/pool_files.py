@@ -3,8 +3,8 @@
     pools/<pool id>/pool.json      where its hub is, what is shared there, what people call it (0600)
     pools/<pool id>/roster         the signed membership list, as far as it was verified here
     pools/<pool id>/<epoch>.sqlite the sync journal of an epoch
-    pools/<pool id>/read           the epochs before that were read to their end, and how many events
-                                   the store had ever kept then
+    pools/<pool id>/read           the epochs before that were read to their end, and how far the store
+                                   had got with that
     pools/<pool id>/told           those of them that the hub was told of
     pools/<pool id>/untold         what was forgotten and could not be told there yet (`untold`)
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +28,7 @@ from localmem_node.files import private_directory, read_private, write_private
 from localmem_node.sync.sending import PLAIN, Sending
 from localmem_node.sync.sharing import Rule
 from localmem_protocol.access import is_pool_id
+from localmem_protocol.lineage import NOWHERE, Reach
 
 POOLS: Final = "pools"
 """The folder of the pools, beside the store."""
@@ -38,7 +39,6 @@ POOLS_MAX: Final = 32
 ROSTER_BYTES_MAX: Final = 64 * 1024 * 1024
 
 _EPOCHS: Final = msgspec.json.Decoder(list[int])
-_POSITIONS: Final = msgspec.json.Decoder(dict[int, int])
 _EPOCH: Final = re.compile(r"([1-9][0-9]{0,8})\.sqlite")
 
 
@@ -56,6 +56,13 @@ class PoolRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rule: Rule
     version: int = 1
     sending: Sending = PLAIN
+
+
+class Read(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Epochs that are over and were read to their end, and how far the event log has got with that."""
+
+    epochs: tuple[int, ...] = ()
+    reach: Reach = NOWHERE
 
 
 class PoolFiles:
@@ -130,16 +137,16 @@ class PoolFiles:
         """All of it was told."""
         self.untold_path(pool).unlink(missing_ok=True)
 
-    def epochs_read(self, pool: str) -> dict[int, int]:
-        """Epochs that are over and were read to their end, with the event log's position then."""
+    def read(self, pool: str) -> Read:
+        """What was saved of epochs that are over."""
         try:
-            return _POSITIONS.decode((self._folder / pool / "read").read_bytes())
+            return msgspec.json.decode((self._folder / pool / "read").read_bytes(), type=Read)
         except (OSError, msgspec.DecodeError):
-            return {}  # they are read once more
+            return Read()  # they are read once more
 
-    def save_read(self, pool: str, read: Mapping[int, int]) -> None:
-        """Keep what `epochs_read` gives."""
-        self._write(pool, "read", msgspec.json.encode(dict(sorted(read.items()))))
+    def save_read(self, pool: str, read: Read) -> None:
+        """Keep what `read` gives."""
+        self._write(pool, "read", msgspec.json.encode(read))
 
     def epochs_told(self, pool: str) -> frozenset[int]:
         """Those of them that the hub knows this device has read."""

@@ -318,7 +318,7 @@ class Pools:
             self._open_transport,
             self._open_journal,
             self._clock,
-            lambda: self._source.position,
+            log,
         )
         texts = None
         if self._checkouts is not None:

@@ -13,15 +13,17 @@ from typing import Final
 from localmem_node.config import HubSettings
 from localmem_node.errors import HubRefused, NodeError, RemovedError, SyncError
 from localmem_node.sync.pool_client import PoolClient
-from localmem_node.sync.pool_files import PoolFiles, PoolRecord
+from localmem_node.sync.pool_files import PoolFiles, PoolRecord, Read
 from localmem_node.sync.standing import Standing
 from localmem_node.sync.transport import Transport
 from localmem_node.sync.way import Journal, Place, Target
 from localmem_protocol import roster_view
 from localmem_protocol.access import room_name
+from localmem_protocol.durable import EventLog
 from localmem_protocol.envelope import PoolKey
 from localmem_protocol.errors import ProtocolError, RefusedError
-from localmem_protocol.roster_view import ANEW, Route, Stop, Stuck, still_read
+from localmem_protocol.lineage import Reach
+from localmem_protocol.roster_view import ANEW, Route, Stop, Stuck
 from localmem_protocol.seams import Clock
 from localmem_protocol.session import Saved
 
@@ -50,7 +52,7 @@ class PastJournal:
     def delivered(self, tombstones: Sequence[bytes]) -> None:
         """As `Journal` says."""
 
-    def save(self, update: bytes | None, watermark: int, position: int) -> None:
+    def save(self, update: bytes | None, watermark: int, reach: Reach) -> None:
         """As `Journal` says."""
 
     def compact(self, document: bytes) -> None:
@@ -94,9 +96,8 @@ class RosterWay:
         open_transport: OpenTransport,
         open_journal: OpenJournal,
         clock: Clock,
-        position: Callable[[], int],
+        log: EventLog,
     ) -> None:
-        """`position` is the event log's: an older one was put back if it is less than before."""
         self.url, self.name = record.hub, record.name
         self._files = files
         self._record = record
@@ -106,8 +107,8 @@ class RosterWay:
         self._open_journal = open_journal
         self._clock = clock
         self._route = Route(standing)
-        self._position = position
-        self._checked = False  # whether the event log goes with what was read
+        self._log = log
+        self._read: frozenset[int] | None = None  # once it is known that the event log goes with it
         self._authorship = RosterAuthorship(standing, lambda: client.refresh(standing))
 
     def next(self) -> Target:
@@ -131,7 +132,7 @@ class RosterWay:
                     "an owner should begin another: localmem pool rotate"
                 )
             case Stop(key, past):
-                self._tell(read.keys() - self._files.epochs_told(self._record.pool))
+                self._tell(read - self._files.epochs_told(self._record.pool))
                 return self._target(key, past=past)
 
     def here(self) -> Place:
@@ -144,8 +145,7 @@ class RosterWay:
     def finished(self, target: Target) -> None:
         """As `Way` says."""
         epoch = target.place.key.epoch
-        read = self._epochs_read() | {epoch: self._position()}
-        self._files.save_read(self._record.pool, read)
+        self._keep_read(self._epochs_read() | {epoch})
         self._route.finished(epoch)
 
     def put_off(self, target: Target, problem: str) -> None:
@@ -192,15 +192,19 @@ class RosterWay:
                 return
             self._files.note_told(self._record.pool, epoch)
 
-    def _epochs_read(self) -> dict[int, int]:
-        """Epochs read to their end; looked at once whether the event log is older than that."""
-        read = self._files.epochs_read(self._record.pool)
-        if not self._checked:
-            known = still_read(read, self._position())
-            if known != read:
-                self._files.save_read(self._record.pool, known)
-            read, self._checked = known, True
-        return read
+    def _epochs_read(self) -> frozenset[int]:
+        """Epochs read to their end. An event log that was put back lacks what was read, and does not know
+        what was forgotten there: they are read again.
+        """
+        if self._read is None:
+            saved = self._files.read(self._record.pool)
+            known = self._log.has_reached(saved.reach)
+            self._keep_read(frozenset(saved.epochs) if known else frozenset())
+        return self._read or frozenset()
+
+    def _keep_read(self, epochs: frozenset[int]) -> None:
+        self._files.save_read(self._record.pool, Read(tuple(sorted(epochs)), self._log.reach))
+        self._read = epochs
 
     def _target(self, key: PoolKey, *, past: bool) -> Target:
         room = room_name(key.pool, key.epoch)

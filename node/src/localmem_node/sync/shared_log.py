@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from localmem_node.sync.sharing import Rule
 from localmem_protocol.events import Event
+from localmem_protocol.lineage import Reach
 from localmem_protocol.session import EventLog
 from localmem_protocol.tombstones import TombstoneKey
 
@@ -58,9 +59,13 @@ class SharedLog:
         return self._source.device
 
     @property
-    def position(self) -> int:
+    def reach(self) -> Reach:
         """As the log's."""
-        return self._source.position
+        return self._source.reach
+
+    def has_reached(self, reach: Reach) -> bool:
+        """As the log's."""
+        return self._source.has_reached(reach)
 
     def insert(self, events: Sequence[Event]) -> object:
         """Keep events from elsewhere."""

@@ -307,7 +307,7 @@ class SimulatedDevice:
 
     def _boot(self) -> None:
         """What a process has of the roster when it starts."""
-        self.disk.check_read()
+        self.disk.begin()
         self.view = _View(self.disk, self._world.hub.pool, self._keys)
         self.route = self._world.implementation.route(self.view)
         self._authorship = RosterAuthorship(self.view, self._refresh)
@@ -325,7 +325,7 @@ class SimulatedDevice:
         if not known:
             self._disconnected(None)
             return
-        stop = self.route.next(self.disk.read, self._now_s)
+        stop = self.route.next(self.disk.read.epochs, self._now_s)
         if isinstance(stop, Stuck):
             self.note(stop.value)
             self._disconnected(None)

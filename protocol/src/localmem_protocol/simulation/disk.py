@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from localmem_protocol.events import Draft, Event
+from localmem_protocol.lineage import NOWHERE, RUN_BYTES, Reach
 from localmem_protocol.room import Commit
-from localmem_protocol.roster_view import still_read
-from localmem_protocol.seams import Clock
+from localmem_protocol.seams import Clock, Random
 from localmem_protocol.session import Saved
 from localmem_protocol.simulation.memory import MemoryJournal, MemoryLog
 from localmem_protocol.tombstones import TombstoneKey
@@ -90,7 +90,8 @@ class DiskLog(MemoryLog):
     def copy(self, writes: Writes, clock: Clock) -> DiskLog:
         """What is kept now, for another disk."""
         twin = DiskLog(self.device, writes, clock)
-        twin.position, twin._sequence = self.position, self._sequence
+        twin.position, twin.lineage = self.position, self.lineage
+        twin._sequence = self._sequence
         twin.events, twin._own = dict(self.events), list(self._own)
         twin._at = {place: list(names) for place, names in self._at.items()}
         twin._tombstones, twin._keys = set(self._tombstones), list(self._keys)
@@ -109,10 +110,10 @@ class DiskJournal(MemoryJournal):
         """As `Journal` says."""
         self.writes.write(lambda: super(DiskJournal, self).reset(client))
 
-    def save(self, update: bytes | None, watermark: int, position: int) -> None:
+    def save(self, update: bytes | None, watermark: int, reach: Reach) -> None:
         """As `Journal` says."""
         self.look(update or b"")
-        self.writes.write(lambda: super(DiskJournal, self).save(update, watermark, position))
+        self.writes.write(lambda: super(DiskJournal, self).save(update, watermark, reach))
 
     def compact(self, document: bytes) -> None:
         """As `Journal` says."""
@@ -141,12 +142,20 @@ class DiskJournal(MemoryJournal):
 
 
 @dataclass(frozen=True)
+class Read:
+    """Epochs that are over and were read to their end, and how far the event log has got with that."""
+
+    epochs: frozenset[int] = frozenset()
+    reach: Reach = NOWHERE
+
+
+@dataclass(frozen=True)
 class Image:
     """A backup of a device's disk."""
 
     log: DiskLog
     roster: tuple[bytes, ...]
-    read: Mapping[int, int]
+    read: Read
     journals: Mapping[int, Saved]
 
 
@@ -155,26 +164,28 @@ class DeviceDisk:
     journal of the epoch in which it lives.
     """
 
-    def __init__(self, device: str, clock: Clock, look: Callable[[bytes], None]) -> None:
-        self._clock, self._look = clock, look
+    def __init__(
+        self, device: str, clock: Clock, look: Callable[[bytes], None], random: Random
+    ) -> None:
+        self._clock, self._look, self._random = clock, look, random
         self.writes = Writes()
         self.log = DiskLog(device, self.writes, clock)
         self.roster: tuple[bytes, ...] = ()
-        self.read: dict[int, int] = {}
+        self.read = Read()
         self.journals: dict[int, DiskJournal] = {}
 
     def image(self) -> Image:
         """A backup of all of it."""
         journals = {epoch: journal.saved for epoch, journal in self.journals.items()}
         log = self.log.copy(self.writes, self._clock)
-        return Image(log, self.roster, dict(self.read), journals)
+        return Image(log, self.roster, self.read, journals)
 
     def restore(self, image: Image, *, log_only: bool = False) -> set[str]:
         """Put a backup in the place of what is here; the ids of the events that are gone now."""
         gone = self.log.events.keys() - image.log.events.keys()
         self.log = image.log.copy(self.writes, self._clock)
         if not log_only:
-            self.roster, self.read = image.roster, dict(image.read)
+            self.roster, self.read = image.roster, image.read
             self.journals = {epoch: self._journal(one) for epoch, one in image.journals.items()}
         return set(gone)
 
@@ -188,12 +199,14 @@ class DeviceDisk:
 
     def note_read(self, epoch: int) -> None:
         """An epoch that is over was read to its end."""
-        read = self.read | {epoch: self.log.position}
+        read = Read(self.read.epochs | {epoch}, self.log.reach)
         self.writes.write(lambda: setattr(self, "read", read))
 
-    def check_read(self) -> None:
-        """Whether the event log goes with what was read, when a process begins."""
-        self.read = still_read(self.read, self.log.position)
+    def begin(self) -> None:
+        """A process opens the event log, and looks whether that goes with what was read."""
+        known = self.log.has_reached(self.read.reach)
+        self.log.begin(self._random.token_bytes(RUN_BYTES))
+        self.read = Read(self.read.epochs, self.log.reach) if known else Read()
 
     def open_journal(self, epoch: int) -> DiskJournal:
         """The journal of an epoch. What others are still to forget comes with from older ones."""

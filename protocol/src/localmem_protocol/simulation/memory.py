@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from localmem_protocol.clock import HybridClock
 from localmem_protocol.events import Draft, Event, parse_draft, stamp
+from localmem_protocol.lineage import Lineage, Reach
 from localmem_protocol.session import Saved
 from localmem_protocol.tombstones import TombstoneKey
 
@@ -18,6 +19,7 @@ class MemoryLog:
     def __init__(self, device: str) -> None:
         self.device = device
         self.position = 0
+        self.lineage = Lineage()
         self.events: dict[str, Event] = {}
         self._tombstones: set[bytes] = set()
         self._keys: list[TombstoneKey] = []
@@ -47,6 +49,19 @@ class MemoryLog:
             if not self.forgets(event.id):
                 self._keep(event)
             self._clock.witness(event.clock, event.timestamp)
+
+    def begin(self, mark: bytes) -> None:
+        """A process opens it."""
+        self.lineage = self.lineage.begun(self.position, mark)
+
+    @property
+    def reach(self) -> Reach:
+        """As `EventLog` says."""
+        return self.lineage.reach(self.position)
+
+    def has_reached(self, reach: Reach) -> bool:
+        """As `EventLog` says."""
+        return self.lineage.has_reached(reach, self.position)
 
     def honour(self, key: TombstoneKey) -> None:
         """As `EventLog` says."""
@@ -115,10 +130,10 @@ class MemoryJournal:
         """As `Journal` says."""
         self.saved = Saved(client, outbox=self.saved.outbox, heads=self.saved.heads)
 
-    def save(self, update: bytes | None, watermark: int, position: int) -> None:
+    def save(self, update: bytes | None, watermark: int, reach: Reach) -> None:
         """As `Journal` says."""
         updates = self.saved.updates if update is None else (*self.saved.updates, update)
-        self.saved = replace(self.saved, updates=updates, watermark=watermark, position=position)
+        self.saved = replace(self.saved, updates=updates, watermark=watermark, reach=reach)
 
     def compact(self, document: bytes) -> None:
         """As `Journal` says."""

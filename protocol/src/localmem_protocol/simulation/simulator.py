@@ -345,7 +345,10 @@ class Simulation:
     def _device(self, name: str, device_id: str) -> SimulatedDevice:
         clock = WallClock(self.timeline)
         disk = DeviceDisk(
-            device_id, clock, lambda data: self.oracle.look(f"on the disk of {name}", data)
+            device_id,
+            clock,
+            lambda data: self.oracle.look(f"on the disk of {name}", data),
+            self._streams.stream(f"runs {name}"),
         )
         line = Line(name, self._streams.stream(f"line {name}"))
         stream = self._streams.stream(f"device {name}")
