@@ -196,6 +196,21 @@ def test_a_segment_that_does_not_follow_is_a_problem_and_what_is_before_stays_pr
     assert line.reader.signatures.provisional == {WRITER: 3}
 
 
+def test_what_follows_a_deleted_batch_may_come_before_the_deletion() -> None:
+    """As it does in the parts of an answer: what is deleted goes with the last."""
+    line = Line()
+    line.write(1, 2)
+    cut = deletion(1, 0, 2)
+    line.writer.integrate(cut)
+    restarted = Replica(
+        POOL, WRITER, 1, [line.writer.export()], Signatures(POOL, WRITER, author(1))
+    )
+    line.give(restarted.append([mine(3)]))  # it does not know the hash any more
+    assert line.problems == []
+    line.give(cut)
+    assert line.problems == []
+
+
 @pytest.mark.parametrize(
     ("sequence", "said"),
     [(1, "events went back from 9 to 1"), (9, "what it keeps went back from 9 to 1")],

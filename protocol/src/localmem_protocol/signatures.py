@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol
 
 from localmem_protocol.entries import Role
-from localmem_protocol.envelope import PoolKey
+from localmem_protocol.envelope import NO_HASH, PoolKey
 from localmem_protocol.errors import HeadError, SignatureError
 from localmem_protocol.heads import (
     Position,
@@ -200,7 +200,8 @@ class Signatures:
             return Problem(device, client, clock, reason, kind, first)
 
         problems = []
-        if before is not None and not linked:
+        # Zeros: to its writer the one before was deleted. That may come later than this, in another part.
+        if before is not None and not linked and previous != NO_HASH:
             problems.append(problem("chain", "it does not follow the batch before it"))
         known = self.newest.get(client)
         if known and known.at.clock == clock + 1 and known.at.head != own_hash:

@@ -286,6 +286,8 @@ class Oracle:
         log = device.disk.log
         own = {event.id for event in log.events.values() if event.device == log.device}
         own -= self._forgotten.begun
+        # What a backup did not have and an epoch that is over gave back is not said again: all read it there.
+        own -= self.may_be_lost & self._readable()
         if self.rogues:
             own -= self.committed  # a writer may delete in another's array
         if own - retained and device.settled and not self._evicting:
