@@ -22,7 +22,7 @@ from localmem_protocol.session import ARRAY_BYTES_MAX
 from localmem_protocol.signatures import Problem
 from localmem_protocol.simulation.device import SimulatedDevice
 from localmem_protocol.simulation.naming import Naming
-from localmem_protocol.simulation.participants import Implementation, Witness
+from localmem_protocol.simulation.participants import DeviceSide, Implementation, Witness
 from localmem_protocol.simulation.people import People
 from localmem_protocol.simulation.secrecy import Forgotten, Removed
 from localmem_protocol.tombstones import TombstoneKey
@@ -225,20 +225,22 @@ class Oracle:
             if exceeded is not None:
                 self.violation(f"{device.name}: {exceeded}")
         for problem in getattr(device.side, "problems", ()):
-            if problem.device not in self.rogues and not self._is_known(problem):
+            if problem.device not in self.rogues and not self._is_known(problem, device.side):
                 self.violation(f"{device.name} reports a problem among the honest: {problem}")
                 break
 
-    def _is_known(self, problem: Problem) -> bool:
+    def _is_known(self, problem: Problem, side: DeviceSide) -> bool:
         """What a rogue writer deleted is missed for good reasons. And a hub that was restored shows less
         than it had, which nobody can tell from one that withholds it.
 
-        Where arrays are small, events are missed that a copy of a device evicted, or a device that had
-        taken them over when it forgot something beside them: until their author signs again.
+        Where arrays are small, events are missed that a copy of a device evicted, or, by who never had
+        them there, what another had taken over in forgetting something beside: until their author signs.
         """
         if problem.kind in ("replay", "withheld"):
             return self.restored
-        moved = problem.device in self.split or bool(self._forgotten.begun)
+        moved = problem.device in self.split or (
+            bool(self._forgotten.begun) and self._implementation.blind(side, problem)
+        )
         return problem.kind == "gap" and (bool(self.rogues) or (self._evicting and moved))
 
     @property

@@ -24,7 +24,7 @@ from localmem_protocol.roster_log import Addition, addition
 from localmem_protocol.roster_view import RosterView, Route
 from localmem_protocol.seams import Random
 from localmem_protocol.session import EventLog, Journal
-from localmem_protocol.signatures import Authorship
+from localmem_protocol.signatures import Authorship, Problem
 
 Sealed = tuple[int, int, bytes]
 """A sealed batch: its client id, its clock, its bytes."""
@@ -160,7 +160,8 @@ class Implementation:
 
     Where an event is there as a reference, `holds`, `remembers` and a witness give what `named` says of it
     under that key, instead of its id (None: it never travels so). `waiting` gives those names, too: of
-    the references whose text a device has not found.
+    the references whose text a device has not found. `blind` is whether a device never read some of what
+    could explain a problem that it reports.
     """
 
     open_device: OpenDevice
@@ -183,3 +184,4 @@ class Implementation:
     addition: Callable[[Roster, int, bytes], Addition | None] = addition
     named: Callable[[PoolKey, Event], str | None] = lambda key, event: None
     waiting: Callable[[DeviceSide], set[str]] = lambda side: set()
+    blind: Callable[[DeviceSide, Problem], bool] = lambda side, problem: True

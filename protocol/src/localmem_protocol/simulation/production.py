@@ -26,7 +26,7 @@ from localmem_protocol.session import (
     Journal,
     Session,
 )
-from localmem_protocol.signatures import Authorship
+from localmem_protocol.signatures import Authorship, Problem
 from localmem_protocol.simulation.participants import DeviceSide, HubSide, Implementation, Sealed
 from localmem_protocol.updates import Id, decode_state_vector, decode_update
 
@@ -157,6 +157,10 @@ def _waiting(side: DeviceSide) -> set[str]:
     return {_shown(name) for name in _replica(side).referenced.waiting}
 
 
+def _blind(side: DeviceSide, problem: Problem) -> bool:
+    return _replica(side).signatures.is_blind_beside(problem.device)
+
+
 def _limits(side: DeviceSide, journal: Journal, array_bytes_max: int) -> str | None:
     assert isinstance(side, Session)
     if side.under_way > UNACKNOWLEDGED_MAX:
@@ -284,4 +288,5 @@ PRODUCTION: Final = Implementation(
     remembers=_remembers,
     named=_named,
     waiting=_waiting,
+    blind=_blind,
 )
