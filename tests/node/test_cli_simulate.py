@@ -37,6 +37,14 @@ def test_json_is_the_same_twice_and_has_what_is_promised(
     assert len(report["trace_hash"]) == 32
 
 
+def test_references_are_drawn_on_demand(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    arguments = ["simulate", "--hours", "1", "--faults", "none", "--json"]
+    assert run(arguments) == 0
+    assert printed(capfdbinary)["referred"] == 0
+    assert run([*arguments, "--references"]) == 0
+    assert printed(capfdbinary)["referred"] > 0
+
+
 def test_a_trace_has_every_step(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     trace = tmp_path / "steps.txt"
     arguments = ["simulate", "--hours", "1", "--devices", "2", "--trace", str(trace), "--json"]
@@ -69,6 +77,7 @@ def test_a_swarm_of_minutes_ends(capfdbinary: pytest.CaptureFixture[bytes]) -> N
         ["--faults", "weather"],
         ["--swarm", "2", "--swarm-minutes", "1"],
         ["--swarm", "2", "--trace", "steps.txt"],
+        ["--swarm", "2", "--references"],
         ["--devices", "0"],
         ["--seed", "-1"],
     ],

@@ -26,12 +26,20 @@ class VirtualDays(RuleBasedStateMachine):
         budget=st.sampled_from([ARRAY_BYTES_MAX, 1_500, 6_000]),
         step_bytes=st.sampled_from([1 << 20, 300]),
         compact_rows=st.sampled_from([200, 3]),
+        references=st.booleans(),
     )
     def begin(
-        self, seed: int, transport: str, budget: int, step_bytes: int, compact_rows: int
+        self,
+        seed: int,
+        transport: str,
+        budget: int,
+        step_bytes: int,
+        compact_rows: int,
+        references: bool,
     ) -> None:
+        limits = (budget, step_bytes, compact_rows)
         self.world = Simulation(
-            Settings(seed, DEVICES, 1, (), transport, budget, step_bytes, compact_rows)
+            Settings(seed, DEVICES, 1, (), transport, *limits, references=references)
         )
         self.images: dict[str, Image] = {}
         self.removing = False
@@ -111,6 +119,11 @@ class VirtualDays(RuleBasedStateMachine):
     def somebody_forgets(self, index: int) -> None:
         self.world.forget(self.device(index))
 
+    @precondition(lambda self: self.world.settings.references)
+    @rule(index=device)
+    def a_clone_moves(self, index: int) -> None:
+        self.world.move(self.device(index))
+
     @precondition(lambda self: self.world.hub.epoch < EPOCHS_MAX)
     @rule(by=st.sampled_from([(0,), (1,), (0, 1)]), fatal=st.booleans())
     def owners_begin_an_epoch(self, by: tuple[int, ...], fatal: bool) -> None:
@@ -151,7 +164,7 @@ class VirtualDays(RuleBasedStateMachine):
 
 def test_a_failure_says_seed_and_last_steps() -> None:
     days = VirtualDays()
-    days.begin(4711, "stream", ARRAY_BYTES_MAX, 300, 3)
+    days.begin(4711, "stream", ARRAY_BYTES_MAX, 300, 3, False)
     days.work(0, 3)
     days.time_passes(600_000)
     days.world.devices[1].disk.log.events.popitem()  # what no device may lose

@@ -14,10 +14,12 @@ from localmem_protocol.fetching import TURNS_MAX
 from localmem_protocol.frames import Close
 from localmem_protocol.parcels import Parcel
 from localmem_protocol.references import Reference, refer
+from localmem_protocol.replica import Replica
 from localmem_protocol.session import Session
 from localmem_protocol.signatures import QUIET_S, REST_S
 from localmem_protocol.simulation import World
 from localmem_protocol.simulation.memory import MemoryLog
+from localmem_protocol.updates import Update, encode_update
 from localmem_protocol.wants import Want
 from support.healing import heal, joined
 from support.seeded import SeededRandom
@@ -203,6 +205,24 @@ def test_forgetting_takes_references_and_answers_along(by: int) -> None:
     team.forget(by, gone.id)
     heal(team)
     assert all(team.has(index, kept) for index in range(3))
+
+
+def test_a_deletion_may_be_of_what_was_forgotten_where_nobody_here_knows_what_a_reference_is_to() -> (
+    None
+):
+    """Then a journal is compacted: the reference would stay in it."""
+    team = Team(2)
+    event = team.write(0, "somewhere else")
+    pool, (one, other) = team.pool, [device.log.device for device in team.devices]
+    key = pool.reference_key()
+    reference = refer(event, key)
+    assert reference is not None
+    writer, reader = Replica(pool, one, 1), Replica(pool, other, 2)
+    reader.integrate(writer.append_parcel(Parcel(references=(reference,))))
+    gone = encode_update(Update({}, {1: [(0, 1)]}))
+    assert not Replica(pool, other, 2, [reader.export()]).integrate(gone).forgotten
+    reader.integrate(writer.append((), [reader.tombstone_key.of("some other")]))
+    assert reader.integrate(gone).forgotten
 
 
 def test_a_reference_that_waits_moves_on_with_its_segment_and_is_answered_then() -> None:

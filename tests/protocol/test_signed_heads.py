@@ -148,6 +148,38 @@ def test_what_others_forget_and_move_is_not_missing() -> None:
     assert line.writer.signatures.unsigned(1) == 0
 
 
+def test_what_was_taken_over_and_evicted_there_is_not_missing_to_who_had_it() -> None:
+    line, tidier = Line(), replica(3)
+    line.write(1, SEGMENT_BATCHES_MAX + 1)
+    tidier.integrate(line.writer.export())
+    segment = tidier.segments.segment_of(1, 4)
+    assert segment is not None
+    gone = mine(5)
+    mark = tidier.tombstone_key.of(gone.id)
+    updates = tidier.trim([segment], lambda one: one != gone, [mark])
+    updates += [tidier.append([mine(n, device_id(3))]) for n in range(1, SEGMENT_BATCHES_MAX + 1)]
+    evicted = tidier.evict(600)
+    assert evicted is not None
+    for update in updates:
+        line.give(update)
+        line.writer.integrate(update)
+    line.give(evicted)
+    line.writer.integrate(evicted)
+    assert line.reader.segments.holding({tidier.tombstone_key.of(mine(6).id)}) == set()
+    assert line.found() == []
+    assert line.writer.missing() == []
+    again = replica(2)
+    again.signatures = line.reader.signatures.anew()
+    again.integrate(line.reader.export())
+    assert again.missing() == []  # another incarnation of who had it
+    # Nobody says what was in that batch to who comes now: it looks as if a hub had taken it out.
+    joiner = replica(4)
+    joiner.integrate(line.reader.export())
+    assert [(one.kind, one.device) for one in joiner.missing()] == [("gap", WRITER)]
+    assert joiner.signatures.is_blind_beside(WRITER)
+    assert not line.reader.signatures.is_blind_beside(WRITER)
+
+
 def test_a_head_that_somebody_else_signed_is_a_problem_and_covers_nothing() -> None:
     """A member who knows the epoch's key, and a hub that lets it write in another's array."""
     forger, reader = replica(1, keys=3), replica(2)
@@ -194,6 +226,21 @@ def test_a_segment_that_does_not_follow_is_a_problem_and_what_is_before_stays_pr
     line.give(resealed.append([mine(3)]))
     assert ("chain", WRITER, 1, 3) in line.found()
     assert line.reader.signatures.provisional == {WRITER: 3}
+
+
+def test_what_follows_a_deleted_batch_may_come_before_the_deletion() -> None:
+    """As it does in the parts of an answer: what is deleted goes with the last."""
+    line = Line()
+    line.write(1, 2)
+    cut = deletion(1, 0, 2)
+    line.writer.integrate(cut)
+    restarted = Replica(
+        POOL, WRITER, 1, [line.writer.export()], Signatures(POOL, WRITER, author(1))
+    )
+    line.give(restarted.append([mine(3)]))  # it does not know the hash any more
+    assert line.problems == []
+    line.give(cut)
+    assert line.problems == []
 
 
 @pytest.mark.parametrize(

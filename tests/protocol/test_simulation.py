@@ -27,6 +27,7 @@ from localmem_protocol.frames import (
     encode_frame,
 )
 from localmem_protocol.lineage import Reach
+from localmem_protocol.references import Reference
 from localmem_protocol.room import Commit, Effect, Room, Send
 from localmem_protocol.roster_log import Addition
 from localmem_protocol.roster_view import Route, Stop, Stuck
@@ -106,6 +107,43 @@ def test_one_seed_is_one_history_in_every_process() -> None:
     assert report["steps"] == len(runs[0].splitlines()) - 1
     lines = b"".join(line + b"\n" for line in runs[0].splitlines()[1:])
     assert report["trace_hash"] == hashlib.blake2b(lines, digest_size=16).hexdigest()
+
+
+def test_one_seed_is_one_history_also_with_references() -> None:
+    without = replace(settings(5, "crash"), hours=1)
+    first, second = (simulate(replace(without, references=True)) for _ in range(2))
+    assert first == second
+    assert first.passed, first.explanation()
+    assert first.referred > 3
+    assert simulate(without).referred == 0
+
+
+def test_half_of_the_drawn_worlds_have_references_and_clones_that_go_their_ways() -> None:
+    assert 5 < sum(drawn(seed).references for seed in range(20)) < 15
+    lines: list[str] = []
+    simulate(replace(settings(2), references=True, hours=2), sink=lines.append)
+    moves = {line.partition("clone: ")[2] for line in lines if "clone: " in line}
+    assert {"commit", "push", "pull"} < moves
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_text_that_nobody_has_any_more_is_counted_and_not_demanded(lost: bool) -> None:
+    world = Simulation(replace(settings(3), references=True))
+    one, *others = world.devices
+    for device in others:
+        device.clone = None
+    world.start()
+    world.advance(60_000)
+    image = one.disk.image()
+    while not world.oracle.referred:
+        world.record(one)
+        world.advance(50)
+    if lost:
+        one.clone = None
+        world.roll_back(one, image, log_only=False)
+    report = world.finish()
+    assert report.passed, report.explanation()
+    assert (report.texts_missing > 0) == lost
 
 
 def test_another_seed_is_another_history() -> None:
@@ -380,6 +418,27 @@ def hub(kind: type[Room]) -> Implementation:
     return replace(PRODUCTION, open_hub=open_hub)
 
 
+class SilentDevice(Session):
+    """Gives its text to nobody who asks."""
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self._fetcher._answers = lambda replica, want: []  # type: ignore[method-assign]
+
+
+class CarelessDevice(SilentDevice):
+    """Looks for a text, and takes none; and nobody gives it any."""
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        find = self._fetcher._in_checkout
+
+        def lose(reference: Reference, key: bytes) -> None:
+            find(reference, key)
+
+        self._fetcher._in_checkout = lose  # type: ignore[method-assign]
+
+
 def device(open_device: OpenDevice) -> Implementation:
     return replace(PRODUCTION, open_device=open_device)
 
@@ -500,6 +559,12 @@ def test_whoever_knows_of_a_new_epoch_writes_nothing_into_the_one_before(
     device.line.delay_us = 0
     wrong = [one for one in world.finish().violations if "and knows of epoch 2" in one]
     assert bool(wrong) == (route is StayingRoute)
+
+
+@pytest.mark.parametrize("kind", [SilentDevice, CarelessDevice])
+def test_a_text_that_is_not_found_where_it_could_be_is_noticed(kind: type[Session]) -> None:
+    report = simulate(replace(settings(1), references=True, hours=2), device(kind))
+    assert any("texts of references were not found" in one for one in report.violations)
 
 
 @pytest.mark.parametrize("bug", BUGS)

@@ -42,6 +42,11 @@ class Batch:
         """Whether the event that a tombstone stands for is in it, or a reference to it."""
         return _among(mark, self.marks) or _among(mark, self.referred)
 
+    @property
+    def is_unclear(self) -> bool:
+        """Whether it has references that nobody here knows the events of."""
+        return len(self.referred) < len(self.names) * TOMBSTONE_BYTES
+
     def whole(self) -> Iterator[bytes]:
         """The marks of the events themselves."""
         marks = self.marks
@@ -148,9 +153,13 @@ class Segments:
         return [one for batch in self._in(ranges) for one in batch.tombstones]
 
     def any_forgotten(self, ranges: Ranges) -> bool:
-        """Whether these batches hold an event that a tombstone stands for."""
+        """Whether these batches hold an event that a tombstone stands for, or may refer to one: what a
+        reference is to is not known before its text was found.
+        """
         known = self._tombstones
-        return bool(known) and any(m in known for b in self._in(ranges) for m in b.each())
+        return bool(known) and any(
+            b.is_unclear or any(mark in known for mark in b.each()) for b in self._in(ranges)
+        )
 
     def segment_of(self, client: int, clock: int) -> Segment | None:
         """The segment that a live batch is in; None when its first batch is gone."""

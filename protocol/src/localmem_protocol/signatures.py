@@ -11,7 +11,8 @@ that came are checked against the keys in the roster and against the chain as it
 - What is wrong is a `Problem`. Nothing is lost by one: what opened was taken in, and stays.
 - Events are missing when fewer are here than a head says are kept. As many as there are tombstones
   may be missing without a word, since a joiner cannot tell which events those stand for; the device
-  signs anew when it hears of them. A hub that shows an old state to everybody, and goes on showing
+  signs anew when it hears of them. What was here in the array of another device, which had taken it over
+  from one in which something was forgotten, may go there without a word: nobody signs that it stays. A hub that shows an old state to everybody, and goes on showing
   it, cannot be told from one that hears nothing new.
 - What a hub shows is held against what it showed before, in this run or an earlier one (`kept`), and
   against what it shows to others (`views.py`).
@@ -26,7 +27,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol
 
 from localmem_protocol.entries import Role
-from localmem_protocol.envelope import PoolKey
+from localmem_protocol.envelope import NO_HASH, PoolKey
 from localmem_protocol.errors import HeadError, SignatureError
 from localmem_protocol.heads import (
     Position,
@@ -146,6 +147,7 @@ class Signatures:
         self._unseen: dict[
             int, int
         ] = {}  # client -> the clock after its newest batch never read here
+        self._let_go: dict[str, list[tuple[int, int]]] = {}  # what of each went in others' arrays
         self._views = Views()
         for owner, data in kept:
             self._recall(owner, data)
@@ -163,6 +165,7 @@ class Signatures:
         other._suspects = set(others.values())
         other.newest = {client: one for client, one in self.newest.items() if client in others}
         other._unkept = {client for client in self._unkept if client in others}
+        other._let_go = {device: list(spans) for device, spans in self._let_go.items()}
         return other
 
     def take_unkept(self) -> dict[int, Kept]:
@@ -200,7 +203,8 @@ class Signatures:
             return Problem(device, client, clock, reason, kind, first)
 
         problems = []
-        if before is not None and not linked:
+        # Zeros: to its writer the one before was deleted. That may come later than this, in another part.
+        if before is not None and not linked and previous != NO_HASH:
             problems.append(problem("chain", "it does not follow the batch before it"))
         known = self.newest.get(client)
         if known and known.at.clock == clock + 1 and known.at.head != own_hash:
@@ -237,8 +241,15 @@ class Signatures:
                     batch = batches.pop(clock, None)
                     if batch is not None:
                         self._count(self._owners[client], batch, -1)
+                        self._let(batch, self._owners[client])
             if client in self._owners:
                 self._suspects.add(self._owners[client])
+
+    def is_blind_beside(self, device: str) -> bool:
+        """Whether batches of others were never read here: what they had taken over of a device's, and
+        evicted, looks as if it were missing, until that device signs again.
+        """
+        return any(self._owners[client] != device for client in self._unseen)
 
     def missing(self, reached: Mapping[int, int], tombstones: int) -> list[Problem]:
         """What is not here though it was signed. Ask when all is here, and nothing more is coming.
@@ -432,6 +443,12 @@ class Signatures:
             clock -= 1
             batch = batches.get(clock) if batch.linked else None
 
+    def _let(self, batch: _Batch, owner: str) -> None:
+        """What of others was in a batch that is deleted: it was here, and nobody says that it stays."""
+        for device in {run[0] for run in batch.runs if run[0] != owner}:
+            spans = [run[1:] for run in batch.runs if run[0] == device]
+            self._let_go[device] = _merged([*self._let_go.get(device, ()), *spans])
+
     def _count(self, device: str, batch: _Batch, by: int) -> None:
         if batch.content and not batch.covered:
             self._provisional[device] = self._provisional.get(device, 0) + by
@@ -461,7 +478,8 @@ class Signatures:
         # Client ids are drawn: it is the newest that has come furthest, or else let more go.
         at = max((one.at for one in heads), key=lambda at: (at.sequence, at.floor, at.holes))
         floor = max(one.at.floor for one in heads)
-        here = list(_within(_merged(self._runs_of(device, self._owners)), floor, at.sequence))
+        known = [*self._runs_of(device, self._owners), *self._let_go.get(device, ())]
+        here = list(_within(_merged(known), floor, at.sequence))
         lacking = at.sequence + 1 - floor - at.holes - _length(here) - tombstones
         if lacking <= 0:
             return []

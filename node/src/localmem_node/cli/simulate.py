@@ -53,9 +53,13 @@ def _fault_names(ctx: click.Context, param: click.Parameter, value: str) -> tupl
     help="Which may strike: " + ", ".join(FAULTS) + ".",
 )
 @click.option(
+    "--references", is_flag=True, help="Devices have clones of a repository, and send references."
+)
+@click.option(
     "--swarm",
     type=click.IntRange(1),
-    help="Play that many worlds, from --seed on, each with a drawn half of the faults and drawn limits.",
+    help="Play that many worlds, from --seed on, each with a drawn half of the faults, drawn limits, and "
+    "references in half of them.",
 )
 @click.option(
     "--swarm-minutes", type=click.FloatRange(0, min_open=True), help="The same, for so long."
@@ -69,6 +73,7 @@ def simulate_(
     hours: int,
     seed: int,
     faults: tuple[str, ...],
+    references: bool,
     swarm: int | None,
     swarm_minutes: float | None,
     trace: Path | None,
@@ -83,7 +88,10 @@ def simulate_(
     if swarm is not None and swarm_minutes is not None:
         raise click.UsageError("--swarm and --swarm-minutes exclude each other")
     if swarm is None and swarm_minutes is None:
-        return _one(Settings(seed, devices, hours, faults), trace, as_json)
+        settings = Settings(seed, devices, hours, faults, references=references)
+        return _one(settings, trace, as_json)
+    if references:
+        raise click.UsageError("--references is of one world: a swarm draws it")
     if trace is not None and swarm != 1:
         raise click.UsageError("--trace is of one world: leave the swarm out, or use --swarm 1")
     if swarm == 1:
@@ -135,6 +143,8 @@ def _show(report: Report) -> None:
             "lost acknowledged": report.lost_acknowledged,
             "evicted undelivered": report.evicted_undelivered,
             "lost with the hub": report.lost_with_hub,
+            "referred": report.referred,
+            "texts missing": report.texts_missing,
             "document": f"{report.document_bytes} B, {report.document}",
             "trace": f"{report.steps} steps, {report.trace_hash}",
         }
@@ -145,7 +155,7 @@ def _show(report: Report) -> None:
 
 def _swarm(worlds: Iterator[Settings], as_json: bool) -> int:
     faults: Counter[str] = Counter(dict.fromkeys(FAULTS, 0))
-    played = events = forgotten = epochs = lost = evicted = with_hub = 0
+    played = events = forgotten = epochs = lost = evicted = with_hub = referred = missing = 0
     failed: list[Report] = []
     traces = hashlib.blake2b(digest_size=16)
     for settings in worlds:
@@ -157,6 +167,8 @@ def _swarm(worlds: Iterator[Settings], as_json: bool) -> int:
         lost += report.lost_acknowledged
         evicted += report.evicted_undelivered
         with_hub += report.lost_with_hub
+        referred += report.referred
+        missing += report.texts_missing
         faults.update(report.faults)
         traces.update(report.trace_hash.encode())
         if not report.passed:
@@ -176,6 +188,8 @@ def _swarm(worlds: Iterator[Settings], as_json: bool) -> int:
         "epochs": epochs,
         "evicted_undelivered": evicted,
         "lost_with_hub": with_hub,
+        "referred": referred,
+        "texts_missing": missing,
         "trace_hash": traces.hexdigest(),
     }
     if as_json:

@@ -21,6 +21,7 @@ from localmem_protocol.reconnect import Backoff, outlives
 from localmem_protocol.roster_view import ANEW, RosterAuthorship, RosterView, Stop, Stuck
 from localmem_protocol.signatures import QUIET_S
 from localmem_protocol.simulation.clock import MINUTE, MS, SECOND, Planned, Timeline, WallClock
+from localmem_protocol.simulation.clones import Clone
 from localmem_protocol.simulation.disk import Crash, DeviceDisk, Image
 from localmem_protocol.simulation.hub import SimulatedHub
 from localmem_protocol.simulation.inquiries import pack, unpack
@@ -101,6 +102,7 @@ class SimulatedDevice:
     """One machine. `name` is unique; `disk.log.device` is not, if the machine was cloned.
 
     `epoch` is that of the document that it is in, 0 for none; `past` whether it only reads that.
+    `clone` is of the repository in which people work here; None in a world without references.
     """
 
     def __init__(
@@ -112,7 +114,9 @@ class SimulatedDevice:
         clock: WallClock,
         line: Line,
         stream: SeededRandom,
+        clone: Clone | None = None,
     ) -> None:
+        self.clone = clone
         self.name, self.disk, self.clock, self.line = name, disk, clock, line
         self.link: Link | None = None
         self.side: DeviceSide | None = None
@@ -361,6 +365,7 @@ class SimulatedDevice:
                 self._world.array_bytes_max,
                 reader=stop.past,
                 authorship=self._authorship,
+                texts=self.clone,
             )
         return self.side
 

@@ -21,7 +21,8 @@ from localmem_protocol.room import Commit
 from localmem_protocol.session import ARRAY_BYTES_MAX
 from localmem_protocol.signatures import Problem
 from localmem_protocol.simulation.device import SimulatedDevice
-from localmem_protocol.simulation.participants import Implementation, Witness
+from localmem_protocol.simulation.naming import Naming
+from localmem_protocol.simulation.participants import DeviceSide, Implementation, Witness
 from localmem_protocol.simulation.people import People
 from localmem_protocol.simulation.secrecy import Forgotten, Removed
 from localmem_protocol.tombstones import TombstoneKey
@@ -41,15 +42,21 @@ at all, where nothing has to be sent twice."""
 
 
 class Oracle:
-    """The books of one world. `lost`, `evicted_undelivered` and `lost_with_hub` are counted by `finish`."""
+    """The books of one world. `lost`, `evicted_undelivered`, `lost_with_hub` and `texts_missing` are
+    counted by `finish`. `referred` are the events that were ever at the hub as references.
+    """
 
     def __init__(
         self,
         implementation: Implementation,
         array_bytes_max: int,
         stop: Callable[[], object] = lambda: None,
+        *,
+        references: bool = False,
     ) -> None:
         self._stop = stop
+        self.naming = Naming(implementation, references=references)
+        self.referred: set[str] = set()
         self.violations: list[str] = []
         self.recorded: dict[str, Event] = {}
         self.committed: set[str] = set()
@@ -60,6 +67,7 @@ class Oracle:
         self.lost = 0
         self.evicted_undelivered = 0
         self.lost_with_hub = 0
+        self.texts_missing = 0
         self.document = b""
         self.restored = False
         self._epochs: dict[str, int] = {}  # in which epoch the hub stored an event last
@@ -85,6 +93,7 @@ class Oracle:
     def begin_epoch(self, key: PoolKey) -> None:
         """Watch the hub's document of an epoch."""
         self._keys[key.epoch] = key
+        self.naming.begin_epoch(key)
         if self._implementation.witness is not None:
             self._witnesses[key.epoch] = self._implementation.witness(key)
 
@@ -115,6 +124,7 @@ class Oracle:
     def note_recorded(self, event: Event) -> None:
         """A device said that an event is kept."""
         self.recorded[event.id] = event
+        self.naming.recorded(event)
 
     def note_settled(self, device: SimulatedDevice) -> None:
         """A device heard that the hub has everything of it."""
@@ -170,7 +180,9 @@ class Oracle:
             return
         for row in commit.rows:
             try:
-                names = witness.committed(row.update)
+                found = witness.committed(row.update)
+                names = self.naming.ids(found)
+                self.referred |= self.naming.referred(found)
                 self.committed.update(names)
                 self._epochs |= dict.fromkeys(names, epoch)
             except ValueError as error:
@@ -213,20 +225,22 @@ class Oracle:
             if exceeded is not None:
                 self.violation(f"{device.name}: {exceeded}")
         for problem in getattr(device.side, "problems", ()):
-            if problem.device not in self.rogues and not self._is_known(problem):
+            if problem.device not in self.rogues and not self._is_known(problem, device.side):
                 self.violation(f"{device.name} reports a problem among the honest: {problem}")
                 break
 
-    def _is_known(self, problem: Problem) -> bool:
+    def _is_known(self, problem: Problem, side: DeviceSide) -> bool:
         """What a rogue writer deleted is missed for good reasons. And a hub that was restored shows less
         than it had, which nobody can tell from one that withholds it.
 
-        Where arrays are small, events are missed that a copy of a device evicted, or a device that had
-        taken them over when it forgot something beside them: until their author signs again.
+        Where arrays are small, events are missed that a copy of a device evicted, or, by who never had
+        them there, what another had taken over in forgetting something beside: until their author signs.
         """
         if problem.kind in ("replay", "withheld"):
             return self.restored
-        moved = problem.device in self.split or bool(self._forgotten.begun)
+        moved = problem.device in self.split or (
+            bool(self._forgotten.begun) and self._implementation.blind(side, problem)
+        )
         return problem.kind == "gap" and (bool(self.rogues) or (self._evicting and moved))
 
     @property
@@ -259,13 +273,14 @@ class Oracle:
             self.violation("devices hold different documents: " + _groups(documents))
         self.document = next(iter(documents.values()), b"")
         self._agree_on_order(devices)
-        retained: set[str] = set()
+        held: set[str] = set()
         for device in devices:
-            if device.side is not None and not retained:
-                retained = self._implementation.holds(device.side)
+            if device.side is not None and not held:
+                held = self._implementation.holds(device.side)
+        retained = self.naming.ids(held)
         for device in devices:
             self._uploaded(device, retained)
-        self._count_undelivered(devices, retained)
+        self._count_undelivered(devices, held)
         self.count_lost(everybody, retained)
 
     def _uploaded(self, device: SimulatedDevice, retained: set[str]) -> None:
@@ -273,6 +288,8 @@ class Oracle:
         log = device.disk.log
         own = {event.id for event in log.events.values() if event.device == log.device}
         own -= self._forgotten.begun
+        # What a backup did not have and an epoch that is over gave back is not said again: all read it there.
+        own -= self.may_be_lost & self._readable()
         if self.rogues:
             own -= self.committed  # a writer may delete in another's array
         if own - retained and device.settled and not self._evicting:
@@ -292,8 +309,12 @@ class Oracle:
             self.violation("devices order the events that they share differently")
 
     def count_lost(self, everybody: Sequence[SimulatedDevice], retained: set[str]) -> None:
-        """What was promised to somebody, and nobody has any more; can be said at any time."""
+        """What was promised to somebody, and nobody has any more; can be said at any time.
+
+        A reference counts, of whatever epoch: whose text everybody lost is in `texts_missing`.
+        """
         held = retained.union(*(device.disk.log.events for device in everybody))
+        held |= self.naming.referred(self._opened())
         opened = self._readable()
         evicted = self.committed - opened if self._witnesses else set()
         self.lost = len(self._promised() - held - evicted)
@@ -306,6 +327,10 @@ class Oracle:
 
     def _readable(self) -> set[str]:
         """What somebody who comes now could open, of all epochs."""
+        return self.naming.ids(self._opened())
+
+    def _opened(self) -> set[str]:
+        """The same as it is there: some by reference."""
         return set[str]().union(*(witness.holds() for witness in self._witnesses.values()))
 
     def _told(self) -> set[bytes]:
@@ -327,14 +352,22 @@ class Oracle:
         for device in members:
             if left := gone & device.disk.log.events.keys():
                 self.violation(f"{device.name} still has {len(left)} events that were forgotten")
-            if device.side is not None and gone & self._implementation.holds(device.side):
-                self.violation(f"the document of {device.name} has what was forgotten")
+            if device.side is not None:
+                held = self._implementation.holds(device.side)
+                self._demand_gone(f"the document of {device.name}", gone, held)
             journal = device.disk.journals.get(newest)
-            updates = () if journal is None else journal.saved.updates
-            if remembers is not None and gone & remembers(self._keys[newest], updates):
-                self.violation(f"the journal of {device.name} has what was forgotten")
-        if remembers is not None and gone & remembers(self._keys[newest], rows):
-            self.violation("the hub's rows have what was forgotten")
+            if remembers is not None and journal is not None:
+                held = remembers(self._keys[newest], journal.saved.updates)
+                self._demand_gone(f"the journal of {device.name}", gone, held)
+        if remembers is not None:
+            held = remembers(self._keys[newest], rows)
+            self._demand_gone("the hub's store", gone, held)
+
+    def _demand_gone(self, where: str, gone: set[str], held: set[str]) -> None:
+        if gone & held:
+            self.violation(f"{where} has what was forgotten")
+        if gone & self.naming.referred(held):
+            self.violation(f"{where} has references to what was forgotten")
 
     def check_removed(self, people: People, roster: Roster) -> None:
         """No removed device reads what was sealed when its writer knew of the removal."""
@@ -342,18 +375,27 @@ class Oracle:
         if wrong is not None:
             self.violation(wrong)
 
-    def _count_undelivered(self, devices: Sequence[SimulatedDevice], retained: set[str]) -> None:
-        undelivered = 0
+    def _count_undelivered(self, devices: Sequence[SimulatedDevice], newest: set[str]) -> None:
+        """`newest` is what the newest document holds, by id or by reference."""
+        undelivered = texts = 0
         held = set[str]().union(*(device.disk.log.events for device in devices))
         self.lost_with_hub = len(self._voided.keys() - self._promised() - held)
-        readable = self._readable() - self._forgotten.begun
+        opened = self._opened() | newest
+        referred = self.naming.referred(opened)
+        asked = self.naming.referred(newest)
+        readable = self.naming.ids(opened) - self._forgotten.begun
         voided = (self._voided.keys() & held & self.recorded.keys()) - self._forgotten.begun
         for name in self._promised() | voided | (readable & self.recorded.keys()):
-            missing = sum(name not in device.disk.log.events for device in devices)
+            lacking = [device for device in devices if name not in device.disk.log.events]
+            missing = len(lacking)
             if not missing:
                 continue
             seen = name in self.committed and bool(self._witnesses)
-            if name in retained | readable or (not seen and self._owed(name, devices)):
+            if name in referred:
+                due = sum(self._has_text(name, one, held) for one in lacking if name in asked)
+                texts += due
+                self.texts_missing += missing - due
+            elif name in readable or (not seen and self._owed(name, devices)):
                 undelivered += 1
             elif name in self.committed or self._evicting:
                 self.evicted_undelivered += missing
@@ -364,6 +406,15 @@ class Oracle:
                     self.lost_with_hub += missing
         if undelivered:
             self.violation(f"{undelivered} events did not reach everybody")
+        if texts:
+            self.violation(f"{texts} texts of references were not found where they could be")
+
+    def _has_text(self, name: str, device: SimulatedDevice, held: set[str]) -> bool:
+        """Whether a device that lacks the text of a reference has it in its clone, or can ask for it.
+
+        Only in the newest document: nobody may ask in those before, whose names are other ones.
+        """
+        return name in held or self.naming.was_offered(name, device)
 
     def _owed(self, name: str, devices: Sequence[SimulatedDevice]) -> bool:
         """Whether the device that recorded it takes part, and ought to have sent it.

@@ -17,12 +17,14 @@ from typing import Protocol, runtime_checkable
 
 from localmem_protocol.chain import Roster
 from localmem_protocol.envelope import PoolKey
+from localmem_protocol.events import Event
+from localmem_protocol.references import Texts
 from localmem_protocol.room import Commit, Effect, Peer
 from localmem_protocol.roster_log import Addition, addition
 from localmem_protocol.roster_view import RosterView, Route
 from localmem_protocol.seams import Random
 from localmem_protocol.session import EventLog, Journal
-from localmem_protocol.signatures import Authorship
+from localmem_protocol.signatures import Authorship, Problem
 
 Sealed = tuple[int, int, bytes]
 """A sealed batch: its client id, its clock, its bytes."""
@@ -98,14 +100,14 @@ class HubSide(Protocol):
 
 
 class Witness(Protocol):
-    """Sees what a hub commits, row by row."""
+    """Sees what a hub commits, row by row. Events are given by id, or as `Implementation` says."""
 
     def committed(self, update: bytes) -> Sequence[str]:
-        """A row is stored: the ids of the events that it brings. Raises ValueError for a bad one."""
+        """A row is stored: the events that it brings. Raises ValueError for a bad one."""
         ...
 
     def holds(self) -> set[str]:
-        """The ids of the events of which the document of all that was committed has the content."""
+        """The events of which the document of all that was committed has the content."""
         ...
 
     def tombstones(self) -> set[bytes]:
@@ -121,6 +123,7 @@ class OpenDevice(Protocol):
     """Makes a device's side of one document, of what its event log and its journal have.
 
     A `reader` sends nothing: the document's epoch is over. `authorship` says who may write, and signs.
+    `texts` is the device's checkout, for those that send and read references; None in a world without.
     """
 
     def __call__(
@@ -133,6 +136,7 @@ class OpenDevice(Protocol):
         *,
         reader: bool,
         authorship: Authorship,
+        texts: Texts | None,
     ) -> DeviceSide:
         """The pool's key, the event log, the journal, and how many bytes its array may hold."""
         ...
@@ -153,6 +157,11 @@ class Implementation:
     those of them that a key opens; `forget` has a device forget events, and `remembers` gives the ids of
     the events that somebody with the key finds in updates, deleted or not. `route` says where a device
     goes by the roster, and `addition` what a hub appends to that.
+
+    Where an event is there as a reference, `holds`, `remembers` and a witness give what `named` says of it
+    under that key, instead of its id (None: it never travels so). `waiting` gives those names, too: of
+    the references whose text a device has not found. `blind` is whether a device never read some of what
+    could explain a problem that it reports.
     """
 
     open_device: OpenDevice
@@ -173,3 +182,6 @@ class Implementation:
     remembers: Callable[[PoolKey, Sequence[bytes]], set[str]] | None = None
     route: Callable[[RosterView], Route] = Route
     addition: Callable[[Roster, int, bytes], Addition | None] = addition
+    named: Callable[[PoolKey, Event], str | None] = lambda key, event: None
+    waiting: Callable[[DeviceSide], set[str]] = lambda side: set()
+    blind: Callable[[DeviceSide, Problem], bool] = lambda side, problem: True

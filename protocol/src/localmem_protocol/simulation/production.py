@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -10,9 +11,12 @@ import msgspec
 from localmem_protocol.batching import DEFAULT
 from localmem_protocol.envelope import Opener, PoolKey
 from localmem_protocol.errors import ProtocolError
+from localmem_protocol.events import Event
 from localmem_protocol.frames import Ack, Frame, Step1, Step2, Update, Welcome, decode_frame
 from localmem_protocol.presence import Presence
-from localmem_protocol.replica import Replica
+from localmem_protocol.referenced import Referenced
+from localmem_protocol.references import Reference, Texts
+from localmem_protocol.replica import Integrated, Replica
 from localmem_protocol.room import Effect, Room
 from localmem_protocol.seams import Random
 from localmem_protocol.session import (
@@ -22,7 +26,7 @@ from localmem_protocol.session import (
     Journal,
     Session,
 )
-from localmem_protocol.signatures import Authorship
+from localmem_protocol.signatures import Authorship, Problem
 from localmem_protocol.simulation.participants import DeviceSide, HubSide, Implementation, Sealed
 from localmem_protocol.updates import Id, decode_state_vector, decode_update
 
@@ -54,7 +58,7 @@ class ReplicaWitness:
         except ProtocolError as error:
             raise ValueError(f"the hub stored what no device takes: {error}") from None
         self._tombstones.update(result.tombstones)
-        return [event.id for event in result.events]
+        return sorted(_brought(self.replica, result))
 
     def tombstones(self) -> set[bytes]:
         """As `Witness` says."""
@@ -122,7 +126,39 @@ def _holds(side: DeviceSide) -> set[str]:
 def _events(replica: Replica) -> set[str]:
     """What somebody who joins now can open."""
     fresh = Replica(replica.pool, WITNESS, 0, [replica.export()])
-    return {event.id for event in fresh.loaded.events}
+    return _brought(fresh, fresh.loaded)
+
+
+def _brought(replica: Replica, result: Integrated) -> set[str]:
+    """The ids of the events that came, and the names of those that came as references."""
+    return {event.id for event in result.events} | _names(replica.referenced, result.references)
+
+
+def _names(referenced: Referenced, references: Iterable[Reference]) -> set[str]:
+    return {_shown(referenced.name(reference)) for reference in references}
+
+
+def _shown(name: bytes) -> str:
+    return f"reference {name.hex()}"
+
+
+def _named(pool: PoolKey, event: Event) -> str | None:
+    name = _referenced(pool).name_of(event)
+    return None if name is None else _shown(name)
+
+
+@lru_cache(maxsize=64)
+def _referenced(pool: PoolKey) -> Referenced:
+    """It is only asked for names."""
+    return Referenced(pool.reference_key())
+
+
+def _waiting(side: DeviceSide) -> set[str]:
+    return {_shown(name) for name in _replica(side).referenced.waiting}
+
+
+def _blind(side: DeviceSide, problem: Problem) -> bool:
+    return _replica(side).signatures.is_blind_beside(problem.device)
 
 
 def _limits(side: DeviceSide, journal: Journal, array_bytes_max: int) -> str | None:
@@ -159,6 +195,7 @@ def _open_device(
     *,
     reader: bool,
     authorship: Authorship,
+    texts: Texts | None,
 ) -> DeviceSide:
     return Session(
         pool,
@@ -168,6 +205,7 @@ def _open_device(
         reader=reader,
         authorship=authorship,
         batching=DEFAULT,
+        texts=texts,
     )
 
 
@@ -211,7 +249,8 @@ def _forget(side: DeviceSide, ids: Sequence[str]) -> None:
 
 
 def _remembers(pool: PoolKey, updates: Sequence[bytes]) -> set[str]:
-    return {event.id for event in Replica(pool, WITNESS, 0, updates).loaded.events}
+    replica = Replica(pool, WITNESS, 0, updates)
+    return _brought(replica, replica.loaded)
 
 
 def _open_hub(
@@ -247,4 +286,7 @@ PRODUCTION: Final = Implementation(
     opens=opened_by,
     forget=_forget,
     remembers=_remembers,
+    named=_named,
+    waiting=_waiting,
+    blind=_blind,
 )

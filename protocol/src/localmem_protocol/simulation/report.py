@@ -76,6 +76,8 @@ class Report:
     `faults` counts by name what really struck. `traffic` is by device, in bytes of frames.
     `forgotten` counts events that somebody forgot, and that are nowhere any more; `epochs` how many keys
     the pool had.
+    `referred` counts the events that travelled as references, and `texts_missing` the (event, device) pairs
+    where a reference came and nobody whom that device could ask had the text any more.
     `evicted_undelivered` counts (event, device) pairs where the event left its owner's array before
     that device had it. `document` and `trace_hash` are the same for the same seed.
     """
@@ -93,6 +95,8 @@ class Report:
     epochs: int
     evicted_undelivered: int
     lost_with_hub: int
+    referred: int
+    texts_missing: int
     traffic: Mapping[str, Mapping[str, Any]]
     document_bytes: int
     document: str

@@ -22,6 +22,7 @@ from localmem_protocol.limits import STEP_BYTES
 from localmem_protocol.room import Commit
 from localmem_protocol.session import ARRAY_BYTES_MAX
 from localmem_protocol.simulation.clock import HOUR, MINUTE, MS, Timeline, WallClock
+from localmem_protocol.simulation.clones import PACE, Clone, Remote
 from localmem_protocol.simulation.device import SimulatedDevice
 from localmem_protocol.simulation.disk import DeviceDisk, HubDisk, Image
 from localmem_protocol.simulation.faults import FAULTS, heal, plan, subset
@@ -53,7 +54,8 @@ COMPACT_ROWS: Final = 200
 @dataclass(frozen=True)
 class Settings:
     """What to simulate. `transport` is "stream", "requests" or "mixed" (drawn for each device);
-    `forgetting` is whether developers forget something of what happened.
+    `forgetting` is whether developers forget something of what happened; with `references` they work in
+    clones of one repository, and what is in a commit there travels as a reference.
     """
 
     seed: int
@@ -65,12 +67,13 @@ class Settings:
     step_bytes: int = STEP_BYTES
     compact_rows: int = COMPACT_ROWS
     forgetting: bool = True
+    references: bool = False
 
 
 def drawn(
     seed: int, devices: int = 3, hours: int = 24, faults: Sequence[str] = tuple(FAULTS)
 ) -> Settings:
-    """Settings of a swarm: half of these faults, and small limits in some of the worlds."""
+    """Settings of a swarm: half of these faults, small limits in some of the worlds, references in half."""
     stream = SeededRandom(seed, "settings")
     return Settings(
         seed,
@@ -81,6 +84,7 @@ def drawn(
         stream.pick((ARRAY_BYTES_MAX, ARRAY_BYTES_MAX, 4_000, 20_000)),
         stream.pick((STEP_BYTES, 200, 2_000)),
         stream.pick((8, 50, COMPACT_ROWS)),
+        references=bool(stream.below(2)),
     )
 
 
@@ -109,7 +113,13 @@ class Simulation:
         self.faults = dict.fromkeys(FAULTS, 0)
         self.trace = Trace(sink)
         self.traffic: dict[str, Traffic] = {}
-        self.oracle = Oracle(implementation, settings.array_bytes_max, self.timeline.stop)
+        self.oracle = Oracle(
+            implementation,
+            settings.array_bytes_max,
+            self.timeline.stop,
+            references=settings.references,
+        )
+        self._remote = Remote() if settings.references else None
         self.devices: list[SimulatedDevice] = []
         self.working = False
         self._streams = Streams(settings.seed)
@@ -185,6 +195,11 @@ class Simulation:
             self.note(device.name, f"forgets {' '.join(one[:8] for one in ids)}")
             self.oracle.note_forgotten(device, ids)
 
+    def move(self, device: SimulatedDevice) -> None:
+        """Let somebody commit, pull, or do something else with the clone on a device, if there is one."""
+        if device.clone is not None:
+            self.note(device.name, f"clone: {device.clone.move()}")
+
     def roll_back(self, device: SimulatedDevice, image: Image, *, log_only: bool) -> None:
         """Restore a device from a backup."""
         self.oracle.split.add(device.disk.log.device)
@@ -251,6 +266,8 @@ class Simulation:
         twin = self._device(f"{device.name}+{len(self.devices)}", device.disk.log.device)
         twin.disk.restore(device.disk.image())
         twin.clock.skew_ms = device.clock.skew_ms
+        if twin.clone is not None and device.clone is not None:
+            twin.clone.copy(device.clone)
         twin.start()
         if self.working:
             self._developer(twin).start()
@@ -336,7 +353,10 @@ class Simulation:
         line = Line(name, self._streams.stream(f"line {name}"))
         stream = self._streams.stream(f"device {name}")
         keys = self.people.keys(device_id)
-        device = SimulatedDevice(name, self, disk, keys, clock, line, stream)
+        clone = None
+        if self._remote is not None:
+            clone = Clone(self._remote, self._streams.stream(f"clone {name}"))
+        device = SimulatedDevice(name, self, disk, keys, clock, line, stream, clone)
         transport = self.settings.transport
         if transport == "mixed":
             transport = self._streams.stream(f"transport {name}").pick(("stream", "requests"))
@@ -354,13 +374,25 @@ class Simulation:
             if self.timeline.now_us < self.end_us and self.settings.forgetting:
                 self.forget(device, stream)
 
+        self._plan_move(device, self._streams.stream(f"moves {device.name}"))
         stream = self._streams.stream(f"developer {device.name}")
         return Developer(self.timeline, stream, device.clock.now_ms, record, forget)
+
+    def _plan_move(self, device: SimulatedDevice, stream: SeededRandom) -> None:
+        def move() -> None:
+            if self.timeline.now_us < self.end_us:
+                self.move(device)
+                self._plan_move(device, stream)
+
+        if device.clone is not None:
+            self.timeline.after(PACE.draw(stream), move)
 
     def _record(self, device: SimulatedDevice, draft: Draft) -> None:
         event = device.record(draft)
         if event is not None:
             self.oracle.note_recorded(event)
+            if device.clone is not None:
+                device.clone.edit(event)
             self.note(device.name, f"records {event.id[:8]}")
 
     def _frame(self, line: Line, direction: str, data: bytes) -> None:
@@ -397,9 +429,10 @@ class Simulation:
         """Whether everybody who is a member is in sync, and nobody wants to change that."""
         if not all(owner.content or owner.device.role is None for owner in self.owners):
             return False
-        return self._whole() and all(
-            device.settled for device in self.devices if device.role is not None
-        )
+        members = [device for device in self.devices if device.role is not None]
+        if not self._whole() or not all(device.settled for device in members):
+            return False
+        return not self.oracle.naming.due(members)
 
     def _whole(self) -> bool:
         """Whether the hub's roster has all that somebody knows whom it lets in."""
@@ -426,6 +459,8 @@ class Simulation:
             epochs=self.hub.epoch,
             evicted_undelivered=oracle.evicted_undelivered,
             lost_with_hub=oracle.lost_with_hub,
+            referred=len(oracle.referred),
+            texts_missing=oracle.texts_missing,
             traffic={name: traffic.as_dict() for name, traffic in self.traffic.items()},
             document_bytes=len(oracle.document),
             document=hashlib.blake2b(oracle.document, digest_size=16).hexdigest(),
