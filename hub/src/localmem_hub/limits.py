@@ -30,7 +30,24 @@ SEEN_MS: Final = 60_000
 """How exact a token's last use is; finer would cost a disk sync per connection."""
 
 BUSY_MS: Final = 10_000
-"""How long SQLite waits for another process, such as `localmem-hub token`."""
+"""How long the database waits for another process, such as `localmem-hub token`."""
+
+STATEMENT_MS: Final = 30_000
+"""How long one statement of PostgreSQL may take; far more than to load a pool."""
+
+IDLE_MS: Final = 3_000
+"""How long a transaction may be open while its process does nothing: less than BUSY_MS, so that those
+who wait for the lock of a replica that was stopped get it."""
+
+CONNECT_SECONDS: Final = 5
+"""How long connecting to PostgreSQL may take."""
+
+DATABASE_CONNECTIONS_MAX: Final = 6
+"""Connections of one replica: its writer, its readers, and those that hold a compaction's lock. The
+one that listens and the one that tells come on top."""
+
+POOLS_ASKED_MAX: Final = 500
+"""Pools that one statement asks for."""
 
 CHALLENGE_MS: Final = 60_000
 """How long a challenge may be answered."""

@@ -15,7 +15,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from localmem_hub.database import READING, failures
+from localmem_hub.database import READING, failures, insert_missing
 from localmem_hub.errors import ConfigError, TokenError
 from localmem_hub.limits import SEEN_MS
 from localmem_hub.seams import Identity, Role
@@ -101,9 +101,7 @@ class SqlTokens:
         token = new_token(random)
         with failures("cannot create a token"), self._engine.begin() as connection:
             if connection.scalar(sa.select(pools.c.pool).where(pools.c.pool == pool)) is None:
-                connection.execute(
-                    sa.insert(pools).values(pool=pool, head=0, epoch=1, created_ms=now_ms)
-                )
+                insert_missing(connection, pools, pool=pool, head=0, epoch=1, created_ms=now_ms)
             connection.execute(
                 sa.insert(tokens).values(
                     id=token.id,

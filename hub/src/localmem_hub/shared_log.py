@@ -1,0 +1,90 @@
+"""A pool's log that several replicas append to: what each has to know before it may.
+
+Inside the committing transaction the rows of all its pools are locked, in sorted order, so that two
+replicas never wait for each other in a circle. Whoever has the lock sees what the others stored, and
+nobody stores more until it is done: so a batch that was checked against an older state is checked
+against the newest before it gets its numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import sqlalchemy as sa
+
+from localmem_hub.errors import CommitError
+from localmem_hub.limits import COMPACT_ROWS
+from localmem_hub.seams import Batch, CatchUp, Missed
+from localmem_hub.tables import clients, pools, updates
+from localmem_protocol.room import Row
+
+
+def settle(
+    connection: sa.Connection, batches: Sequence[Batch], catch_up: CatchUp
+) -> tuple[list[Batch], set[str]]:
+    """Lock the pools of these batches; the batches as they may be stored, and the pools of the rest.
+
+    What is registered already, by whoever wrote last without hearing so, is not registered again.
+    Raises CommitError when there is no such pool.
+    """
+    writing = sorted(batch.pool for batch in batches if batch.rows or batch.clients)
+    heads = _lock(connection, writing)
+    registering = [batch.pool for batch in batches if batch.clients]
+    known = registered(connection, registering)
+    settled: list[Batch] = []
+    refused: set[str] = set()
+    for batch in batches:
+        pool = batch.pool
+        if not (batch.rows or batch.clients):
+            settled.append(batch)
+            continue
+        if pool not in heads:
+            raise CommitError(f"there is no pool {pool}")
+        moved, here = heads[pool] != batch.head, known.get(pool, {})
+        taken = any(here.get(c, device) != device for c, device in batch.clients.items())
+        new = {c: device for c, device in batch.clients.items() if c not in here}
+        if moved or here:
+            missed = read_missed(connection, pool, batch.head, heads[pool])
+            taken = taken or not catch_up(missed)
+        if taken:
+            refused.add(pool)
+        else:
+            settled.append(replace(batch, head=heads[pool], clients=new))
+    return settled, refused
+
+
+def read_missed(connection: sa.Connection, pool: str, after: int, head: int) -> Missed:
+    """What was stored after a row, up to another."""
+    rows: list[Row] | None = None
+    if 0 <= head - after <= COMPACT_ROWS:
+        query = (
+            sa.select(updates.c.device, updates.c.bytes)
+            .where(updates.c.pool == pool, updates.c.seq > after, updates.c.seq <= head)
+            .order_by(updates.c.seq)
+        )
+        found = [Row(*row) for row in connection.execute(query)] if head > after else []
+        rows = found if len(found) == head - after else None  # a snapshot took their place
+    return Missed(pool, after, head, rows, registered(connection, [pool]).get(pool, {}))
+
+
+def registered(connection: sa.Connection, names: Sequence[str]) -> dict[str, dict[int, str]]:
+    """pool -> client id -> device, of these pools."""
+    found: dict[str, dict[int, str]] = {}
+    if names:
+        query = sa.select(clients.c.pool, clients.c.client, clients.c.device)
+        for row in connection.execute(query.where(clients.c.pool.in_(names))):
+            found.setdefault(row.pool, {})[row.client] = row.device
+    return found
+
+
+def _lock(connection: sa.Connection, names: Sequence[str]) -> dict[str, int]:
+    """Have these pools for oneself until the transaction ends; their heads.
+
+    Weaker than FOR UPDATE, so that a snapshot, whose foreign key looks at the same row, need not wait.
+    """
+    if not names:
+        return {}
+    query = sa.select(pools.c.pool, pools.c.head).where(pools.c.pool.in_(names))
+    locked = query.order_by(pools.c.pool).with_for_update(key_share=True)
+    return {row.pool: row.head for row in connection.execute(locked)}
