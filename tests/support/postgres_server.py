@@ -47,7 +47,7 @@ class PostgresServer:
         if self._user is not None:
             shutil.chown(self.folder, self._user)
         options = ["--username=hub", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
-        program = [self._binaries / "initdb", *options, f"--pgdata={self.folder / 'data'}"]
+        program = [str(self._binaries / "initdb"), *options, f"--pgdata={self.folder / 'data'}"]
         subprocess.run(
             program, check=True, stdout=self._log, stderr=self._log, user=self._user, cwd="/"
         )

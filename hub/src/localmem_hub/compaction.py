@@ -13,13 +13,15 @@ from localmem_hub.errors import DamageError, SnapshotError
 from localmem_hub.seams import Store, Stored
 from localmem_protocol.errors import ProtocolError
 from localmem_protocol.room import Room
+from localmem_protocol.shared_room import SharedRoom
 from localmem_protocol.updates import decode_update
 
 
-def build_room(pool: str, stored: Stored) -> Room:
-    """The room of what is stored. Raises DamageError."""
+def build_room(pool: str, stored: Stored, *, shared: bool = False) -> Room:
+    """The room of what is stored, for one of several replicas if `shared`. Raises DamageError."""
+    kind = SharedRoom if shared else Room
     try:
-        return Room(stored.updates, stored.clients)
+        return kind(stored.updates, stored.clients)
     except ProtocolError as error:
         raise DamageError(
             f"pool {pool} does not load ({error}); restore the database from a backup"

@@ -144,6 +144,15 @@ class Endpoint:
             for room in {one.pool for one in self._live.values() if one.roster == pool}:
                 self._rooms.notify(room, notice)
 
+    def follows(self, pool: str) -> bool:
+        """Whether somebody is here because a pool's roster lets it in."""
+        return any(identity.roster == pool for identity in self._live.values())
+
+    def send_away(self, reason: str) -> None:
+        """Drop everybody, for now."""
+        for connection in list(self._live):
+            connection.drop(Close.STORE_FAILED, reason)
+
     def _sort_out(self, pool: str, roster: Roster | None) -> None:
         for connection, identity in self._live.items():
             if identity.roster != pool:
@@ -186,6 +195,7 @@ class Endpoint:
         scheme, _, token = headers.get("Authorization", "").partition(" ")
         now_ms = self._clock.now_ms()
         with _refusals():
+            self._rooms.check_open()
             if scheme.lower() != "bearer":
                 raise TokenError("send the token as `Authorization: Bearer …`")
             if token.strip().startswith(SESSION):

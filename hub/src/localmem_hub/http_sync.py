@@ -69,11 +69,30 @@ class _Guest(Visit):
     def __init__(self, peer: Peer, body: Body) -> None:
         super().__init__(peer, body)
         self.over = asyncio.Event()
+        self._sure = 0
+        self._sure_stepped = 0
 
     def drop(self, code: int, reason: str) -> None:
         """As `Visit` says."""
         super().drop(code, reason)
         self.over.set()
+
+    def hear(self, frame: bytes, live: LiveRoom) -> None:
+        """The room took a frame."""
+        before = self._stepped
+        self.heard(frame, live.newest)
+        self._sure = live.head
+        if self._stepped != before:
+            self._sure_stepped = live.head
+
+    def be_sure(self) -> None:
+        """Rows of other replicas came before ours: how they are numbered is known of stored ones only.
+
+        The device is sent some rows once more, and misses none.
+        """
+        self._heard = self._sure
+        if self._stepped is not None:
+            self._stepped = self._sure_stepped
 
 
 class HttpSync:
@@ -216,15 +235,18 @@ class HttpSync:
         number = peer.connection
         await self._rooms.refresh(identity.pool)
         live: LiveRoom = await self._rooms.join(identity.pool, peer, guest)
+        shifts = live.shifts
         try:
             for frame in body.frames:
                 await live.ready(number)
                 if guest.closed is not None:
                     break
                 self._rooms.receive(live, number, frame)
-                guest.heard(frame, live.newest)
+                guest.hear(frame, live)
             self._rooms.finish(live, number)
             await guest.over.wait()
+            if live.shifts != shifts:
+                guest.be_sure()
         finally:
             self._rooms.leave(live, number, linger=True)
 

@@ -46,8 +46,29 @@ DATABASE_CONNECTIONS_MAX: Final = 6
 """Connections of one replica: its writer, its readers, and those that hold a compaction's lock. The
 one that listens and the one that tells come on top."""
 
+CATCH_UP_SECONDS: Final = 2.0
+"""How long a commit that holds its pools' locks waits for its rooms; less than IDLE_MS."""
+
 POOLS_ASKED_MAX: Final = 500
 """Pools that one statement asks for."""
+
+HEARTBEAT_SECONDS: Final = 0.2
+"""How often a replica proves that it hears the database."""
+
+REACH_SECONDS: Final = 1.0
+"""How long a replica serves without that proof: as long as a revoked token may go on working."""
+
+REACH_CHECK_SECONDS: Final = 0.1
+"""How often it looks whether that is over."""
+
+RECONNECT_SECONDS: Final = 0.2
+"""How long a replica waits before it connects again to listen."""
+
+POLL_SECONDS: Final = 5.0
+"""How often a replica looks at the pools that it has in use, in case a signal got lost."""
+
+POLL_LOST_SECONDS: Final = 1.0
+"""The same while the fan-out is away: others may not know that, and tell nobody else."""
 
 CHALLENGE_MS: Final = 60_000
 """How long a challenge may be answered."""

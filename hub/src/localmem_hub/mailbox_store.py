@@ -14,7 +14,9 @@ from sqlalchemy.exc import IntegrityError
 
 from localmem_hub.database import READING, failures
 from localmem_hub.limits import MAILBOXES_MAX
+from localmem_hub.postgres import tell
 from localmem_hub.seams import Party
+from localmem_hub.signals import MailboxChanged, encode
 from localmem_hub.tables import mailbox_messages, mailboxes
 from localmem_protocol.seams import Random
 
@@ -95,6 +97,7 @@ class SqlMailboxes:
                     connection.execute(
                         sa.insert(mailbox_messages).values(number=number, slot=slot, bytes=data)
                     )
+                    tell(connection, encode([MailboxChanged(number)]))
             except IntegrityError:  # there is one, or the mailbox ended meanwhile
                 return self.get(number, slot) == data
         return True
@@ -112,6 +115,7 @@ class SqlMailboxes:
         """As `MailboxStore` says."""
         with failures("cannot end a mailbox"), self._engine.begin() as connection:
             _remove(connection, [number])
+            tell(connection, encode([MailboxChanged(number)]))
 
     def sweep(self, now_ms: int) -> None:
         """As `MailboxStore` says."""

@@ -12,6 +12,8 @@ import sqlalchemy as sa
 
 from localmem_hub.database import READING, failures
 from localmem_hub.errors import DamageError
+from localmem_hub.postgres import tell
+from localmem_hub.signals import PoolRemoved, encode
 from localmem_hub.tables import (
     clients,
     pools,
@@ -95,9 +97,12 @@ class PoolAdmin:
             if is_pool_id(pool):
                 rooms = sa.select(pools.c.pool).where(pools.c.pool.startswith(f"{pool}."))
                 names += connection.scalars(rooms)
+            mine = sa.select(pools.c.pool).where(pools.c.pool.in_(names)).order_by(pools.c.pool)
+            connection.execute(mine.with_for_update())  # no replica writes to it any more
             gone = 0
             for table in _OF_ROOMS:  # the row in `pools` is the last
                 gone = connection.execute(sa.delete(table).where(table.c.pool.in_(names))).rowcount
             connection.execute(sa.delete(roster_entries).where(roster_entries.c.pool == pool))
             listed = connection.execute(sa.delete(rosters).where(rosters.c.pool == pool)).rowcount
+            tell(connection, encode([PoolRemoved(name) for name in dict.fromkeys(names)]))
         return gone + listed > 0

@@ -7,6 +7,9 @@ commit are carried out after it, and never before. A room whose commit failed is
 everybody in it, and loaded again for whoever comes back. One whose CRDT library failed is broken:
 it commits what it has, and is mended by what is stored while its connections wait.
 
+Where replicas share the store, rooms follow what the others write (`following.py`), and the others are
+told (`Herald`).
+
     receive() ─▶ Room ─▶ dirty ─▶ take() ─▶ [writer thread: Store.commit] ─▶ committed() ─▶ sinks
 """
 
@@ -19,7 +22,8 @@ from contextlib import suppress
 from typing import Final
 
 from localmem_hub.compaction import build_room, make_snapshot
-from localmem_hub.errors import StoppingError, StoreError
+from localmem_hub.errors import StoppingError, StoreError, UnreachableError
+from localmem_hub.following import Following
 from localmem_hub.limits import (
     COMPACT_ROWS,
     DRAIN_SECONDS,
@@ -28,7 +32,7 @@ from localmem_hub.limits import (
     LINGERING_MAX,
 )
 from localmem_hub.live import LiveRoom, Sink
-from localmem_hub.seams import Store
+from localmem_hub.seams import Herald, Store
 from localmem_hub.watchers import Watchers
 from localmem_hub.workers import Workers
 from localmem_protocol.frames import Close, Notice
@@ -41,7 +45,14 @@ log: Final = logging.getLogger(__name__)
 class Rooms:
     """Every room in use. All methods belong to the event loop it was started on."""
 
-    def __init__(self, store: Store, workers: Workers, clock: Clock, watchers: Watchers) -> None:
+    def __init__(
+        self,
+        store: Store,
+        workers: Workers,
+        clock: Clock,
+        watchers: Watchers,
+        herald: Herald | None = None,
+    ) -> None:
         self._store = store
         self._watchers = watchers
         self._workers = workers
@@ -55,6 +66,12 @@ class Rooms:
         self._committer: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[object]] = set()
         self._erasing: dict[str, bool] = {}  # pool -> whether it has to be done again
+        self._herald = herald
+        self._following: Following | None = None
+        self._heard: dict[str, int] = {}  # pool that is being loaded -> how far it is said to be
+        self._suspended = ""  # why nobody comes in, if so
+        if store.shared:
+            self._following = Following(store, workers, self._run, self._caught_up, self._discard)
 
     def __len__(self) -> int:
         return len(self._live)
@@ -72,6 +89,7 @@ class Rooms:
         """
         self.start()
         while not self._stopping:
+            self.check_open()
             live = self._live.get(pool)
             if live is None:
                 loading = self._loading.get(pool)
@@ -101,8 +119,8 @@ class Rooms:
             log.exception("room failed pool=%s", live.pool)
             self._discard(live, "the room failed; try again")
             return
-        self._dirty[live] = None
-        self._wake.set()
+        self._announce(live)
+        self._make_dirty(live)
 
     def notify(self, pool: str, notice: Notice) -> None:
         """Tell everybody in a room something, if it is in use."""
@@ -118,7 +136,12 @@ class Rooms:
     async def refresh(self, pool: str) -> None:
         """Let go of a room in memory if another process wrote to its pool. Raises StoreError."""
         live = self._live.get(pool)
-        if live is None or live.newest != live.head:
+        if live is None:
+            return
+        if self._following is not None:
+            await self._following.refresh(live)
+            return
+        if live.newest != live.head:
             return  # its own commit will tell
         head = await self._workers.read(lambda: self._store.head(pool))
         if self._live.get(pool) is live and head > live.newest:
@@ -134,6 +157,44 @@ class Rooms:
         live.room.leave(connection)
         self._left.set()
         self._forget_if_idle(live)
+
+    @property
+    def pools(self) -> list[str]:
+        """The pools whose rooms are in use."""
+        return list(self._live)
+
+    def moved(self, pool: str, head: int | None) -> None:
+        """Another replica stored rows up to this one; None for a pool that is gone."""
+        if pool in self._loading:
+            self._heard[pool] = max(self._heard.get(pool, 0), head or 0)
+        live = self._live.get(pool)
+        if live is None or self._following is None:
+            return
+        if head is None:
+            self._discard(live, "the pool was removed")
+        else:
+            self._following.moved(live, head)
+
+    def taken_over(self, pool: str, client: int) -> None:
+        """A device connected at another replica under a client id."""
+        live = self._live.get(pool)
+        if live is not None:
+            live.taken_over(client)
+
+    def suspend(self, reason: str) -> None:
+        """Send everybody away, and let nobody in until `resume`: this replica may be out of touch."""
+        self._suspended = reason
+        for live in list(self._live.values()):
+            self._discard(live, reason)
+
+    def check_open(self) -> None:
+        """Raises UnreachableError while nobody is let in."""
+        if self._suspended:
+            raise UnreachableError(self._suspended)
+
+    def resume(self) -> None:
+        """Serve again."""
+        self._suspended = ""
 
     async def stop(self) -> None:
         """Commit what has arrived, send everybody away, and wait until they are gone.
@@ -161,11 +222,14 @@ class Rooms:
     async def _load(self, pool: str) -> LiveRoom:
         try:
             stored = await self._workers.read(lambda: self._store.load(pool))
-            room = await self._workers.read(lambda: build_room(pool, stored))
+            shared = self._following is not None
+            room = await self._workers.read(lambda: build_room(pool, stored, shared=shared))
             live = LiveRoom(pool, room, stored)
             self._live[pool] = live
         finally:
             del self._loading[pool]
+            heard = self._heard.pop(pool, 0)
+        self.moved(pool, heard)
         self._compact_if_due(live)
         return live
 
@@ -188,26 +252,53 @@ class Rooms:
     async def _commit(self, rooms: Sequence[LiveRoom]) -> None:
         batches = [live.under_way for live in rooms if live.under_way is not None]
         now_ms = self._clock.now_ms()
+        catch_up = None
+        if self._following is not None:
+            catch_up = self._following.catch_up({live.pool: live for live in rooms})
         try:
-            await self._workers.write(lambda: self._store.commit(batches, now_ms))
+            refused = await self._workers.write(
+                lambda: self._store.commit(batches, now_ms, catch_up)
+            )
         except Exception as error:
-            if len(rooms) > 1:  # one of them must not fail the others
+            # One of them must not fail the others; but a database that is away is so for all.
+            if len(rooms) > 1 and not isinstance(error, UnreachableError):
                 for live in rooms:
                     await self._commit([live])
                 return
             known = isinstance(error, StoreError)
-            log.error("commit failed pool=%s: %s", rooms[0].pool, error, exc_info=not known)
-            self._discard(rooms[0], "the hub could not store it; try again")
+            for live in rooms:
+                log.error("commit failed pool=%s: %s", live.pool, error, exc_info=not known)
+                self._discard(live, "the hub could not store it; try again")
             return
         for live in rooms:
+            if live.pool in refused and self._following is not None:
+                live.reloading = True
+                self._run(self._following.reload(live))
+                continue
+            stored = live.under_way is not None and bool(live.under_way.rows)
             live.committed()
             self._watchers.changed(live.pool)
+            self._announce(live, stored=stored)
             if live.room.to_mend:
                 self._run(self._mend(live))
             self._compact_if_due(live)
 
+    def _announce(self, live: LiveRoom, *, stored: bool = False) -> None:
+        """Tell the other replicas who came, and what is stored."""
+        if live.shared is None or self._herald is None:
+            return
+        for client in live.shared.newcomers:
+            self._herald.greeted(live.pool, client)
+        live.shared.newcomers.clear()
+        if stored:
+            self._herald.stored(live.pool, live.head)
+
     async def _mend(self, live: LiveRoom) -> None:
         """Give a broken room that has committed all it had the document that is stored."""
+        if self._following is not None:
+            live.reloading = True
+            await self._following.reload(live)
+            return
         try:
             stored = await self._workers.read(lambda: self._store.load(live.pool))
             room = await self._workers.read(lambda: build_room(live.pool, stored))
@@ -220,6 +311,16 @@ class Rooms:
         elif not live.discarded:
             live.mend(room, stored)
             log.info("room mended pool=%s", live.pool)
+
+    def _caught_up(self, live: LiveRoom) -> None:
+        """A room took in what others stored, or has to commit what it heard before."""
+        self._watchers.changed(live.pool)
+        self._compact_if_due(live)
+        self._make_dirty(live)
+
+    def _make_dirty(self, live: LiveRoom) -> None:
+        self._dirty[live] = None
+        self._wake.set()
 
     def _discard(self, live: LiveRoom, reason: str) -> None:
         if self._live.get(live.pool) is live:
@@ -252,9 +353,15 @@ class Rooms:
     async def _compact(self, pool: str) -> bool:
         """Whether a snapshot stands for all that was stored when this began."""
         try:
-            made = await self._workers.read(lambda: make_snapshot(self._store, pool))
-            if made is not None:
-                await self._workers.write(lambda: self._store.compact(pool, *made))
+            hold = await self._workers.read(lambda: self._store.hold(pool))
+            if hold is None:
+                return False  # another replica is about it
+            try:
+                made = await self._workers.read(lambda: make_snapshot(self._store, pool))
+                if made is not None:
+                    await self._workers.write(lambda: self._store.compact(pool, *made))
+            finally:
+                await self._workers.read(hold.release)
         except StoreError as error:
             log.warning("compaction put off: %s", error)
             return False

@@ -11,7 +11,9 @@ import sqlalchemy as sa
 from localmem_hub.access_store import take
 from localmem_hub.database import READING, failures, insert_missing
 from localmem_hub.errors import CommitError, LengthError
+from localmem_hub.postgres import tell
 from localmem_hub.seams import RosterMark
+from localmem_hub.signals import RosterGrew, encode
 from localmem_hub.tables import pools, roster_entries, rosters
 from localmem_protocol.access import room_name
 
@@ -100,6 +102,7 @@ class SqlRosters:
                 raise LengthError(length)
             _add(connection, pool, entry, mark)
             _make_room(connection, pool, epoch, now_ms)
+            tell(connection, encode([RosterGrew(pool)]))
 
     def recovered(self, recovery: str, limit: int) -> list[str]:
         """As `RosterStore` says."""

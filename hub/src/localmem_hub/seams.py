@@ -257,6 +257,18 @@ class MailboxStore(Protocol):
         ...
 
 
+class Herald(Protocol):
+    """Tells the other replicas what happened here. Neither call waits, or is sure to arrive."""
+
+    def stored(self, pool: str, head: int) -> None:
+        """Rows up to this one are stored."""
+        ...
+
+    def greeted(self, pool: str, client: int) -> None:
+        """A device connected under a client id."""
+        ...
+
+
 class Store(UpdateLog, SnapshotStore, Protocol):
     """All of it, as one place.
 

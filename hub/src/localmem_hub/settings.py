@@ -17,6 +17,7 @@ from localmem_hub.errors import ConfigError
 from localmem_protocol.access import origin_of
 
 PREFIX: Final = "LOCALMEM_HUB_"
+FANOUT: Final = r"^((nats|tls)://\S{1,500})?$"
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -24,7 +25,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """What a hub can be told. `database` is a SQLAlchemy URL; port 0 takes any free one.
 
     `origin` is the address that devices dial (`https://hub.example.com`), several with commas; one on
-    loopback need not be named. With `open` anybody may make a pool, without an invitation.
+    loopback need not be named. With `open` anybody may make a pool, without an invitation. `fanout` is
+    the NATS server that replicas on PostgreSQL tell each other by, if there is one.
     """
 
     database: str
@@ -33,6 +35,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     log_level: LogLevel = "info"
     origin: str = ""
     open: bool = False
+    fanout: Annotated[str, msgspec.Meta(pattern=FANOUT)] = ""
 
     @property
     def origins(self) -> frozenset[str]:

@@ -150,6 +150,11 @@ class SqlStore:
         )
 
     @property
+    def url(self) -> sa.URL:
+        """Where it is."""
+        return self._engine.url
+
+    @property
     def shared(self) -> bool:
         """As `Store` says."""
         return self._engine.dialect.name == "postgresql"

@@ -18,7 +18,9 @@ import sqlalchemy as sa
 from localmem_hub.database import READING, failures, insert_missing
 from localmem_hub.errors import ConfigError, TokenError
 from localmem_hub.limits import SEEN_MS
+from localmem_hub.postgres import tell
 from localmem_hub.seams import Identity, Role
+from localmem_hub.signals import TokenRevoked, encode
 from localmem_hub.tables import pools, tokens
 from localmem_protocol.access import parse_room
 from localmem_protocol.events import is_device_id
@@ -132,6 +134,7 @@ class SqlTokens:
                 .where(here, tokens.c.revoked_ms.is_(None))
                 .values(revoked_ms=now_ms)
             )
+            tell(connection, encode([TokenRevoked()]))
             return connection.scalar(sa.select(tokens.c.id).where(here)) is not None
 
     def check(self, text: str, pool: str, device: str | None, now_ms: int) -> Identity:

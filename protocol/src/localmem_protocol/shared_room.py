@@ -39,18 +39,19 @@ class _Waiting:
 
     `heard` are the frames (None: the end of a request) whose answers wait for it; `touched` the client
     ids that it writes or deletes under; `before` has the clocks that everybody here was told of, for
-    those and for what is passed on with it.
+    those and for what is passed on with it; `newcomers` are welcomed with it.
     """
 
     heard: list[tuple[int, bytes | None]] = field(default_factory=list)
     touched: set[int] = field(default_factory=set)
     before: dict[int, int] = field(default_factory=dict)
+    newcomers: list[int] = field(default_factory=list)
 
 
 class SharedRoom(Room):
     """One pool, as one of several replicas has it. Arguments as for `Room`.
 
-    `newcomers` are client ids under which somebody connected; whoever reads them empties the list.
+    `newcomers` are client ids under which somebody was welcomed; whoever reads them empties the list.
     """
 
     def __init__(
@@ -69,6 +70,10 @@ class SharedRoom(Room):
     def registered(self) -> int:
         """Client ids that are known here."""
         return sum(1 for _ in self._ledger)
+
+    def knows(self, client: int) -> bool:
+        """Whether a client id is known here."""
+        return client in self._ledger
 
     def receive(self, connection: int, data: bytes) -> list[Effect]:
         """As `Room` says."""
@@ -92,6 +97,7 @@ class SharedRoom(Room):
     def committed(self) -> list[Effect]:
         """As `Room` says."""
         effects = super().committed()
+        self.newcomers += self._storing.newcomers
         self._storing = _Waiting()
         return effects
 
@@ -137,12 +143,15 @@ class SharedRoom(Room):
         return effects
 
     def taken_over(self, client: int) -> list[Effect]:
-        """Somebody connected elsewhere under a client id: of two connections the newer one stays."""
-        return self._lost_touch([client])
+        """Somebody was welcomed elsewhere under a client id: of two connections the newer one stays.
 
-    def _absorb(
-        self, rows: Sequence[Row], clients: Mapping[int, str]
-    ) -> tuple[list[Effect], bool]:
+        Who is about to register it here gets another one.
+        """
+        under_way = self._under_way.clients if self._under_way is not None else {}
+        mine = client in self._next.clients or client in under_way
+        return [] if mine else self._lost_touch([client])
+
+    def _absorb(self, rows: Sequence[Row], clients: Mapping[int, str]) -> tuple[list[Effect], bool]:
         if self.broken:
             raise FrameError("a broken room takes nothing in")
         news = [(row, decode_update(row.update, stored=True)) for row in rows]
@@ -167,7 +176,9 @@ class SharedRoom(Room):
     def _greet(self, peer: Peer, hello: Hello) -> list[Effect]:
         effects = super()._greet(peer, hello)
         if not peer.transient:
-            self.newcomers.append(self._clients[peer.connection])
+            waiting = self._gathering if self._next else self._storing
+            welcomed = self.newcomers if self._waiting() is None else waiting.newcomers
+            welcomed.append(self._clients[peer.connection])
         return effects
 
     def _new_part(self, update: Update) -> Update:
