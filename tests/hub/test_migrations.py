@@ -13,6 +13,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from bench.postgres_server import PostgresServer
 from localmem_hub import database
 from localmem_hub.database import open_engine, prepare
 from localmem_hub.errors import ConfigError, MigrationError, StoreError
@@ -20,7 +21,6 @@ from localmem_hub.store import SqlStore
 from localmem_hub.tables import metadata, updates
 from localmem_hub.tokens import SqlTokens
 from localmem_protocol.simulation import SeededRandom
-from support.postgres_server import PostgresServer
 
 NEXT_REVISION = """
 import sqlalchemy as sa

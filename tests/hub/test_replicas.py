@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from bench.nats_server import MISSING as NO_NATS
+from bench.nats_server import NatsServer, find_program, running_nats
+from bench.postgres_server import MISSING, PostgresServer, find_binaries, running_postgres
 from localmem_hub.database import open_engine
+from localmem_hub.seams import Stored
 from localmem_hub.store import SqlStore
 from localmem_protocol.room import Room
 from support.hub_process import HubProcess
 from support.missing import missing
-from support.nats_server import MISSING as NO_NATS
-from support.nats_server import NatsServer, find_program, running_nats
-from support.postgres_server import MISSING, PostgresServer, find_binaries, running_postgres
 from support.roaming import RequestRoamer, Roamer, SocketRoamer
 
 POOL = "team"
@@ -41,7 +42,9 @@ class Cluster:
 
     def start(self) -> None:
         for hub in self.hubs:
-            hub.start()
+            hub.launch()
+        for hub in self.hubs:
+            hub.listens()
 
     def end(self) -> None:
         for hub in self.hubs:
@@ -95,7 +98,7 @@ class Cluster:
         assert stored.head == len(everything)
         assert len(found.snapshot()) > sum(map(len, everything))
 
-    def stored(self):  # type: ignore[no-untyped-def]
+    def stored(self) -> Stored:
         store = SqlStore(open_engine(self.database))
         try:
             return store.load(POOL)

@@ -319,7 +319,7 @@ def test_any_history_converges_and_loses_nothing_that_was_acknowledged(
     for replica in replicas:
         assert replica.room.snapshot() == fresh.snapshot()
         for connection, frames in replica.told.items():
-            if (said := written.get((replicas.index(replica), connection))) is not None:
+            if said := written.get((replicas.index(replica), connection), []):
                 reached = replica.acknowledged(connection) - _welcome(replica, connection).clock
                 assert set(said[: max(reached, 0)]) <= stored
             if connection in replica.codes:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from bench.postgres_server import MISSING, PostgresServer, find_binaries, running_postgres
 from localmem_hub.database import open_engine, prepare
 from localmem_hub.store import SqlStore
 from localmem_protocol.simulation import SeededRandom
 from support.missing import missing
-from support.postgres_server import MISSING, PostgresServer, find_binaries, running_postgres
 
 OpenStore = Callable[..., SqlStore]
 """Opens a store on one new database with these pools; called again, one more on the same."""

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bench.postgres_server import ends_with_its_parent
 from localmem_hub.database import open_engine, prepare
 from localmem_hub.seams import Role
 from localmem_hub.store import SqlStore
 from localmem_hub.system import SystemRandom
-from support.postgres_server import ends_with_its_parent
 
 
 class HubProcess:
@@ -36,6 +36,11 @@ class HubProcess:
         self._process: subprocess.Popen[str] | None = None
 
     def start(self, *, file_bytes_max: int | None = None) -> None:
+        """Run `localmem-hub serve`, and wait until it listens."""
+        self.launch(file_bytes_max=file_bytes_max)
+        self.listens()
+
+    def launch(self, *, file_bytes_max: int | None = None) -> None:
         """Run `localmem-hub serve`; with a limit, writing files beyond it fails."""
 
         die_with_parent = ends_with_its_parent()
@@ -54,6 +59,10 @@ class HubProcess:
                 text=True,
                 preexec_fn=limit,
             )
+
+    def listens(self) -> None:
+        """Wait for it."""
+        assert self._process is not None
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         assert "url" in line, line + self.log.read_text()

@@ -103,6 +103,9 @@ class ObservedStore:
         self.erased.release()
         return done
 
+    def renew(self) -> None:
+        self.inner.renew()
+
     def ping(self) -> None:
         if self.failing:
             raise CommitError("the database does not answer")

@@ -21,7 +21,7 @@ from support.http_client import Answer, HttpClient
 from support.sync_client import RawClient
 
 NOTHING = encode_state_vector({})
-REPLY_SECONDS = 5.0
+REPLY_SECONDS = 2.0
 """How long a device waits for a replica that says nothing, as a paused one does."""
 
 

@@ -104,6 +104,13 @@ def describe(error: SQLAlchemyError) -> str:
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
+def reading(engine: sa.Engine) -> sa.Engine:
+    """The engine for those who only read; on PostgreSQL each statement for itself, in one round trip."""
+    if engine.dialect.name == "postgresql":
+        return engine.execution_options(isolation_level="AUTOCOMMIT")
+    return engine.execution_options(**{READING: True})
+
+
 def insert_missing(connection: sa.Connection, table: sa.Table, **values: object) -> bool:
     """Insert a row unless its key is there, or is being inserted by another process; whether it was."""
     insert = pg_insert if connection.dialect.name == "postgresql" else sqlite_insert

@@ -107,8 +107,11 @@ class Following:
 
     async def _follow(self, live: LiveRoom) -> None:
         try:
-            while live.head < live.behind and not live.discarded:
+            while not live.discarded:
+                await live.settled()  # its own commit catches up as well
                 before = live.head
+                if before >= live.behind:
+                    break
                 await self.refresh(live)
                 if live.head == before:
                     break  # it is said to be further than it is

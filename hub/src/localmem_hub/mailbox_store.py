@@ -12,7 +12,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from localmem_hub.database import READING, failures
+from localmem_hub.database import failures, reading
 from localmem_hub.limits import MAILBOXES_MAX
 from localmem_hub.postgres import tell
 from localmem_hub.seams import Party
@@ -33,7 +33,7 @@ class SqlMailboxes:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._reading = engine.execution_options(**{READING: True})
+        self._reading = reading(engine)
 
     def open(self, secret_hash: bytes, expires_ms: int, random: Random, now_ms: int) -> int | None:
         """As `MailboxStore` says."""

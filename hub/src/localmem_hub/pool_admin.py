@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from localmem_hub.database import READING, failures
+from localmem_hub.database import failures, reading
 from localmem_hub.errors import DamageError
 from localmem_hub.postgres import tell
 from localmem_hub.signals import PoolRemoved, encode
@@ -48,7 +48,7 @@ class PoolAdmin:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._reading = engine.execution_options(**{READING: True})
+        self._reading = reading(engine)
 
     def list(self) -> list[PoolRecord]:
         """Every pool, oldest first."""

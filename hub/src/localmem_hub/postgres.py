@@ -65,7 +65,6 @@ def engine_options() -> dict[str, object]:
         "pool_size": DATABASE_CONNECTIONS_MAX,
         "max_overflow": 0,
         "pool_timeout": BUSY_MS / 1000,
-        "pool_pre_ping": True,  # after a restart of the database the next commit works
     }
 
 

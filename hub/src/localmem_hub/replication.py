@@ -73,7 +73,7 @@ class Replication:
         self._links = links
         self._clock = clock
         self._origin = random.token_bytes(8).hex()
-        self._bus = PostgresBus(links.database, clock, self.hear, self._look_everywhere)
+        self._bus = PostgresBus(links.database, clock, self.hear, self._connected)
         self._fanout: _Fanout | None = None
         self._hub: Hub | None = None
         self._moved: dict[str, int] = {}  # what is to be told
@@ -173,6 +173,10 @@ class Replication:
                 self._to_recheck.set()
             case MailboxChanged(number):
                 hub.mailboxes.changed(number)
+
+    def _connected(self) -> None:
+        self._here.store.renew()  # what ended this connection ended the others, too
+        self._look_everywhere()
 
     def _look_everywhere(self) -> None:
         """Signals may have been lost: look at all that is in use."""

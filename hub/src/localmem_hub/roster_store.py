@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from localmem_hub.access_store import take
-from localmem_hub.database import READING, failures, insert_missing
+from localmem_hub.database import failures, insert_missing, reading
 from localmem_hub.errors import CommitError, LengthError
 from localmem_hub.postgres import tell
 from localmem_hub.seams import RosterMark
@@ -23,7 +23,7 @@ class SqlRosters:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._reading = engine.execution_options(**{READING: True})
+        self._reading = reading(engine)
 
     def mark(self, pool: str) -> RosterMark | None:
         """As `RosterStore` says."""

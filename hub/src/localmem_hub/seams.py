@@ -300,6 +300,10 @@ class Store(UpdateLog, SnapshotStore, Protocol):
         """The tokens."""
         ...
 
+    def renew(self) -> None:
+        """The store was away: begin with new connections."""
+        ...
+
     def ping(self) -> None:
         """Return if the store answers; raises StoreError."""
         ...

@@ -3,21 +3,35 @@
 Inside the committing transaction the rows of all its pools are locked, in sorted order, so that two
 replicas never wait for each other in a circle. Whoever has the lock sees what the others stored, and
 nobody stores more until it is done: so a batch that was checked against an older state is checked
-against the newest before it gets its numbers.
+against the newest before it gets its numbers. This is for PostgreSQL alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 import sqlalchemy as sa
 
-from localmem_hub.errors import CommitError
+from localmem_hub.errors import CommitError, StaleError
 from localmem_hub.limits import COMPACT_ROWS
 from localmem_hub.seams import Batch, CatchUp, Missed
 from localmem_hub.tables import clients, pools, updates
 from localmem_protocol.room import Row
+
+
+# One statement each, however many rows: many small ones would wait for each other's answers.
+_ADVANCE: Final = sa.text(
+    "UPDATE pools SET head = head + moving.count FROM unnest(CAST(:pool AS varchar[]), "
+    "CAST(:after AS bigint[]), CAST(:count AS bigint[])) AS moving(pool, after, count) "
+    "WHERE pools.pool = moving.pool AND pools.head = moving.after"
+)
+_INSERT: Final = sa.text(
+    "INSERT INTO updates (pool, seq, device, bytes, received_ms) SELECT * FROM unnest("
+    "CAST(:pool AS varchar[]), CAST(:seq AS bigint[]), CAST(:device AS varchar[]), "
+    "CAST(:bytes AS bytea[]), CAST(:received_ms AS bigint[]))"
+)
 
 
 def settle(
@@ -52,6 +66,41 @@ def settle(
         else:
             settled.append(replace(batch, head=heads[pool], clients=new))
     return settled, refused
+
+
+def append_all(connection: sa.Connection, batches: Sequence[Batch], now_ms: int) -> None:
+    """Number and store the rows of batches whose pools are locked, all in two statements.
+
+    Raises StaleError for a pool that is not where its batch says; nobody can have moved it.
+    """
+    moving = [batch for batch in batches if batch.rows]
+    if not moving:
+        return
+    heads = {
+        "pool": [batch.pool for batch in moving],
+        "after": [batch.head for batch in moving],
+        "count": [len(batch.rows) for batch in moving],
+    }
+    rows = [row for batch in moving for row in numbered(batch, now_ms)]
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    moved = connection.execute(_ADVANCE, heads).rowcount
+    if moved != len(moving):
+        raise StaleError("a pool was written to while it was locked")
+    connection.execute(_INSERT, columns)
+
+
+def numbered(batch: Batch, now_ms: int) -> list[dict[str, object]]:
+    """The rows of a batch as they are stored."""
+    return [
+        {
+            "pool": batch.pool,
+            "seq": seq,
+            "device": row.device,
+            "bytes": row.update,
+            "received_ms": now_ms,
+        }
+        for seq, row in enumerate(batch.rows, start=batch.head + 1)
+    ]
 
 
 def read_missed(connection: sa.Connection, pool: str, after: int, head: int) -> Missed:

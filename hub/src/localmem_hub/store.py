@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from localmem_hub.access_store import SqlAccess
-from localmem_hub.database import READING, empty_log, failures
+from localmem_hub.database import empty_log, failures, reading
 from localmem_hub.errors import CommitError, StaleError
 from localmem_hub.limits import (
     COMPACT_ROWS,
@@ -27,7 +27,7 @@ from localmem_hub.pool_admin import PoolAdmin
 from localmem_hub.postgres import AdvisoryHold, NoHold, lock_for_transaction, lock_key
 from localmem_hub.roster_store import SqlRosters
 from localmem_hub.seams import Batch, CatchUp, Hold, Missed, Stored
-from localmem_hub.shared_log import read_missed, settle
+from localmem_hub.shared_log import append_all, numbered, read_missed, settle
 from localmem_hub.tables import clients as client_ids
 from localmem_hub.tables import pools, quarantine, snapshots, updates
 from localmem_hub.tokens import SqlTokens
@@ -40,7 +40,7 @@ class SqlStore:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._reading = engine.execution_options(**{READING: True})
+        self._reading = reading(engine)
         self.tokens = SqlTokens(engine)
         self.rosters = SqlRosters(engine)
         self.access = SqlAccess(engine)
@@ -56,9 +56,11 @@ class SqlStore:
         with failures("cannot store updates"), self._engine.begin() as connection:
             if catch_up is not None:
                 batches, refused = settle(connection, batches, catch_up)
+                append_all(connection, batches, now_ms)
             for batch in batches:
                 _register(connection, batch)
-                _append(connection, batch, now_ms)
+                if catch_up is None:
+                    _append(connection, batch, now_ms)
                 _quarantine(connection, batch, now_ms)
         return refused
 
@@ -149,6 +151,10 @@ class SqlStore:
             more=found[-1].seq > end or len(found) == COMPACT_ROWS,
         )
 
+    def renew(self) -> None:
+        """As `Store` says."""
+        self._engine.dispose()
+
     @property
     def url(self) -> sa.URL:
         """Where it is."""
@@ -229,19 +235,7 @@ def _append(connection: sa.Connection, batch: Batch, now_ms: int) -> None:
         raise CommitError(f"there is no pool {batch.pool}")
     if head != batch.head + len(batch.rows):
         raise StaleError(f"another process wrote to pool {batch.pool}; run one hub per database")
-    connection.execute(
-        sa.insert(updates),
-        [
-            {
-                "pool": batch.pool,
-                "seq": seq,
-                "device": row.device,
-                "bytes": row.update,
-                "received_ms": now_ms,
-            }
-            for seq, row in enumerate(batch.rows, start=batch.head + 1)
-        ],
-    )
+    connection.execute(sa.insert(updates), numbered(batch, now_ms))
 
 
 def _quarantine(connection: sa.Connection, batch: Batch, now_ms: int) -> None:

