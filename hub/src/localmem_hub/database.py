@@ -77,7 +77,7 @@ def open_engine(url: str) -> sa.Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     else:
-        event.listen(engine, "connect", postgres.prepare_connection)
+        postgres.watch_connections(engine)
     return engine
 
 

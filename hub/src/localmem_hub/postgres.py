@@ -11,9 +11,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError, DisconnectionError, SQLAlchemyError
 
 from localmem_hub.errors import CommitError, DatabaseTimeoutError, UnreachableError
 from localmem_hub.limits import (
@@ -68,7 +70,41 @@ def engine_options() -> dict[str, object]:
     }
 
 
-def prepare_connection(connection: Any, _: object) -> None:
+def watch_connections(engine: sa.Engine) -> None:
+    """Set every new connection up, and let `renew` replace those that are there."""
+    generation = _Generation()
+    _GENERATIONS[engine] = generation
+    event.listen(engine, "connect", _prepare_connection)
+    event.listen(engine, "connect", generation.made)
+    event.listen(engine, "checkout", generation.taken)
+
+
+def renew(engine: sa.Engine) -> None:
+    """What ended one connection may have ended the others: make each anew when it is needed next."""
+    if (generation := _GENERATIONS.get(engine)) is not None:
+        generation.number += 1
+
+
+class _Generation:
+    """Which connections of an engine are from before the last `renew`."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def made(self, _: object, record: Any) -> None:
+        """A new connection."""
+        record.info["generation"] = self.number
+
+    def taken(self, _: object, record: Any, __: object) -> None:
+        """One is about to be used; the pool replaces it if this raises."""
+        if record.info.get("generation") != self.number:
+            raise DisconnectionError
+
+
+_GENERATIONS: Final[WeakKeyDictionary[sa.Engine, _Generation]] = WeakKeyDictionary()
+
+
+def _prepare_connection(connection: Any, _: object) -> None:
     """See that a commit waits for the disk, whatever the server's default is."""
     with connection.cursor() as cursor:
         cursor.execute("SHOW synchronous_commit")

@@ -20,7 +20,6 @@ from localmem_hub.seams import Batch, CatchUp, Missed
 from localmem_hub.tables import clients, pools, updates
 from localmem_protocol.room import Row
 
-
 # One statement each, however many rows: many small ones would wait for each other's answers.
 _ADVANCE: Final = sa.text(
     "UPDATE pools SET head = head + moving.count FROM unnest(CAST(:pool AS varchar[]), "

@@ -24,7 +24,7 @@ from localmem_hub.limits import (
 )
 from localmem_hub.mailbox_store import SqlMailboxes
 from localmem_hub.pool_admin import PoolAdmin
-from localmem_hub.postgres import AdvisoryHold, NoHold, lock_for_transaction, lock_key
+from localmem_hub.postgres import AdvisoryHold, NoHold, lock_for_transaction, lock_key, renew
 from localmem_hub.roster_store import SqlRosters
 from localmem_hub.seams import Batch, CatchUp, Hold, Missed, Stored
 from localmem_hub.shared_log import append_all, numbered, read_missed, settle
@@ -153,7 +153,7 @@ class SqlStore:
 
     def renew(self) -> None:
         """As `Store` says."""
-        self._engine.dispose()
+        renew(self._engine)
 
     @property
     def url(self) -> sa.URL:
