@@ -24,6 +24,7 @@ from localmem_hub.limits import (
     POLL_SECONDS,
     REACH_CHECK_SECONDS,
     REACH_SECONDS,
+    RECONNECT_SECONDS,
 )
 from localmem_hub.signals import (
     Greeted,
@@ -101,12 +102,17 @@ class Replication:
     async def run(self) -> None:
         """Listen, tell and look until cancelled."""
         fanout = await self._open_fanout()
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for work in self._work(fanout):
-                    tasks.create_task(work)
-        finally:
-            await self._bus.close()
+        while True:
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    for work in self._work(fanout):
+                        tasks.create_task(work)
+            except Exception:  # a defect: better nobody is served than blindly
+                log.exception("replication failed")
+                self._lose_touch()
+                await asyncio.sleep(POLL_LOST_SECONDS)
+            finally:
+                await self._bus.close()
 
     def hear(self, payload: str) -> None:
         """Take what a replica said."""
@@ -232,7 +238,9 @@ class Replication:
                         await hub.rosters.get(pool)
             except (StoreError, StoppingError) as error:
                 log.warning("not rechecked: %s", error)
-                self._rosters.setdefault("", None)  # all of it, once the database is heard again
+                await asyncio.sleep(RECONNECT_SECONDS)
+                self._rosters.setdefault("", None)
+                self._to_recheck.set()
 
     async def _watch_forever(self) -> None:
         hub = self._here
@@ -241,12 +249,18 @@ class Replication:
             in_touch = self._clock.monotonic_s() - self._bus.reached_s <= REACH_SECONDS
             if in_touch == self.in_touch:
                 continue
-            self.in_touch = in_touch
             if in_touch:
+                self.in_touch = True
                 log.info("in touch with the database again")
                 hub.rooms.resume()
             else:
-                log.error("out of touch with the database: nobody is served")
-                hub.rooms.suspend(UNREACHED)
-                hub.endpoint.send_away(UNREACHED)
-                hub.watchers.wake()
+                self._lose_touch()
+
+    def _lose_touch(self) -> None:
+        """Send everybody away."""
+        hub = self._here
+        self.in_touch = False
+        log.error("out of touch with the database: nobody is served")
+        hub.rooms.suspend(UNREACHED)
+        hub.endpoint.send_away(UNREACHED)
+        hub.watchers.wake()
