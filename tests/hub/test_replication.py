@@ -216,22 +216,21 @@ async def test_who_is_out_of_touch_serves_nobody_until_the_database_is_heard_aga
     await again.socket.close()
 
 
-async def test_a_defect_in_what_listens_leaves_nobody_served_blindly(
+async def test_a_defect_in_what_follows_leaves_nobody_served_blindly(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async def fail() -> None:
+        raise RuntimeError("a defect")
+
     raw = await pair.join(pair.two, ONE)
     linked = pair.two.hub.replication
     assert linked is not None
     with monkeypatch.context() as broken:
-        broken.setattr(linked, "_follow", _fail)
+        broken.setattr(pair.two.hub.endpoint, "recheck", fail)
         pair.one.store.inner.tokens.revoke(pair.token("other")[0], 2)
         assert await close_code(raw.socket) == Close.STORE_FAILED
     await until(lambda: linked.in_touch)
     await (await pair.join(pair.two, ONE)).socket.close()
-
-
-def _fail(signal: Signal) -> None:
-    raise RuntimeError("a defect")
 
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import Final, Protocol
@@ -21,7 +21,7 @@ from typing import Final, Protocol
 from starlette.datastructures import Headers, QueryParams
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from localmem_hub.authentication import Authentication, role_in
 from localmem_hub.connection import Connection
@@ -107,7 +107,8 @@ class Endpoint:
             await self._stay(websocket, identity)
         except RefusedError as refused:
             log.info("refused pool=%r code=%d reason=%s", pool, refused.code, refused.reason)
-            await websocket.close(refused.code, refused.reason)
+            with suppress(WebSocketDisconnect):  # it did not wait for the answer
+                await websocket.close(refused.code, refused.reason)
 
     async def introduce(self, request: Request) -> JSONResponse:
         """Whom a token stands for, and how to synchronise here; notes nothing, and binds it to nobody.

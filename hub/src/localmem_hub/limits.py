@@ -58,6 +58,9 @@ HEARTBEAT_SECONDS: Final = 0.2
 REACH_SECONDS: Final = 1.0
 """How long a replica serves without that proof: as long as a revoked token may go on working."""
 
+LISTENER_END_SECONDS: Final = 1.0
+"""How long a stopping replica waits for the thread that listens."""
+
 REACH_CHECK_SECONDS: Final = 0.1
 """How often it looks whether that is over."""
 

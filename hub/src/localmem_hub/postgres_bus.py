@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
@@ -16,7 +17,7 @@ from typing import Final
 import psycopg
 import sqlalchemy as sa
 
-from localmem_hub.limits import HEARTBEAT_SECONDS, RECONNECT_SECONDS
+from localmem_hub.limits import HEARTBEAT_SECONDS, LISTENER_END_SECONDS, RECONNECT_SECONDS
 from localmem_hub.postgres import CHANNEL, connection_options
 from localmem_protocol.seams import Clock
 
@@ -26,7 +27,7 @@ log: Final = logging.getLogger(__name__)
 class PostgresBus:
     """The two connections. All methods belong to one event loop.
 
-    `heard` is called with a payload, `connected` whenever it listens (again): what was told before
+    `heard` is called on it with a payload, `connected` whenever it listens (again): what was told before
     is lost then. `reached_s` is when the last proof was asked for, by the monotonic clock.
     """
 
@@ -46,16 +47,19 @@ class PostgresBus:
 
     async def listen(self) -> None:
         """Listen until cancelled."""
-        while True:
-            try:
-                async with await self._connect("listen") as connection:
-                    await connection.execute(f"LISTEN {CHANNEL}")
-                    self.reached_s = self._clock.monotonic_s()
-                    self._connected()
-                    await self._listen(connection)
-            except (psycopg.Error, OSError, TimeoutError) as error:
-                log.warning("not listening to other replicas: %s", type(error).__name__)
-                await asyncio.sleep(RECONNECT_SECONDS)
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[None] = loop.create_future()
+        over = threading.Event()
+        # A thread of its own: how busy the event loop is says nothing about the database.
+        thread = threading.Thread(
+            target=self._listen_until, args=(over, loop, ended), name="hub-listener", daemon=True
+        )
+        thread.start()
+        try:
+            await ended
+        finally:
+            over.set()
+            await asyncio.to_thread(thread.join, LISTENER_END_SECONDS)
 
     async def tell(self, payloads: Sequence[str]) -> bool:
         """Tell the other replicas; whether that worked."""
@@ -79,14 +83,39 @@ class PostgresBus:
             with suppress(psycopg.Error, OSError):
                 await telling.close()
 
-    async def _listen(self, connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None:
-        while True:
-            async for notify in connection.notifies(timeout=HEARTBEAT_SECONDS):
-                self._heard(notify.payload)
+    def _listen_until(
+        self, over: threading.Event, loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]
+    ) -> None:
+        """On a thread: connect and listen, again and again, until it is over."""
+        with suppress(RuntimeError):  # the loop is gone
+            try:
+                while not over.is_set():
+                    try:
+                        self._listen(over, loop)
+                    except (psycopg.Error, OSError) as error:
+                        log.warning("not listening to other replicas: %s", type(error).__name__)
+                        over.wait(RECONNECT_SECONDS)
+            except Exception as error:
+                loop.call_soon_threadsafe(_fail, ended, error)
+
+    def _listen(self, over: threading.Event, loop: asyncio.AbstractEventLoop) -> None:
+        options = connection_options("listen")
+        with psycopg.connect(self._url, autocommit=True, **options) as connection:  # type: ignore[arg-type]
             asked_s = self._clock.monotonic_s()
-            await connection.execute("SELECT 1")
-            self.reached_s = asked_s
+            connection.execute(f"LISTEN {CHANNEL}")
+            loop.call_soon_threadsafe(self._connected)
+            while not over.is_set():
+                self.reached_s = asked_s
+                for notify in connection.notifies(timeout=HEARTBEAT_SECONDS):
+                    loop.call_soon_threadsafe(self._heard, notify.payload)
+                asked_s = self._clock.monotonic_s()
+                connection.execute("SELECT 1")
 
     async def _connect(self, name: str) -> psycopg.AsyncConnection[tuple[object, ...]]:
         options = connection_options(name)
         return await psycopg.AsyncConnection.connect(self._url, autocommit=True, **options)  # type: ignore[arg-type]
+
+
+def _fail(ended: asyncio.Future[None], error: Exception) -> None:
+    if not ended.done():
+        ended.set_exception(error)

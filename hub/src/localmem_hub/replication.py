@@ -121,9 +121,14 @@ class Replication:
         except ValueError:
             log.warning("ignored a signal that is none")
             return
-        if origin != self._origin:
+        if origin == self._origin:
+            return
+        try:
             for signal in signals:
                 self._follow(signal)
+        except Exception:  # a defect must not cost what else was said
+            log.exception("a signal was not followed")
+            self._look_everywhere()
 
     def _work(self, fanout: _Fanout | None) -> Iterable[Coroutine[None, None, None]]:
         yield self._bus.listen()
