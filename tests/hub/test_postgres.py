@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -48,8 +48,8 @@ def batch(pool: str, head: int, *updates: bytes) -> Batch:
     return Batch(pool, head, [Row(ONE, update) for update in updates])
 
 
-def fits(missed: Missed) -> bool:
-    return True
+def fits(missed: Sequence[Missed]) -> set[str]:
+    return {one.pool for one in missed}
 
 
 class Waiting:
@@ -60,9 +60,9 @@ class Waiting:
         self.refused: set[str] = set()
         self.error: Exception | None = None
 
-        def catch_up(missed: Missed) -> bool:
-            self.missed.append(missed)
-            return answer
+        def catch_up(missed: Sequence[Missed]) -> set[str]:
+            self.missed += missed
+            return fits(missed) if answer else set()
 
         def run() -> None:
             try:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Final
 
 from localmem_hub.compaction import build_room
@@ -49,20 +49,19 @@ class Following:
         """For `UpdateLog.commit`: called on the writer thread, it asks the rooms on the loop."""
         loop = asyncio.get_running_loop()
 
-        async def absorb(missed: Missed) -> bool:
-            here = live[missed.pool].absorb(missed)
-            self._changed(live[missed.pool])
-            return here
+        async def absorb(missed: Sequence[Missed]) -> set[str]:
+            holding = {one.pool for one in missed if live[one.pool].absorb(one)}
+            for one in missed:
+                self._changed(live[one.pool])
+            return holding
 
-        def ask(missed: Missed) -> bool:
+        def ask(missed: Sequence[Missed]) -> set[str]:
             asked = asyncio.run_coroutine_threadsafe(absorb(missed), loop)
             try:
                 return asked.result(CATCH_UP_SECONDS)
-            except (
-                TimeoutError
-            ):  # others wait for the lock; this room loads the pool and tries again
+            except TimeoutError:  # others wait for the locks; the rooms load and try again
                 asked.cancel()
-                return False
+                return set()
 
         return ask
 

@@ -64,8 +64,8 @@ class Missed:
     clients: Mapping[int, str]
 
 
-CatchUp = Callable[[Missed], bool]
-"""Takes in what was missed; whether the batch that is being stored holds beside it."""
+CatchUp = Callable[[Sequence[Missed]], set[str]]
+"""Takes in what was missed; the pools whose batches, which are being stored, hold beside it."""
 
 
 @dataclass(frozen=True)

@@ -45,25 +45,26 @@ def settle(
     heads = _lock(connection, writing)
     registering = [batch.pool for batch in batches if batch.clients]
     known = registered(connection, registering)
-    settled: list[Batch] = []
-    refused: set[str] = set()
     for batch in batches:
-        pool = batch.pool
-        if not (batch.rows or batch.clients):
-            settled.append(batch)
-            continue
-        if pool not in heads:
-            raise CommitError(f"there is no pool {pool}")
-        moved, here = heads[pool] != batch.head, known.get(pool, {})
-        taken = any(here.get(c, device) != device for c, device in batch.clients.items())
-        new = {c: device for c, device in batch.clients.items() if c not in here}
-        if moved or here:
-            missed = read_missed(connection, pool, batch.head, heads[pool])
-            taken = taken or not catch_up(missed)
-        if taken:
-            refused.add(pool)
-        else:
-            settled.append(replace(batch, head=heads[pool], clients=new))
+        if (batch.rows or batch.clients) and batch.pool not in heads:
+            raise CommitError(f"there is no pool {batch.pool}")
+    behind = [
+        (batch.pool, batch.head, heads[batch.pool])
+        for batch in batches
+        if batch.pool in heads and (batch.pool in known or batch.head != heads[batch.pool])
+    ]
+    missed = read_missed(connection, behind)
+    holding = catch_up(missed) if missed else set()
+    refused = {one.pool for one in missed} - holding
+    settled: list[Batch] = []
+    for batch in batches:
+        here = known.get(batch.pool, {})
+        if any(here.get(c, device) != device for c, device in batch.clients.items()):
+            refused.add(batch.pool)
+        if batch.pool not in refused:
+            new = {c: device for c, device in batch.clients.items() if c not in here}
+            head = heads.get(batch.pool, batch.head)
+            settled.append(replace(batch, head=head, clients=new))
     return settled, refused
 
 
@@ -102,18 +103,33 @@ def numbered(batch: Batch, now_ms: int) -> list[dict[str, object]]:
     ]
 
 
-def read_missed(connection: sa.Connection, pool: str, after: int, head: int) -> Missed:
-    """What was stored after a row, up to another."""
-    rows: list[Row] | None = None
-    if 0 <= head - after <= COMPACT_ROWS:
-        query = (
-            sa.select(updates.c.device, updates.c.bytes)
-            .where(updates.c.pool == pool, updates.c.seq > after, updates.c.seq <= head)
-            .order_by(updates.c.seq)
+def read_missed(connection: sa.Connection, behind: Sequence[tuple[str, int, int]]) -> list[Missed]:
+    """What was stored of each pool after a row, up to another: (pool, after, head)."""
+    if not behind:
+        return []
+    rows: dict[str, list[Row]] = {pool: [] for pool, _, _ in behind}
+    near = [one for one in behind if 0 < one[2] - one[1] <= COMPACT_ROWS]
+    if near:
+        ranges = sa.or_(
+            *(
+                sa.and_(updates.c.pool == pool, updates.c.seq > after, updates.c.seq <= head)
+                for pool, after, head in near
+            )
         )
-        found = [Row(*row) for row in connection.execute(query)] if head > after else []
-        rows = found if len(found) == head - after else None  # a snapshot took their place
-    return Missed(pool, after, head, rows, registered(connection, [pool]).get(pool, {}))
+        query = sa.select(updates.c.pool, updates.c.device, updates.c.bytes).where(ranges)
+        for row in connection.execute(query.order_by(updates.c.pool, updates.c.seq)):
+            rows[row.pool].append(Row(row.device, row.bytes))
+    clients_of = registered(connection, list(rows))
+    return [
+        Missed(
+            pool,
+            after,
+            head,
+            rows[pool] if len(rows[pool]) == head - after else None,  # a snapshot took their place
+            clients_of.get(pool, {}),
+        )
+        for pool, after, head in behind
+    ]
 
 
 def registered(connection: sa.Connection, names: Sequence[str]) -> dict[str, dict[int, str]]:

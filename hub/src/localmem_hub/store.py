@@ -72,7 +72,7 @@ class SqlStore:
             row = connection.execute(query).first()
             if row is None or (row.head <= head and row.clients <= clients):
                 return None
-            return read_missed(connection, pool, head, row.head)
+            return read_missed(connection, [(pool, head, row.head)])[0]
 
     def heads(self, names: Sequence[str]) -> dict[str, int]:
         """As `UpdateLog` says."""
