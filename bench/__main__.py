@@ -31,6 +31,7 @@ BENCHMARKS: Final = {
     "memory": ("bench.memory", "memory of a daemon that goes on recording"),
     "payload": ("bench.payload", "bytes of a day's synchronisation, by mode and batch size"),
     "redaction": ("bench.redaction", "lines that redaction changes, beside detect-secrets"),
+    "replicas": ("bench.replicas", "a hub on SQLite, on PostgreSQL, and as three replicas"),
     "roundtrips": (
         "bench.roundtrips",
         "what Claude Code and Codex ask for, with localmem and without",

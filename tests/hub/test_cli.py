@@ -168,6 +168,8 @@ def test_migrating_says_whether_there_was_anything_to_do(run: Run) -> None:
         (("pool", "remove", "%' OR 1=1 --", "--yes"), 2, "pool"),
         (("device", "list", "nowhere"), 2, "'nowhere' has no roster"),
         (("serve", "--origin", "hub.example.com"), 2, "origin"),
+        (("migrate", "--db", "nonsense"), 2, "database"),
+        (("serve", "--fanout", "nats://127.0.0.1"), 2, "fanout: replicas share a PostgreSQL"),
         (("migrate", "--database", "nonsense"), 2, "database"),
         (("migrate", "--database", "sqlite:///:memory:"), 2, "database"),
         (("migrate", "--config", "/nowhere/hub.toml"), 2, "/nowhere/hub.toml"),

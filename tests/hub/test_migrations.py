@@ -13,6 +13,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from bench.postgres_server import PostgresServer
 from localmem_hub import database
 from localmem_hub.database import open_engine, prepare
 from localmem_hub.errors import ConfigError, MigrationError, StoreError
@@ -38,31 +39,34 @@ def url(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
-def test_the_migrations_make_the_tables_that_the_code_uses(tmp_path: Path) -> None:
-    engine = open_engine(url(tmp_path / "hub.db"))
-    assert prepare(engine)
+def test_the_migrations_make_the_tables_that_the_code_uses(database_url: str) -> None:
+    engine = open_engine(database_url)
+    assert prepare(engine, migrate=True)
     with engine.begin() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
-        indexes = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'index'")
-        assert {"ix_tokens_pool", "ix_rosters_recovery", "ix_mailboxes_expires_ms"} <= set(
-            indexes.scalars()
-        )
+        looking = sa.inspect(connection)
+        indexes = {
+            i["name"] for name in looking.get_table_names() for i in looking.get_indexes(name)
+        }
+        assert {"ix_tokens_pool", "ix_rosters_recovery", "ix_mailboxes_expires_ms"} <= indexes
     engine.dispose()
 
 
-def test_migrating_again_changes_nothing(tmp_path: Path) -> None:
-    engine = open_engine(url(tmp_path / "hub.db"))
+def test_migrating_again_changes_nothing(database_url: str) -> None:
+    engine = open_engine(database_url)
     assert prepare(engine, migrate=True)
     assert not prepare(engine, migrate=True)
     assert not prepare(engine)
     engine.dispose()
 
 
-def test_two_processes_may_make_the_tables_at_once(tmp_path: Path) -> None:
-    engines = [open_engine(url(tmp_path / "hub.db")) for _ in range(4)]
+def test_four_processes_may_make_the_tables_at_once(database_url: str) -> None:
+    engines = [open_engine(database_url) for _ in range(4)]
     made: list[bool] = []
-    threads = [threading.Thread(target=lambda e=e: made.append(prepare(e))) for e in engines]
+    threads = [
+        threading.Thread(target=lambda e=e: made.append(prepare(e, migrate=True))) for e in engines
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -110,9 +114,18 @@ def test_a_database_of_0_1_keeps_its_pools_and_tokens(tmp_path: Path) -> None:
     engine.dispose()
 
 
-def test_a_migration_can_be_taken_back(tmp_path: Path) -> None:
-    engine = open_engine(url(tmp_path / "hub.db"))
-    prepare(engine)
+def test_a_new_database_of_postgresql_waits_for_the_word(postgres: PostgresServer) -> None:
+    engine = open_engine(postgres.database())
+    with pytest.raises(MigrationError, match="run `localmem-hub migrate`"):
+        prepare(engine)
+    assert prepare(engine, migrate=True)
+    assert not prepare(engine)
+    engine.dispose()
+
+
+def test_a_migration_can_be_taken_back(database_url: str) -> None:
+    engine = open_engine(database_url)
+    prepare(engine, migrate=True)
     with engine.begin() as connection:
         command.downgrade(database._config(connection), "0001")
     assert "rosters" not in sa.inspect(engine).get_table_names()

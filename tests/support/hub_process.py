@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import resource
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bench.postgres_server import ends_with_its_parent
 from localmem_hub.database import open_engine, prepare
 from localmem_hub.seams import Role
 from localmem_hub.store import SqlStore
@@ -19,31 +21,48 @@ from localmem_hub.system import SystemRandom
 
 
 class HubProcess:
-    """Start it, kill it, start it again. `url` changes with every start."""
+    """Start it, kill it, start it again. `url` changes with every start.
 
-    def __init__(self, folder: Path) -> None:
+    With a `database` it is one replica on that.
+    """
+
+    def __init__(self, folder: Path, database: str | None = None, *options: str) -> None:
         self.database = folder / "hub.db"
+        self.database_url = database or f"sqlite:///{self.database}"
+        self.options = options
         self.log = folder / "hub.log"
         self.url = ""
         self.transport = "auto"  # how devices are told to reach it
         self._process: subprocess.Popen[str] | None = None
 
     def start(self, *, file_bytes_max: int | None = None) -> None:
+        """Run `localmem-hub serve`, and wait until it listens."""
+        self.launch(file_bytes_max=file_bytes_max)
+        self.listens()
+
+    def launch(self, *, file_bytes_max: int | None = None) -> None:
         """Run `localmem-hub serve`; with a limit, writing files beyond it fails."""
 
+        die_with_parent = ends_with_its_parent()
+
         def limit() -> None:
+            die_with_parent()
             if file_bytes_max is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes_max, file_bytes_max))
 
         command = [sys.executable, "-m", "localmem_hub", "serve", "--json", "--port", "0"]
         with self.log.open("a") as log:
             self._process = subprocess.Popen(
-                [*command, "--database", f"sqlite:///{self.database}"],
+                [*command, "--database", self.database_url, *self.options],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
                 preexec_fn=limit,
             )
+
+    def listens(self) -> None:
+        """Wait for it."""
+        assert self._process is not None
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         assert "url" in line, line + self.log.read_text()
@@ -53,6 +72,11 @@ class HubProcess:
     def http_url(self) -> str:
         """The same address for single requests."""
         return "http" + self.url.removeprefix("ws")
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, such as SIGSTOP."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
     @property
     def running(self) -> bool:
@@ -79,7 +103,7 @@ class HubProcess:
     @contextlib.contextmanager
     def store(self) -> Iterator[SqlStore]:
         """The same database, beside the process."""
-        engine = open_engine(f"sqlite:///{self.database}")
+        engine = open_engine(self.database_url)
         prepare(engine)
         store = SqlStore(engine)
         try:

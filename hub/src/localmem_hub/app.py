@@ -22,6 +22,7 @@ from localmem_hub.limits import PAST_EPOCHS_DAYS, WAIT_SECONDS_MAX
 from localmem_hub.mailboxes import Mailboxes
 from localmem_hub.past_epochs import PastEpochs
 from localmem_hub.pools import Pools
+from localmem_hub.replication import Links, Replication
 from localmem_hub.rooms import Rooms
 from localmem_hub.rosters import Rosters
 from localmem_hub.seams import Store
@@ -50,14 +51,25 @@ class Policy:
 
 
 class Hub:
-    """The parts of a running hub."""
+    """The parts of a running hub; with `links` it is one replica of several."""
 
-    def __init__(self, store: Store, clock: Clock, random: Random, policy: Policy) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        random: Random,
+        policy: Policy,
+        links: Links | None = None,
+    ) -> None:
         self.store = store
+        self.random = random
         self.policy = policy
         self.workers = Workers()
         self.watchers = Watchers()
-        self.rooms = Rooms(store, self.workers, clock, self.watchers, random)
+        self.replication = Replication(links, clock, random) if links is not None else None
+        self.rooms = Rooms(
+            store, self.workers, clock, self.watchers, random, herald=self.replication
+        )
         self.rosters = Rosters(store.rosters, self.workers, self._roster_changed)
         self.authentication = Authentication(
             store.access, self.rosters, self.workers, clock, random, policy.origins
@@ -99,6 +111,13 @@ class Hub:
         )
         self.mailboxes = Mailboxes(store.mailboxes, self.workers, clock, random)
         self._recurring: list[asyncio.Task[None]] = []
+        if self.replication is not None:
+            self.replication.attach(self)
+
+    @property
+    def in_touch(self) -> bool:
+        """Whether it may serve: one of several replicas has to hear the database for that."""
+        return self.replication is None or self.replication.in_touch
 
     def _roster_changed(self, pool: str, roster: Roster | None) -> None:
         self.endpoint.roster_changed(pool, roster)
@@ -113,6 +132,8 @@ class Hub:
             self.past_epochs.sweep_forever(),
         ):
             self._recurring.append(asyncio.create_task(recurring))
+        if self.replication is not None:
+            self._recurring.append(asyncio.create_task(self.replication.run()))
 
     async def stop(self) -> None:
         """Commit what has arrived and send everybody away. A second call does nothing."""
@@ -127,13 +148,17 @@ class Hub:
 
 
 def create_app(
-    store: Store, clock: Clock, random: Random | None = None, policy: Policy | None = None
+    store: Store,
+    clock: Clock,
+    random: Random | None = None,
+    policy: Policy | None = None,
+    links: Links | None = None,
 ) -> Starlette:
     """The application on a store that is ready to use; the store stays the caller's.
 
     `app.state.hub` is its `Hub`, for a server that wants to stop it before the connections.
     """
-    hub = Hub(store, clock, random or SystemRandom(), policy or Policy())
+    hub = Hub(store, clock, random or SystemRandom(), policy or Policy(), links)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -152,9 +177,16 @@ def create_app(
             return JSONResponse({"status": "the store does not answer"}, 503)
         return JSONResponse({"status": "ok", "rooms": len(hub.rooms)})
 
+    async def readyz(_: Request) -> JSONResponse:
+        """200 while devices are served here, else 503."""
+        if not hub.in_touch:
+            return JSONResponse({"status": "out of touch with the database"}, 503)
+        return await healthz(_)
+
     app = Starlette(
         routes=[
             Route("/healthz", healthz),
+            Route("/readyz", readyz),
             Route("/v1/sync/{pool}", hub.endpoint.introduce),
             Route("/v1/sync/{pool}", hub.http.post, methods=["POST"]),
             Route("/v1/sync/{pool}/updates", hub.http.updates),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from localmem_hub import __version__
-from localmem_hub.cli_options import common, open_store, read_settings, when
+from localmem_hub.cli_options import common, links_of, open_store, read_settings, when
 from localmem_hub.cli_pools import device, invite, pool
 from localmem_hub.errors import ConfigError, HubError
 
@@ -41,6 +41,7 @@ for _command in (invite, pool, device):
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 takes a free one.")
 @click.option("--origin", metavar="URL", help="The address that devices dial, if not this one.")
 @click.option("--open", "open_", is_flag=True, default=None, help="Let anybody make pools.")
+@click.option("--fanout", metavar="URL", help="nats://HOST, between replicas on PostgreSQL.")
 @click.option("--migrate", is_flag=True, help="Bring an older database to this release first.")
 def serve(
     config: Path | None,
@@ -50,6 +51,7 @@ def serve(
     port: int | None,
     origin: str | None,
     open_: bool | None,
+    fanout: str | None,
     migrate: bool,
 ) -> None:
     """Run the hub until it is told to stop."""
@@ -58,7 +60,7 @@ def serve(
     from localmem_hub.system import SystemClock, SystemRandom
 
     settings = read_settings(
-        config, database=database, host=host, port=port, origin=origin, open=open_
+        config, database=database, host=host, port=port, origin=origin, open=open_, fanout=fanout
     )
     policy = Policy(settings.open, settings.origins, past_epochs_days=settings.past_epochs_days)
     logging.basicConfig(
@@ -78,6 +80,7 @@ def serve(
             "that they dial"
         )
     store = open_store(settings, migrate=migrate)
+    links = links_of(settings, store)
 
     def announce(url: str, bound: int) -> None:
         if as_json:
@@ -87,7 +90,7 @@ def serve(
         sys.stdout.flush()
 
     try:
-        app = create_app(store, SystemClock(), SystemRandom(), policy)
+        app = create_app(store, SystemClock(), SystemRandom(), policy, links)
         run(app, settings.host, settings.port, announce)
     finally:
         store.close()

@@ -12,7 +12,9 @@ HubError
     ├── DamageError         what is stored of a pool does not load
     ├── SnapshotError       a snapshot that must not take the place of its rows
     └── CommitError         a transaction did not happen: nothing of it may be acknowledged
-        └── StaleError      …because another process wrote to the pool: load it again
+        ├── StaleError      …because another process wrote to the pool: load it again
+        ├── DatabaseTimeoutError  …because the database took too long, or something held a lock
+        └── UnreachableError      …because the database cannot be reached at all
 
 Every message says what happened and what to do, in one line; `code` is stable, for programs.
 """
@@ -102,3 +104,15 @@ class StaleError(CommitError):
     """Another process wrote to the pool since the room was loaded."""
 
     code = "stale"
+
+
+class DatabaseTimeoutError(CommitError):
+    """A statement took too long, or waited too long for a lock."""
+
+    code = "timeout"
+
+
+class UnreachableError(CommitError):
+    """The database cannot be reached: it is down, starting, or the network is."""
+
+    code = "unreachable"

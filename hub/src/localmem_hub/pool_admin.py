@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from localmem_hub.database import READING, failures
+from localmem_hub.database import failures, reading
 from localmem_hub.errors import DamageError
+from localmem_hub.postgres import tell
+from localmem_hub.signals import PoolRemoved, encode
 from localmem_hub.tables import (
     clients,
     epochs_read,
@@ -47,7 +49,7 @@ class PoolAdmin:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._reading = engine.execution_options(**{READING: True})
+        self._reading = reading(engine)
 
     def list(self) -> list[PoolRecord]:
         """Every pool, oldest first."""
@@ -96,10 +98,13 @@ class PoolAdmin:
             if is_pool_id(pool):
                 rooms = sa.select(pools.c.pool).where(pools.c.pool.startswith(f"{pool}."))
                 names += connection.scalars(rooms)
+            mine = sa.select(pools.c.pool).where(pools.c.pool.in_(names)).order_by(pools.c.pool)
+            connection.execute(mine.with_for_update())  # no replica writes to it any more
             gone = 0
             for table in _OF_ROOMS:  # the row in `pools` is the last
                 gone = connection.execute(sa.delete(table).where(table.c.pool.in_(names))).rowcount
             connection.execute(sa.delete(epochs_read).where(epochs_read.c.pool == pool))
             connection.execute(sa.delete(roster_entries).where(roster_entries.c.pool == pool))
             listed = connection.execute(sa.delete(rosters).where(rosters.c.pool == pool)).rowcount
+            tell(connection, encode([PoolRemoved(name) for name in dict.fromkeys(names)]))
         return gone + listed > 0

@@ -18,6 +18,7 @@ from localmem_hub.limits import PAST_EPOCHS_DAYS
 from localmem_protocol.access import origin_of
 
 PREFIX: Final = "LOCALMEM_HUB_"
+FANOUT: Final = r"^((nats|tls)://\S{1,500})?$"
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -27,7 +28,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     `origin` is the address that devices dial (`https://hub.example.com`), several with commas; one on
     loopback need not be named. With `open` anybody may make a pool, without an invitation. What is
     stored of an epoch that is over goes when every member has read it, and after `past_epochs_days` at
-    the latest; 0 is for ever.
+    the latest; 0 is for ever. `fanout` is the NATS server that replicas on PostgreSQL tell each other
+    by, if there is one.
     """
 
     database: str
@@ -37,6 +39,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     origin: str = ""
     open: bool = False
     past_epochs_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = PAST_EPOCHS_DAYS
+    fanout: Annotated[str, msgspec.Meta(pattern=FANOUT)] = ""
 
     @property
     def origins(self) -> frozenset[str]:

@@ -15,10 +15,12 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from localmem_hub.database import READING, failures
+from localmem_hub.database import failures, insert_missing, reading
 from localmem_hub.errors import ConfigError, TokenError
 from localmem_hub.limits import SEEN_MS
+from localmem_hub.postgres import tell
 from localmem_hub.seams import Identity, Role
+from localmem_hub.signals import TokenRevoked, encode
 from localmem_hub.tables import pools, tokens
 from localmem_protocol.access import parse_room
 from localmem_protocol.events import is_device_id
@@ -84,7 +86,7 @@ class SqlTokens:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._reading = engine.execution_options(**{READING: True})
+        self._reading = reading(engine)
 
     def create(
         self, pool: str, device: str | None, role: Role, random: Random, now_ms: int
@@ -101,9 +103,7 @@ class SqlTokens:
         token = new_token(random)
         with failures("cannot create a token"), self._engine.begin() as connection:
             if connection.scalar(sa.select(pools.c.pool).where(pools.c.pool == pool)) is None:
-                connection.execute(
-                    sa.insert(pools).values(pool=pool, head=0, epoch=1, created_ms=now_ms)
-                )
+                insert_missing(connection, pools, pool=pool, head=0, epoch=1, created_ms=now_ms)
             connection.execute(
                 sa.insert(tokens).values(
                     id=token.id,
@@ -134,6 +134,7 @@ class SqlTokens:
                 .where(here, tokens.c.revoked_ms.is_(None))
                 .values(revoked_ms=now_ms)
             )
+            tell(connection, encode([TokenRevoked()]))
             return connection.scalar(sa.select(tokens.c.id).where(here)) is not None
 
     def check(self, text: str, pool: str, device: str | None, now_ms: int) -> Identity:
