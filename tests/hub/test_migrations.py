@@ -25,8 +25,8 @@ NEXT_REVISION = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0003"
-down_revision = "0002"
+revision = "9999"
+down_revision = "0005"
 
 
 def upgrade():
@@ -81,7 +81,7 @@ def test_an_older_database_waits_for_the_word(
     shutil.copytree(database.MIGRATIONS, newer)
     (newer / "versions" / "r0003_notes.py").write_text(NEXT_REVISION)
     monkeypatch.setattr(database, "MIGRATIONS", newer)
-    with pytest.raises(MigrationError, match=r"at revision 0002, .* needs 0003; .*hub migrate"):
+    with pytest.raises(MigrationError, match=r"at revision 0005, .* needs 9999; .*hub migrate"):
         prepare(engine)
     assert "notes" not in sa.inspect(engine).get_table_names()
     assert prepare(engine, migrate=True)

@@ -12,7 +12,7 @@ from typing import Final
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from localmem_hub.authentication import Authentication
 from localmem_hub.endpoint import Endpoint
@@ -20,6 +20,9 @@ from localmem_hub.errors import StoppingError, StoreError
 from localmem_hub.http_sync import HttpSync
 from localmem_hub.limits import WAIT_SECONDS_MAX
 from localmem_hub.mailboxes import Mailboxes
+from localmem_hub.plain.endpoint import PlainEndpoint
+from localmem_hub.plain.rooms import PlainRooms
+from localmem_hub.plain.workshop import Processes
 from localmem_hub.pools import Pools
 from localmem_hub.rooms import Rooms
 from localmem_hub.rosters import Rosters
@@ -37,12 +40,14 @@ log: Final = logging.getLogger(__name__)
 class Policy:
     """What the operator decided: may anybody make pools, and under which origins devices dial.
 
+    `plain_workers` is how many processes hold the documents of plain rooms; 0 for no such rooms.
     A server without WebSocket, or one that pays for requests that wait, says so here.
     """
 
     open: bool = False
     origins: frozenset[str] = frozenset()
     websocket: bool = True
+    plain_workers: int = 0
     wait_seconds: int = WAIT_SECONDS_MAX
 
 
@@ -86,10 +91,20 @@ class Hub:
             wait_seconds=policy.wait_seconds,
         )
         self.mailboxes = Mailboxes(store.mailboxes, self.workers, clock, random)
+        self.plain: PlainRooms | None = None
+        self._plain_routes: list[BaseRoute] = []
+        if policy.plain_workers and policy.websocket:
+            self.plain = PlainRooms(store, self.workers, clock, Processes(policy.plain_workers))
+            entrance = PlainEndpoint(self.plain, self.endpoint, store.tokens, self.workers, clock)
+            self._plain_routes = entrance.routes()
         self._recurring: list[asyncio.Task[None]] = []
 
     def _roster_changed(self, pool: str, roster: Roster | None) -> None:
         self.endpoint.roster_changed(pool, roster)
+
+    def plain_routes(self) -> list[BaseRoute]:
+        """What to serve for plain rooms: nothing, unless the operator has turned them on."""
+        return self._plain_routes
 
     def start(self) -> None:
         """Begin to serve; needs a running event loop."""
@@ -105,7 +120,9 @@ class Hub:
         if recurring:
             self.mailboxes.stop()
             self.watchers.close()
-            await self.rooms.stop()
+            await asyncio.gather(
+                self.rooms.stop(), *([self.plain.stop()] if self.plain is not None else [])
+            )
             self.workers.close()
 
 
@@ -146,6 +163,7 @@ def create_app(
                 if hub.policy.websocket
                 else []
             ),
+            *hub.plain_routes(),
             *hub.authentication.routes(),
             *hub.pools.routes(),
             *hub.mailboxes.routes(),

@@ -14,10 +14,24 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from localmem_hub.errors import ConfigError
+from localmem_hub.plain.limits import WORKERS_MAX
 from localmem_protocol.access import origin_of
 
 PREFIX: Final = "LOCALMEM_HUB_"
 LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class Plain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Plain Yjs rooms: whether there are any, and how many processes hold their documents.
+
+    The hub reads what is in them. In the environment: `LOCALMEM_HUB_PLAIN_ENABLED`.
+    """
+
+    enabled: bool = False
+    workers: Annotated[int, msgspec.Meta(ge=1, le=WORKERS_MAX)] = 2
+
+
+_PLAIN: Final = Plain.__struct_fields__
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -33,6 +47,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     log_level: LogLevel = "info"
     origin: str = ""
     open: bool = False
+    plain: Plain = Plain()
 
     @property
     def origins(self) -> frozenset[str]:
@@ -57,8 +72,12 @@ def load_settings(
     if named is not None:
         values |= _read(named)
     for name in Settings.__struct_fields__:
-        if text := environment.get(PREFIX + name.upper()):
+        if name != "plain" and (text := environment.get(PREFIX + name.upper())):
             values[name] = text
+    told = {name: environment.get(f"{PREFIX}PLAIN_{name.upper()}") for name in _PLAIN}
+    plain = values.get("plain", {})
+    if isinstance(plain, dict):  # else the conversion below says what is wrong
+        values["plain"] = plain | {name: text for name, text in told.items() if text}
     values |= {name: value for name, value in (overrides or {}).items() if value is not None}
     try:
         # Not strict: what comes from the environment is text.
