@@ -75,9 +75,13 @@ class Missing(msgspec.Struct, frozen=True, array_like=True, tag="missing"):
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
-    """The library failed on it; the document is gone."""
+    """The library failed on it, or the worker ended; the document is gone.
+
+    `sure` is whether the call itself is to blame: somebody else may have killed the worker.
+    """
 
     reason: str
+    sure: bool = True
 
 
 Call = Load | Turn | Compact | Forget

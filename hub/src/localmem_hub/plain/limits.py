@@ -56,13 +56,13 @@ WORKERS_MAX: Final = 64
 WORKER_BYTES: Final = 1536 * 1024 * 1024
 """Address space of a worker; a document that wants more ends it, and nothing else."""
 
-WORKER_CPU_SECONDS: Final = 2.0
+WORKER_CPU_SECONDS: Final = 1.0
 """Processor time of one call of a worker before it ends itself…"""
 
-WORKER_CPU_SECONDS_PER_MIB: Final = 0.5
+WORKER_CPU_SECONDS_PER_MIB: Final = 2.0
 """…and more for each MiB that the call carries, or that the document has."""
 
-WORKER_WALL_FACTOR: Final = 6.0
+WORKER_WALL_FACTOR: Final = 10.0
 """How much longer a call may take by the clock, on a machine that is busy, before it is killed."""
 
 WORKER_EXIT_SECONDS: Final = 2.0

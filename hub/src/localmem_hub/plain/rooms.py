@@ -154,15 +154,17 @@ class PlainRooms:
         state = bool(work.entered)
         vectors = list(work.asked.values())
         outcome = Outcome()
-        if await self._call(room, outcome, work.updates, vectors, state=state):
+        failed = await self._call(room, outcome, work.updates, vectors, state=state)
+        if failed is None:
             return outcome
+        known = failed.sure and len(work.updates) == 1 and not vectors  # who it was
         for update in work.updates:
-            if not await self._call(room, outcome, [update], [], state=True):
+            if known or await self._call(room, outcome, [update], [], state=True):
                 outcome.verdicts.append("the CRDT library failed on this update")
-        if not await self._call(room, outcome, [], vectors, state=True):
+        if await self._call(room, outcome, [], vectors, state=True):
             # One of those who ask has made the library fail: none of them is answered.
             outcome.answers = [None] * len(vectors)
-            if not await self._call(room, outcome, [], [], state=True):
+            if await self._call(room, outcome, [], [], state=True):
                 raise DamageError(f"room {room.name} loads, and does not answer")
         return outcome
 
@@ -174,8 +176,8 @@ class PlainRooms:
         vectors: list[bytes],
         *,
         state: bool,
-    ) -> bool:
-        """One turn of a worker, added to the outcome; False if it failed. Raises StoreError."""
+    ) -> Failed | None:
+        """One turn of a worker, added to the outcome, unless it failed. Raises StoreError."""
         for _ in range(LOADS_MAX):
             version = next(self._versions)
             turn = Turn(room.name, room.version, version, updates, vectors, state)
@@ -185,7 +187,7 @@ class PlainRooms:
                 continue
             room.version = 0
             if isinstance(answer, Failed):
-                return False
+                return answer
             if isinstance(answer, Done):
                 raise DamageError("a worker that answers something else")
             room.version = version
@@ -193,7 +195,7 @@ class PlainRooms:
             outcome.rows += [answer.merged] if answer.merged else []
             outcome.answers += answer.answers
             outcome.state = answer.state or outcome.state
-            return True
+            return None
         raise DamageError(f"a worker does not keep room {room.name}")
 
     async def _load(self, room: PlainRoom, ahead: Sequence[bytes]) -> None:

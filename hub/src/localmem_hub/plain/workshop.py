@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import sys
 import zlib
 from asyncio.subprocess import DEVNULL, PIPE, Process
@@ -36,10 +37,21 @@ log: Final = logging.getLogger(__name__)
 _PASSED_ON: Final = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
+_OF_ITSELF: Final = {
+    -number
+    for number in (signal.SIGPROF, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL)
+}
+"""Exit statuses of a worker that its call brought about: out of time, of stack, of memory."""
+
+
 class WorkerError(HubError):
-    """A worker ended in the midst of a call."""
+    """A worker ended in the midst of a call; `sure` is whether because of that."""
 
     code = "worker"
+
+    def __init__(self, reason: str, *, sure: bool = False) -> None:
+        super().__init__(reason)
+        self.sure = sure
 
 
 class Workshop(Protocol):
@@ -72,7 +84,7 @@ class Processes:
             answer = await worker.call(call)
         except WorkerError as error:
             log.error("worker ended room=%s call=%s: %s", room, type(call).__name__, error)
-            return Failed(str(error))
+            return Failed(str(error), error.sure)
         finally:
             if isinstance(call, Compact):
                 await self._compactor.stop()  # compactions are rare, and their memory is large
@@ -117,7 +129,8 @@ class _Worker:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(WORKER_EXIT_SECONDS):
                         await process.wait()
-                raise WorkerError(f"exit status {process.returncode}") from None
+                status = process.returncode
+                raise WorkerError(f"exit status {status}", sure=status in _OF_ITSELF) from None
             finally:
                 if (
                     not answered
