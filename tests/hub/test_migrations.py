@@ -15,10 +15,10 @@ from alembic.migration import MigrationContext
 
 from localmem_hub import database
 from localmem_hub.database import open_engine, prepare
-from localmem_hub.errors import ConfigError, MigrationError, StoreError
+from localmem_hub.errors import ConfigError, MigrationError, StoreError, TokenError
 from localmem_hub.store import SqlStore
 from localmem_hub.tables import metadata, updates
-from localmem_hub.tokens import SqlTokens
+from localmem_hub.tokens import SqlTokens, new_token
 from localmem_protocol.simulation import SeededRandom
 
 NEXT_REVISION = """
@@ -95,15 +95,23 @@ def test_a_database_of_0_1_keeps_its_pools_and_tokens(tmp_path: Path) -> None:
     with engine.begin() as connection:
         command.upgrade(database._config(connection), "0001")
     tokens = SqlTokens(engine)
-    token = tokens.create("team", None, "writer", SeededRandom(1), 1)
+    token = new_token(SeededRandom(1))
     with engine.begin() as connection:
+        # As that release did: in its own tables.
+        connection.exec_driver_sql("INSERT INTO pools VALUES ('team', 0, 1, 1)")
+        connection.exec_driver_sql(
+            "INSERT INTO tokens VALUES (?, 'team', NULL, ?, 'writer', 1, NULL, NULL)",
+            (token.id, token.secret_hash),
+        )
         connection.execute(
             updates.insert().values(pool="team", seq=1, device="", bytes=b"x", received_ms=1)
         )
-    with pytest.raises(MigrationError, match="at revision 0001, this release needs 0002"):
+    with pytest.raises(MigrationError, match="at revision 0001, this release needs 0005"):
         prepare(engine)
     assert prepare(engine, migrate=True)
     assert tokens.check(token.text, "team", None, 2).role == "writer"
+    with pytest.raises(TokenError):
+        tokens.check(token.text, "team", None, 2, kind="plain")
     store = SqlStore(engine)
     assert [(one.pool, one.bytes) for one in store.pools.list()] == [("team", 1)]
     assert len(store.access.secret("session", SeededRandom(1))) == 32
