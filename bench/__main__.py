@@ -23,6 +23,7 @@ BENCHMARKS: Final = {
         "what an editor waits for at each of its hooks, the daemon well or not",
     ),
     "hub": ("bench.hub", "updates that a hub merges, stores and passes on"),
+    "hub-fuzz": ("bench.hub_fuzz", "mutated updates and random frames, and what a hub survives"),
     "ignored": ("bench.ignored_files", "asking git whether it ignores the file of an event"),
     "latency": ("bench.latency", "a warm query through the socket, against its encoding alone"),
     "locomo": ("bench.locomo", "questions about long conversations against their turns"),
