@@ -24,6 +24,8 @@ BENCHMARKS: Final = {
     ),
     "hub": ("bench.hub", "updates that a hub merges, stores and passes on"),
     "hub-fuzz": ("bench.hub_fuzz", "mutated updates and random frames, and what a hub survives"),
+    "hub-plain": ("bench.hub_plain", "plain rooms with their documents in processes of their own"),
+    "hub-rest": ("bench.hub_rest", "start and memory of a hub, by how many rooms it has stored"),
     "ignored": ("bench.ignored_files", "asking git whether it ignores the file of an event"),
     "latency": ("bench.latency", "a warm query through the socket, against its encoding alone"),
     "locomo": ("bench.locomo", "questions about long conversations against their turns"),
