@@ -26,6 +26,9 @@ from localmem_protocol.seams import Random
 
 ID_BYTES: Final = 8
 SECRET_BYTES: Final = 32
+IDS_AT_ONCE: Final = 500
+"""Ids in one statement; databases bound the number of its variables."""
+
 _TOKEN: Final = re.compile(r"lmt_([0-9a-f]{16})_([0-9a-f]{64})", re.ASCII)
 _POOL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
@@ -195,9 +198,11 @@ class SqlTokens:
 
     def revoked(self, ids: Iterable[str]) -> set[str]:
         """As `TokenStore` says."""
-        wanted = set(ids)
+        wanted = sorted(set(ids))
+        valid: set[str] = set()
         with failures("cannot check tokens"), self._reading.begin() as connection:
-            valid = set(
-                connection.scalars(sa.select(tokens.c.id).where(tokens.c.revoked_ms.is_(None)))
-            )
-        return wanted - valid
+            for at in range(0, len(wanted), IDS_AT_ONCE):
+                here = tokens.c.id.in_(wanted[at : at + IDS_AT_ONCE])
+                query = sa.select(tokens.c.id).where(here, tokens.c.revoked_ms.is_(None))
+                valid.update(connection.scalars(query))
+        return set(wanted) - valid
