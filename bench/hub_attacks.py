@@ -277,6 +277,7 @@ async def dial(address: str, headers: dict[str, str], subprotocol: str = "") -> 
         subprotocols=[Subprotocol(subprotocol)] if subprotocol else None,
         additional_headers=headers,
         compression=None,
+        open_timeout=PATIENCE_SECONDS,  # the machine may be busy
         max_size=None,
         max_queue=None,
         proxy=None,

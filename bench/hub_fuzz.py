@@ -122,6 +122,7 @@ class Tally:
     def __init__(self) -> None:
         self.tried: Counter[str] = Counter()
         self.verdicts: Counter[int] = Counter()
+        self.slowest_s = 0.0
         self.rooms = 0
         self.survived = 0
 
@@ -141,6 +142,7 @@ class Tally:
             "survived_rooms": self.survived,
             "process_alive": alive,
             "other_rooms_converged": converged,
+            "slowest_attempt_s": round(self.slowest_s, 2),
             "seconds": round(seconds, 1),
         }
 
@@ -197,7 +199,9 @@ async def attack_room(
         attacker = PlainAttacker(hub.url, room, hub.token(room, None, kind))
     for _ in range(attempts):
         what = draw_kind(draw)
+        since = time.monotonic()
         tally.verdicts[await attacker.attempt(what, draw)] += 1
+        tally.slowest_s = max(tally.slowest_s, time.monotonic() - since)
         tally.tried[what] += 1
     await attacker.leave()
 

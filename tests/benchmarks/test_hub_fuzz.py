@@ -35,7 +35,7 @@ def test_a_hub_survives_mutated_updates_and_random_frames(
     [
         lambda found: found | {"process_alive": False},
         lambda found: found | {"other_rooms_converged": False},
-        lambda found: found | {"survived_rooms": 0},
+        lambda found: found | {"attacked_rooms": 1},
         lambda found: found | {"codes_that_fit_nothing": [1011]},
     ],
 )

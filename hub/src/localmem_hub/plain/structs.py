@@ -35,12 +35,15 @@ class Examined:
     ends: dict[int, int] = field(default_factory=dict)
     deleted: dict[int, int] = field(default_factory=dict)  # client -> clock after the last delete
     needs: dict[int, int] = field(default_factory=dict)  # client -> clock after the last needed
+    holes: bool = False  # clocks between its structs that the document lacks
 
     def fits(self, vector: Mapping[int, int]) -> bool:
         """Whether everything that this builds on is in it, or in a document that reaches so far.
 
         It must have been examined for that document.
         """
+        if self.holes:
+            return False
         ends = self.ends
         return all(start <= vector.get(client, 0) for client, start in self.starts.items()) and all(
             clock <= max(vector.get(client, 0), ends.get(client, 0))
@@ -89,8 +92,8 @@ def _read_struct(reader: Reader, client: int, clock: int, known: int, found: Exa
     info = reader.byte()
     if info == _SKIP:
         end = _end(clock, reader.varuint(CLOCK_MAX))
-        if end > known:  # a hole in what is new
-            _need(found, client, end + 1)
+        if end > known:  # in what is new
+            found.holes = True
         return end
     if info & 0x1F == _GC:
         return _end(clock, reader.varuint(CLOCK_MAX))
