@@ -109,10 +109,24 @@ def test_of_two_states_of_a_client_the_later_counts_and_an_end_of_the_same_clock
         assert awareness.apply(2, (stale,)) == []
     later = Presence(7, 4, '"c"')
     assert awareness.apply(2, (later,)) == [later]
-    assert awareness.leave(1) == []  # it is the other connection's by now
-    assert awareness.leave(2) == [Presence(7, 4, NO_STATE)]
+    end = Presence(7, 4, NO_STATE)
+    assert awareness.apply(2, (end,)) == [end]
     assert awareness.apply(1, (later,)) == []
     assert awareness.states == []
+
+
+def test_a_state_ends_with_the_connection_that_told_of_its_client_first() -> None:
+    awareness = Awareness()
+    awareness.apply(1, (Presence(7, 1, '"here"'),))
+    awareness.apply(1, (Presence(7, 1, NO_STATE),))
+    back = Presence(7, 2, '"here"')  # a client that hears of its own end says that it is there…
+    assert awareness.apply(2, (back,)) == [back]  # …and another tab is faster in telling
+    assert awareness.leave(2) == []
+    assert awareness.leave(1) == [Presence(7, 2, NO_STATE)]
+    assert awareness.apply(2, (back,)) == []
+    again = Presence(7, 3, '"elsewhere"')
+    assert awareness.apply(3, (again,)) == [again]
+    assert awareness.leave(3) == [Presence(7, 3, NO_STATE)]
 
 
 def test_plain_rooms_are_off_unless_a_setting_says_otherwise(tmp_path: Path) -> None:

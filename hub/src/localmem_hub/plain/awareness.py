@@ -1,8 +1,10 @@
 """Who is in a room, as its clients tell each other: cursors, names. In memory only.
 
 The rule of `y-protocols`: of two states of one client the one with the higher clock counts, and an
-end of the same clock. Clients repeat what they hear of others, so whoever told it last in a way that
-counted holds a state; with that connection it ends.
+end of the same clock. With the connection that holds it a state ends. Clients repeat what they hear of
+others, over the network or from tab to tab, so the connection that told of a client first holds its
+states for as long as it is there, whoever tells of the next: a tab that was closed would stay
+otherwise, since it answers the echo of its own end with a state of a higher clock.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ class Awareness:
 
     def __init__(self) -> None:
         self._held: dict[int, _Held] = {}
-        self._gone: OrderedDict[int, int] = OrderedDict()  # client -> clock of its last state
+        # client -> clock of its last state, and the connection that held it while that is there
+        self._gone: OrderedDict[int, tuple[int, int | None]] = OrderedDict()
         self._counts: dict[int, int] = {}  # connection -> states that it holds
         self._bytes = 0
 
@@ -51,7 +54,10 @@ class Awareness:
             if held.connection == connection
         ]
         for one in ended:
-            self._end(one)
+            self._end(one, None)
+        for client, (clock, holder) in self._gone.items():
+            if holder == connection:
+                self._gone[client] = (clock, None)
         return ended
 
     def _take(self, connection: int, one: Presence) -> bool:
@@ -59,30 +65,32 @@ class Awareness:
         if one.state == NO_STATE:
             if held is None or one.clock < held.presence.clock:
                 return False
-            self._end(one)
+            self._end(one, held.connection)
             return True
-        last = held.presence.clock if held else self._gone.get(one.client, -1)
-        if one.clock <= last or not self._has_room(connection, one, held):
+        clock, holder = self._gone.get(one.client, (-1, None))
+        if held is not None:
+            clock, holder = held.presence.clock, held.connection
+        holder = connection if holder is None else holder
+        if one.clock <= clock or not self._has_room(holder, one, held):
             return False
         self._drop(one.client)
         self._gone.pop(one.client, None)
-        self._held[one.client] = _Held(one, connection)
-        self._counts[connection] = self._counts.get(connection, 0) + 1
+        self._held[one.client] = _Held(one, holder)
+        self._counts[holder] = self._counts.get(holder, 0) + 1
         self._bytes += len(one.state)
         return True
 
-    def _has_room(self, connection: int, one: Presence, held: _Held | None) -> bool:
-        mine = held is not None and held.connection == connection
+    def _has_room(self, holder: int, one: Presence, held: _Held | None) -> bool:
         before = len(held.presence.state) if held else 0
         return (
-            (mine or self._counts.get(connection, 0) < AWARENESS_CLIENTS_PER_CONNECTION)
+            (held is not None or self._counts.get(holder, 0) < AWARENESS_CLIENTS_PER_CONNECTION)
             and (held is not None or len(self._held) < AWARENESS_CLIENTS_MAX)
             and self._bytes - before + len(one.state) <= AWARENESS_ROOM_BYTES_MAX
         )
 
-    def _end(self, one: Presence) -> None:
+    def _end(self, one: Presence, holder: int | None) -> None:
         self._drop(one.client)
-        self._gone[one.client] = one.clock
+        self._gone[one.client] = (one.clock, holder)
         self._gone.move_to_end(one.client)
         if len(self._gone) > AWARENESS_GONE_MAX:
             self._gone.popitem(last=False)
