@@ -154,6 +154,7 @@ class SealedMember:
         self._address = f"{url}/v1/sync/{pool}"
         self._device = device
         self._headers = {"Authorization": f"Bearer {token}", "X-Localmem-Device": device}
+        self._client = 0  # the same at every connection, as a device's
 
     async def write(self, text: bytes) -> bool:
         """Write a batch; whether it was acknowledged."""
@@ -190,10 +191,11 @@ class SealedMember:
 
     async def _join(self) -> tuple[ClientConnection, int, int]:
         socket = await dial(self._address, self._headers, PROTOCOL)
-        await socket.send(encode_frame(Hello(PROTOCOL, CAPABILITIES, self._device, 0)))
+        await socket.send(encode_frame(Hello(PROTOCOL, CAPABILITIES, self._device, self._client)))
         welcome = decode_frame(bytes_of(await socket.recv()))
         if not isinstance(welcome, Welcome):
             raise ProtocolError(f"{type(welcome).__name__} instead of a welcome")
+        self._client = welcome.client
         return socket, welcome.client, welcome.clock
 
 

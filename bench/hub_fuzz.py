@@ -59,6 +59,10 @@ FITTING: Final = {
 
 HONEST: Final = f"{0x600D:016x}"
 
+MEMBER: Final = 0x6C6F63616C00
+"""Client ids of honest Yjs clients begin here, where no mutation gets by chance: whoever writes under
+another's client id takes its clocks away, in Yjs as such."""
+
 
 class Hub:
     """A hub process, and its database."""
@@ -125,6 +129,7 @@ class Tally:
         self.slowest_s = 0.0
         self.rooms = 0
         self.survived = 0
+        self.problems: list[str] = []
 
     def result(
         self, seed: int, *, alive: bool, converged: bool, seconds: float
@@ -140,6 +145,7 @@ class Tally:
             "codes_that_fit_nothing": sorted(set(refused) - FITTING),
             "attacked_rooms": self.rooms,
             "survived_rooms": self.survived,
+            "problems": self.problems,
             "process_alive": alive,
             "other_rooms_converged": converged,
             "slowest_attempt_s": round(self.slowest_s, 2),
@@ -160,7 +166,10 @@ async def attack(hub: Hub, attempts: int, seed: int) -> dict[str, object]:
     finally:
         watching.cancel()
     (others,) = await asyncio.gather(watching, return_exceptions=True)
-    converged = not isinstance(others, Exception) and await same_elsewhere(hub)
+    failed = isinstance(others, Exception)
+    if failed:
+        tally.problems.append(f"rooms that nobody attacks: {type(others).__name__}: {others}")
+    converged = not failed and await same_elsewhere(hub)
     return tally.result(
         seed, alive=hub.alive, converged=converged, seconds=time.monotonic() - since
     )
@@ -180,7 +189,10 @@ async def attack_kind(hub: Hub, kind: Kind, attempts: int, seed: int, tally: Tal
             )
         )
         tally.rooms += 1
-        tally.survived += await goes_on(hub, kind, room)
+        if await goes_on(hub, kind, room):
+            tally.survived += 1
+        else:
+            tally.problems.append(f"{room} does not go on")
         attempts -= here
         number += 1
         print_progress(f"{room}: {sum(tally.tried.values())} tried")
@@ -212,7 +224,7 @@ async def goes_on(hub: Hub, kind: Kind, room: str) -> bool:
         member = SealedMember(hub.url, room, HONEST, hub.token(room, HONEST, kind))
         return await member.write(b"still here") and b"still here" in await member.read()
     token = hub.token(room, None, kind)
-    one, two = PlainMember(hub.url, room, token, 1), PlainMember(hub.url, room, token, 2)
+    one, two = (PlainMember(hub.url, room, token, MEMBER + number) for number in (1, 2))
     await one.write("still here")
     await one.settle()
     await two.settle()
@@ -224,7 +236,7 @@ async def goes_on(hub: Hub, kind: Kind, room: str) -> bool:
 async def write_elsewhere(hub: Hub) -> None:
     """Honest members of rooms that nobody attacks write until they are told to stop."""
     token = hub.token("quiet-plain", None, "plain")
-    members = [PlainMember(hub.url, "quiet-plain", token, client) for client in (1, 2)]
+    members = [PlainMember(hub.url, "quiet-plain", token, MEMBER + number) for number in (1, 2)]
     device = hub.token("quiet-sealed", HONEST, "sealed")
     sealed = SealedMember(hub.url, "quiet-sealed", HONEST, device)
     written = 0
