@@ -40,7 +40,8 @@ class PatientProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         if self.transport.get_protocol() is not self:  # a WebSocket by now
             self._done()
         elif self.cycle is None or self.cycle.response_complete:  # no request is under way
-            self._head_bytes += len(data)
+            # The rest of a body that was refused by then is no head; it has to end in time, too.
+            self._head_bytes += 0 if self.cycle is not None and self.cycle.more_body else len(data)
             if self._head_bytes > HEAD_BYTES_MAX:
                 self._refuse(_TOO_LARGE)
             elif self._patience is None:
