@@ -13,8 +13,9 @@ SYSTEM_PACKAGES += $(if $(shell command -v npm),,nodejs npm)
 
 # The tests of the node's extra `torch` skip without it, but not in the gate.
 TORCH := $(if $(filter true,$(CI)),$(VENV)/.torch)
-# Likewise the tests with the real claude and codex, from npm.
-CLIENTS := $(if $(filter true,$(CI)),.clients/.installed)
+# Likewise the tests with the real claude and codex, and the Yjs clients, from npm.
+ALL_CLIENTS := .clients/.installed .clients/interop/.installed
+CLIENTS := $(if $(filter true,$(CI)),$(ALL_CLIENTS))
 
 .PHONY: demo install clients test test-full nightly check lint types contracts system clean
 .DELETE_ON_ERROR:
@@ -24,12 +25,12 @@ demo: $(VENV)/.demo
 
 install: $(VENV)/.install
 
-clients: .clients/.installed
+clients: $(ALL_CLIENTS)
 
 test: $(VENV)/.install $(TORCH) $(CLIENTS)
 	$(BIN)/python -m pytest
 
-test-full: $(VENV)/.install $(VENV)/.torch .clients/.installed
+test-full: $(VENV)/.install $(VENV)/.torch $(ALL_CLIENTS)
 	@$(PIP) install --group fuzz
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -m "full or not full" --timeout 3600
 
@@ -91,4 +92,11 @@ $(VENV)/.torch: $(VENV)/.install
 	@mkdir -p .clients
 	@cp $< .clients/package.json
 	@npm install --prefix .clients --no-package-lock --no-audit --no-fund --loglevel=error
+	@touch $@
+
+.clients/interop/.installed: tests/interop/package.json
+	@echo "installing Yjs and y-websocket"
+	@mkdir -p .clients/interop
+	@cp $< .clients/interop/package.json
+	@npm install --prefix .clients/interop --no-package-lock --no-audit --no-fund --loglevel=error
 	@touch $@

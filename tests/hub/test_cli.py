@@ -69,6 +69,19 @@ def test_a_token_is_printed_alone_for_scripts(run: Run) -> None:
     assert re.fullmatch(r"lmt_[0-9a-f]{16}_[0-9a-f]{64}\n", out)
 
 
+def test_a_token_of_a_plain_room_is_of_another_kind(run: Run) -> None:
+    made = json.loads(run("token", "create", "--plain", "notes", "--json")[1])
+    assert (made["pool"], made["kind"], made["device"]) == ("notes", "plain", None)
+    for wrong in (
+        ["--pool", "notes"],
+        ["--plain", "notes", "--pool", "notes"],
+        ["--plain", "notes", "--device", "00112233445566aa"],
+        ["--plain", "a/b"],
+        [],
+    ):
+        assert run("token", "create", *wrong)[0] == 2
+
+
 def test_an_invitation_is_printed_alone_for_scripts(run: Run) -> None:
     code, out, err = run("invite")
     assert (code, err) == (0, "")

@@ -36,7 +36,7 @@ class Cluster:
         for number in range(REPLICAS):
             place = folder / str(number)
             place.mkdir()
-            self.hubs.append(HubProcess(place, self.database, *options))
+            self.hubs.append(HubProcess(place, *options, database=self.database))
         self.roamers: list[Roamer] = []
         self._running: list[asyncio.Task[None]] = []
 

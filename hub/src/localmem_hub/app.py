@@ -12,15 +12,18 @@ from typing import Final
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from localmem_hub.authentication import Authentication
 from localmem_hub.endpoint import Endpoint
-from localmem_hub.errors import StoppingError, StoreError
+from localmem_hub.errors import PlainStoreError, StoppingError, StoreError
 from localmem_hub.http_sync import HttpSync
 from localmem_hub.limits import PAST_EPOCHS_DAYS, WAIT_SECONDS_MAX
 from localmem_hub.mailboxes import Mailboxes
 from localmem_hub.past_epochs import PastEpochs
+from localmem_hub.plain.endpoint import PlainEndpoint
+from localmem_hub.plain.rooms import PlainRooms
+from localmem_hub.plain.workshop import Processes
 from localmem_hub.pools import Pools
 from localmem_hub.replication import Links, Replication
 from localmem_hub.rooms import Rooms
@@ -39,6 +42,8 @@ log: Final = logging.getLogger(__name__)
 class Policy:
     """What the operator decided: may anybody make pools, and under which origins devices dial.
 
+    `plain_workers` is how many processes hold the documents of plain rooms; 0 for no such rooms, as it
+    must be on a store of several replicas.
     A server without WebSocket, or one that pays for requests that wait, says so here. `past_epochs_days`
     is how long the document of an epoch that is over waits for those who have not read it; 0 for ever.
     """
@@ -46,12 +51,16 @@ class Policy:
     open: bool = False
     origins: frozenset[str] = frozenset()
     websocket: bool = True
+    plain_workers: int = 0
     wait_seconds: int = WAIT_SECONDS_MAX
     past_epochs_days: int = PAST_EPOCHS_DAYS
 
 
 class Hub:
-    """The parts of a running hub; with `links` it is one replica of several."""
+    """The parts of a running hub; with `links` it is one replica of several.
+
+    Raises PlainStoreError.
+    """
 
     def __init__(
         self,
@@ -61,6 +70,8 @@ class Hub:
         policy: Policy,
         links: Links | None = None,
     ) -> None:
+        if policy.plain_workers and store.shared:
+            raise PlainStoreError
         self.store = store
         self.random = random
         self.policy = policy
@@ -110,6 +121,12 @@ class Hub:
             days=policy.past_epochs_days,
         )
         self.mailboxes = Mailboxes(store.mailboxes, self.workers, clock, random)
+        self.plain: PlainRooms | None = None
+        self._plain_routes: list[BaseRoute] = []
+        if policy.plain_workers and policy.websocket:
+            self.plain = PlainRooms(store, self.workers, clock, Processes(policy.plain_workers))
+            entrance = PlainEndpoint(self.plain, self.endpoint, store.tokens, self.workers, clock)
+            self._plain_routes = entrance.routes()
         self._recurring: list[asyncio.Task[None]] = []
         if self.replication is not None:
             self.replication.attach(self)
@@ -122,6 +139,10 @@ class Hub:
     def _roster_changed(self, pool: str, roster: Roster | None) -> None:
         self.endpoint.roster_changed(pool, roster)
         self.watchers.roster_changed(pool)
+
+    def plain_routes(self) -> list[BaseRoute]:
+        """What to serve for plain rooms: nothing, unless the operator has turned them on."""
+        return self._plain_routes
 
     def start(self) -> None:
         """Begin to serve; needs a running event loop."""
@@ -143,7 +164,9 @@ class Hub:
         if recurring:
             self.mailboxes.stop()
             self.watchers.close()
-            await self.rooms.stop()
+            await asyncio.gather(
+                self.rooms.stop(), *([self.plain.stop()] if self.plain is not None else [])
+            )
             self.workers.close()
 
 
@@ -195,6 +218,7 @@ def create_app(
                 if hub.policy.websocket
                 else []
             ),
+            *hub.plain_routes(),
             *hub.authentication.routes(),
             *hub.pools.routes(),
             *hub.past_epochs.routes(),

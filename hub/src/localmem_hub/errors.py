@@ -2,6 +2,7 @@
 
 HubError
 ├── ConfigError             a setting or argument that is wrong (names it)
+│   └── PlainStoreError     plain rooms on a database of several hubs
 ├── ListenError             the address cannot be listened on
 ├── TokenError              a device that may not come in; the reason is for its user
 ├── AdmissionError          a pool that may not be made here; the reason is for its founder
@@ -34,6 +35,15 @@ class ConfigError(HubError):
     """A setting or argument that is wrong; the message names it."""
 
     code = "config"
+
+
+class PlainStoreError(ConfigError):
+    """Plain rooms on a database that several hubs may share: they do not follow each other's rooms."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "plain: plain rooms need a database of one hub; give this one a SQLite file"
+        )
 
 
 class ListenError(HubError):

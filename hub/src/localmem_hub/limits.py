@@ -150,3 +150,9 @@ LINGERING_MAX: Final = 32
 
 KEEP_ALIVE_SECONDS: Final = 360
 """How long a quiet HTTP connection is kept: longer than a device pauses between two requests."""
+
+HEAD_SECONDS: Final = 10.0
+"""How long the head of a request, or a WebSocket's handshake, may take to arrive."""
+
+HEAD_BYTES_MAX: Final = 64 * 1024
+"""Bytes of such a head; those of devices and browsers have a few hundred."""

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from localmem_hub.database import failures, reading
 from localmem_hub.errors import DamageError
 from localmem_hub.postgres import tell
+from localmem_hub.seams import Kind
 from localmem_hub.signals import PoolRemoved, encode
 from localmem_hub.tables import (
     clients,
@@ -34,14 +35,15 @@ _OF_ROOMS = (updates, snapshots, clients, tokens, quarantine, pools)
 
 @dataclass(frozen=True)
 class PoolRecord:
-    """One pool. `entries` is the length of its roster, 0 if it has none; `bytes` what is stored of
-    its documents; times in milliseconds since 1970."""
+    """One pool, or plain room. `entries` is the length of its roster, 0 if it has none; `bytes` what is
+    stored of its documents; times in milliseconds since 1970."""
 
     pool: str
     entries: int
     epoch: int
     bytes: int
     created_ms: int
+    kind: Kind = "sealed"
 
 
 class PoolAdmin:
@@ -71,10 +73,10 @@ class PoolAdmin:
         for room in rooms:
             place = parse_room(room.pool)
             name = place[0] if place is not None and place[0] in lengths else room.pool
-            one = found.get(name) or PoolRecord(name, 0, 0, 0, room.created_ms)
+            one = found.get(name) or PoolRecord(name, 0, 0, 0, room.created_ms, room.kind)
             size = one.bytes + sizes.get(room.pool, 0)
             epoch = max(one.epoch, room.epoch)
-            found[name] = PoolRecord(name, one.entries, epoch, size, one.created_ms)
+            found[name] = PoolRecord(name, one.entries, epoch, size, one.created_ms, one.kind)
         return sorted(found.values(), key=lambda one: (one.created_ms, one.pool))
 
     def roster(self, pool: str) -> Roster | None:

@@ -17,6 +17,8 @@ from localmem_protocol.room import Quarantined, Row
 from localmem_protocol.seams import Random
 
 Role = Literal["writer", "reader"]
+Kind = Literal["sealed", "plain"]
+"""Of a room: one of sealed batches, or one of a standard Yjs document."""
 Party = Literal["opener", "joiner"]
 
 
@@ -164,8 +166,14 @@ class SnapshotStore(Protocol):
 class TokenStore(Protocol):
     """The device tokens, of which only hashes are kept."""
 
-    def check(self, text: str, pool: str, device: str | None, now_ms: int) -> Identity:
-        """Whom a token stands for on this device, or any (None); reads only. Raises TokenError."""
+    def check(
+        self, text: str, pool: str, device: str | None, now_ms: int, *, kind: Kind = "sealed"
+    ) -> Identity:
+        """Whom a token stands for on this device, or any (None); reads only. Raises TokenError.
+
+        A token opens rooms of one kind. One of a plain room is nobody's device: its own id stands
+        in the place of that.
+        """
         ...
 
     def note(self, identity: Identity, now_ms: int) -> None:

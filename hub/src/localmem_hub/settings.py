@@ -15,11 +15,25 @@ import msgspec
 
 from localmem_hub.errors import ConfigError
 from localmem_hub.limits import PAST_EPOCHS_DAYS
+from localmem_hub.plain.limits import WORKERS_MAX
 from localmem_protocol.access import origin_of
 
 PREFIX: Final = "LOCALMEM_HUB_"
 FANOUT: Final = r"^((nats|tls)://\S{1,500})?$"
 LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class Plain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Plain Yjs rooms: whether there are any, and how many processes hold their documents.
+
+    The hub reads what is in them. In the environment: `LOCALMEM_HUB_PLAIN_ENABLED`.
+    """
+
+    enabled: bool = False
+    workers: Annotated[int, msgspec.Meta(ge=1, le=WORKERS_MAX)] = 2
+
+
+_PLAIN: Final = Plain.__struct_fields__
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -40,6 +54,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     open: bool = False
     past_epochs_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = PAST_EPOCHS_DAYS
     fanout: Annotated[str, msgspec.Meta(pattern=FANOUT)] = ""
+    plain: Plain = Plain()
 
     @property
     def origins(self) -> frozenset[str]:
@@ -64,8 +79,12 @@ def load_settings(
     if named is not None:
         values |= _read(named)
     for name in Settings.__struct_fields__:
-        if text := environment.get(PREFIX + name.upper()):
+        if name != "plain" and (text := environment.get(PREFIX + name.upper())):
             values[name] = text
+    told = {name: environment.get(f"{PREFIX}PLAIN_{name.upper()}") for name in _PLAIN}
+    plain = values.get("plain", {})
+    if isinstance(plain, dict):  # else the conversion below says what is wrong
+        values["plain"] = plain | {name: text for name, text in told.items() if text}
     values |= {name: value for name, value in (overrides or {}).items() if value is not None}
     try:
         # Not strict: what comes from the environment is text.
