@@ -12,7 +12,10 @@ import yaml
 from support.images import ROOT
 
 FILES = ("compose.yaml", "compose.scale.yaml")
-SCHEMA = json.loads((ROOT / "tests/fixtures/compose/compose-spec.json").read_text())
+# It names its draft without the fragment that the library looks for.
+VALIDATOR = jsonschema.Draft7Validator(
+    json.loads((ROOT / "tests/fixtures/compose/compose-spec.json").read_text())
+)
 
 
 def compose(name: str) -> dict[str, Any]:
@@ -22,14 +25,14 @@ def compose(name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", FILES)
 def test_it_follows_the_published_schema(name: str) -> None:
-    jsonschema.validate(compose(name), SCHEMA)
+    VALIDATOR.validate(compose(name))
 
 
 def test_the_schema_refuses_what_is_wrong() -> None:
     wrong = compose("compose.yaml")
     wrong["services"]["hub"]["read_only"] = ["yes"]
-    with pytest.raises(jsonschema.ValidationError, match="read_only|not valid"):
-        jsonschema.validate(wrong, SCHEMA)
+    with pytest.raises(jsonschema.ValidationError, match="is not of type"):
+        VALIDATOR.validate(wrong)
 
 
 @pytest.mark.parametrize("name", FILES)
