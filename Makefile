@@ -8,6 +8,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := pyproject.toml */pyproject.toml models/*/pyproject.toml
 # Packages of Debian: git for the demo's history and the tests.
 SYSTEM_PACKAGES := git make g++ python3-venv strace
+# For building and running the image of the hub in the tests.
+SYSTEM_PACKAGES += buildah debootstrap
 # For `make clients`. A nodejs from elsewhere brings npm along, and conflicts with Debian's.
 SYSTEM_PACKAGES += $(if $(shell command -v npm),,nodejs npm)
 
@@ -17,7 +19,7 @@ TORCH := $(if $(filter true,$(CI)),$(VENV)/.torch)
 ALL_CLIENTS := .clients/.installed .clients/interop/.installed
 CLIENTS := $(if $(filter true,$(CI)),$(ALL_CLIENTS))
 
-.PHONY: demo install clients test test-full nightly check lint types contracts system clean
+.PHONY: demo install clients lock test test-full nightly check lint types contracts system clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -100,3 +102,11 @@ $(VENV)/.torch: $(VENV)/.install
 	@cp $< .clients/interop/package.json
 	@npm install --prefix .clients/interop --no-package-lock --no-audit --no-fund --loglevel=error
 	@touch $@
+
+# What the image is made of, with hashes. uv resolves for every platform and Python, and names no host.
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--no-emit-index-url --no-emit-package localmem-protocol --custom-compile-command "make lock"
+lock: $(VENV)/.install
+	@$(PIP) install --group lock
+	$(LOCK) --extra postgresql --extra nats hub/pyproject.toml --output-file deploy/docker/requirements.txt
+	$(LOCK) deploy/docker/build.in --output-file deploy/docker/requirements-build.txt
