@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 
 import pytest
 
 from bench.postgres_server import PostgresServer
 from localmem_hub import postgres as settings
+from localmem_hub.app import Policy, create_app
 from localmem_hub.compaction import make_snapshot
 from localmem_hub.database import failures, open_engine
-from localmem_hub.errors import CommitError, ConfigError, DatabaseTimeoutError, UnreachableError
-from localmem_hub.seams import Batch, Missed
+from localmem_hub.errors import (
+    CommitError,
+    ConfigError,
+    DatabaseTimeoutError,
+    PlainStoreError,
+    UnreachableError,
+)
+from localmem_hub.postgres import lock_for_transaction, lock_key
+from localmem_hub.seams import Batch, Missed, RosterMark
 from localmem_hub.shared_log import append_all, settle
 from localmem_hub.store import SqlStore
+from localmem_hub.system import SystemClock
+from localmem_protocol.access import room_name
+from localmem_protocol.exchange import follow
 from localmem_protocol.room import Quarantined, Row
 from localmem_protocol.simulation import SeededRandom
 from support.hub_databases import engine_of
@@ -132,6 +144,55 @@ def test_what_does_not_go_with_what_was_missed_is_not_stored_and_the_rest_is(
     waiting.join()
     assert waiting.refused == {"a"}
     assert (one.load("a").rows, one.load("b").rows) == ([b"one"], [b"x"])
+
+
+def test_tags_are_chained_whoever_stores_the_rows(opened: Callable[[], SqlStore]) -> None:
+    one, two = opened(), opened()
+    assert one.commit([batch("a", 0, b"1", b"2"), batch("b", 0, b"x")], 1, fits) == set()
+    assert two.commit([batch("a", 0, b"3"), batch("b", 1, b"y", b"z")], 1, fits) == set()
+    for pool, rows in (("a", [b"1", b"2", b"3"]), ("b", [b"x", b"y", b"z"])):
+        tags = [*accumulate(rows, follow, initial="")]
+        assert [one.tag(pool, number) for number in range(4)] == tags
+        assert two.place(pool) == (3, tags[3])
+        news = two.rows_after(pool, 1, tag=tags[1])
+        assert news is not None
+        assert [row.update for row in news.rows] == rows[1:]
+
+
+def test_a_snapshot_of_a_dropped_epoch_does_not_come_after_it(
+    postgres: PostgresServer, opened: Callable[[], SqlStore]
+) -> None:
+    one, two = opened(), opened()
+    pool = "0123456789abcdef" * 2
+    room = room_name(pool, 1)
+    one.rosters.found(pool, b"first", RosterMark(1, b"1"), "00", None, 1)
+    one.rosters.append(pool, b"second", RosterMark(2, b"2"), 2, 1)
+    one.commit([batch(room, 0, b"x")], 1, fits)
+    assert one.epochs.note_read(pool, 1, ONE)
+    assert not two.epochs.note_read(pool, 1, ONE)
+    dropped: list[bool] = []
+    dropping = threading.Thread(target=lambda: dropped.append(two.epochs.drop(pool, 1, 2)))
+    with engine_of(one).begin() as connection:
+        lock_for_transaction(connection, lock_key("snapshot", room))  # as a compaction does
+        dropping.start()
+        until_somebody_waits_for_a_lock(postgres)
+        assert one.head(room) == 1
+    dropping.join(30)
+    assert dropped == [True]
+    assert not one.epochs.drop(pool, 1, 2)
+    assert not one.compact(room, 1, b"snapshot")
+    assert one.load(room).updates == []
+    gone_back = one.missed(room, 1, 0)
+    assert gone_back is not None
+    assert (gone_back.head, gone_back.rows) == (0, None)
+    assert not one.epochs.note_read(pool, 1, TWO)
+
+
+def test_plain_rooms_are_refused_where_there_may_be_replicas(
+    opened: Callable[[], SqlStore],
+) -> None:
+    with pytest.raises(PlainStoreError, match="SQLite"):
+        create_app(opened(), SystemClock(), policy=Policy(plain_workers=1))
 
 
 def test_a_client_id_is_registered_for_one_device(opened: Callable[[], SqlStore]) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from bench.postgres_server import PostgresServer
 from localmem_hub import http_sync, mailboxes, replication
+from localmem_hub.app import Policy
 from localmem_hub.signals import (
     PAYLOAD_BYTES_MAX,
     Greeted,
@@ -25,11 +26,13 @@ from localmem_hub.signals import (
     decode,
     encode,
 )
+from localmem_protocol.access import room_name
 from localmem_protocol.exchange import decode_body
-from localmem_protocol.frames import Close, Step1, Update, decode_frame
+from localmem_protocol.frames import Close, Notice, Step1, Step2, Update, decode_frame
 from localmem_protocol.simulation import SeededRandom
 from localmem_protocol.updates import decode_update, encode_state_vector
 from support.http_client import HttpClient
+from support.pool_members import THREE, Team
 from support.served_hub import ServedHub, serving
 from support.sync_client import RawClient, close_code, dial
 
@@ -65,8 +68,8 @@ class Pair:
 async def pair(postgres: PostgresServer, tmp_path: Path) -> AsyncIterator[Pair]:
     database = postgres.prepared()
     async with (
-        serving(tmp_path, database) as one,
-        serving(tmp_path, database) as two,
+        serving(tmp_path, database, policy=Policy(open=True)) as one,
+        serving(tmp_path, database, policy=Policy(open=True)) as two,
         asyncio.timeout(60),
     ):
         for served in (one, two):
@@ -124,7 +127,97 @@ async def test_what_nobody_told_is_found_by_looking(
         await raw.socket.close()
 
 
-async def test_a_waiting_request_is_woken_by_another_replica(
+async def test_who_comes_from_another_replica_finds_what_it_wrote_there(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def say_nothing(payloads: object) -> bool:
+        return True
+
+    for served in (pair.one, pair.two):
+        assert served.hub.replication is not None
+        monkeypatch.setattr(served.hub.replication._bus, "tell", say_nothing)
+    monkeypatch.setattr(replication, "POLL_SECONDS", 1000)
+    there = await pair.join(pair.two, TWO)  # so that the room is in use
+    moving = await pair.join(pair.one, ONE)
+    await moving.write(b"mine")
+    await moving.acknowledged(1)
+    await moving.socket.close()
+    token = pair.token("team", ONE)[1]
+    moved = await RawClient.join(pair.two.url, "team", ONE, token, client=moving.client)
+    assert b"mine" in await moved.synchronise()
+    for raw in (there, moved):
+        await raw.socket.close()
+
+
+async def test_nobody_is_told_that_nobody_is_there(pair: Pair) -> None:
+    token = pair.token("team", ONE)[1]
+    raw = await RawClient.join(pair.one.url, "team", ONE, token)
+    await raw.send(Step1(NOTHING))
+    frames = []
+    while not frames or not isinstance(frames[-1], Step2):
+        frames.append(decode_frame(await raw.socket.recv(decode=False)))
+    assert not any(isinstance(frame, Notice) for frame in frames)
+    await raw.socket.close()
+    async with HttpClient(pair.two.origin, "team", ONE, token) as device:
+        await device.greet()
+        for answer in (await device.write(b"x"), await device.poll(wait=0)):
+            assert http_sync.NOTICES_HEADER not in answer.headers
+
+
+@pytest.mark.parametrize("heard", [True, False], ids=["told", "found"])
+async def test_a_dropped_epoch_is_gone_at_every_replica(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, heard: bool
+) -> None:
+    team = Team()
+    team.admit(TWO)
+    await team.found_at(pair.one, None)
+    room = room_name(team.pool, 1)
+    writer = await RawClient.join(pair.one.url, room, ONE, await team.token(pair.one, ONE))
+    await writer.write(b"secret")
+    await writer.acknowledged(1)
+    team.rotate()
+    await team.post(pair.one)
+    await close_code(writer.socket)
+    token = await team.token(pair.two, TWO)
+    reader = await RawClient.join(pair.two.url, room, TWO, token)
+    assert b"secret" in await reader.synchronise()
+    linked = pair.two.hub.replication
+    assert linked is not None
+    if not heard:
+        monkeypatch.setattr(linked, "_follow", lambda signal: None)
+    for device in (ONE, TWO):
+        path = f"/v1/pools/{team.pool}/epochs/1/read"
+        answer = await pair.one.ask("POST", path, json={}, token=await team.token(pair.one, device))
+        assert answer.status_code == 200
+    if not heard:
+        linked._look_everywhere()
+    expected = Close.GOING_AWAY if heard else Close.STORE_FAILED
+    assert await close_code(reader.socket) == expected
+    again = await RawClient.join(pair.two.url, room, TWO, token)
+    assert b"secret" not in await again.synchronise()
+    await again.socket.close()
+
+
+async def test_a_waiting_request_is_woken_by_a_roster_that_grew_elsewhere(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_sync, "LOOK_SECONDS", 1000)
+    team = Team()
+    team.admit(TWO)
+    await team.found_at(pair.one, None)
+    token = await team.token(pair.two, TWO)
+    async with HttpClient(pair.two.origin, room_name(team.pool, 1), TWO, token) as reader:
+        reader.http.timeout = 60
+        await reader.greet()
+        waiting = asyncio.create_task(reader.poll(wait=25))
+        await until(lambda: bool(pair.two.hub.watchers.pools))
+        await asyncio.to_thread(pair.two.store.head, "team")  # its own look is over
+        team.admit(THREE)
+        await team.post(pair.one)
+        assert (await waiting).status == 200
+
+
+async def test_a_waiting_request_is_woken_by_another_by_another_replica(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_sync, "LOOK_SECONDS", 1000)

@@ -13,6 +13,7 @@ from localmem_protocol.frames import (
     Ack,
     Close,
     Frame,
+    Held,
     Hello,
     Step1,
     Step2,
@@ -23,6 +24,7 @@ from localmem_protocol.frames import (
 )
 from localmem_protocol.room import Drop, Effect, Peer, Row
 from localmem_protocol.shared_room import SharedRoom
+from localmem_protocol.simulation import SeededRandom
 from localmem_protocol.updates import decode_update
 from support.sync_client import append
 
@@ -107,14 +109,23 @@ class Replica:
         return max((f.clock for f in self.told[connection] if isinstance(f, Ack)), default=0)
 
     def seen(self, connection: int) -> set[bytes]:
-        """The batches that a connection was sent, each after those that it builds on."""
+        """The batches that a connection was sent, each after those that it builds on; with every Step2
+        it has exactly what it is told that the hub has."""
         found: set[bytes] = set()
         document = Document()
+        held = Held(())
         for frame in self.told[connection]:
+            if isinstance(frame, Held):
+                held = frame
             if isinstance(frame, Update | Step2):
                 document.load(frame.update)  # raises GapError
                 for run in decode_update(frame.update, stored=True).items.values():
                     found |= {c for item in run for c in item.contents or ()}
+            if isinstance(frame, Step2):
+                has = [(c, document.ledger.account(c)) for c in document.ledger]
+                assert {one for one in held.accounts if one[1]} == {
+                    (c, one.clock, one.digest(one.marks.values())) for c, one in has if one
+                }
         return found
 
 
@@ -156,6 +167,19 @@ def test_new_devices_at_two_replicas_get_client_ids_of_their_own() -> None:
     assert {one.client(1), two.client(2)} == {1, 2}
     assert log.clients == {1: device(1), 2: device(2)}
     assert (one.codes, two.codes) == ({}, {})
+
+
+def test_client_ids_are_drawn_where_there_is_chance() -> None:
+    drawn = set()
+    for seed in range(2):
+        room = SharedRoom(random=SeededRandom(seed))
+        room.join(Peer(1, device(1)))
+        room.receive(1, encode_frame(Hello(PROTOCOL, (), device(1), 0)))
+        commit = room.take()
+        assert commit is not None
+        drawn |= set(commit.clients)
+    assert len(drawn) == 2
+    assert 1 not in drawn
 
 
 def test_a_commit_whose_outcome_got_lost_is_acknowledged_and_stored_once() -> None:
