@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.postgres_server import PostgresServer
 from localmem_hub import cli
 from localmem_hub.database import open_engine, prepare
 from localmem_hub.seams import Batch, RosterMark
@@ -80,6 +81,19 @@ def test_a_token_of_a_plain_room_is_of_another_kind(run: Run) -> None:
         [],
     ):
         assert run("token", "create", *wrong)[0] == 2
+    (listed,) = json.loads(run("pool", "list", "--json")[1])["pools"]
+    assert (listed["pool"], listed["kind"]) == ("notes", "plain")
+    assert "  plain room  " in run("pool", "list")[1]
+
+
+def test_a_plain_room_is_not_made_where_there_may_be_replicas(
+    run: Run, postgres: PostgresServer
+) -> None:
+    url = postgres.prepared()
+    code, _, err = run("token", "create", "--plain", "notes", "--database", url)
+    assert code == 2
+    assert "SQLite" in err
+    assert run("token", "create", "--pool", "notes", "--database", url)[0] == 0
 
 
 def test_an_invitation_is_printed_alone_for_scripts(run: Run) -> None:

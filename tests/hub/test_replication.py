@@ -28,7 +28,7 @@ from localmem_hub.signals import (
 )
 from localmem_protocol.access import room_name
 from localmem_protocol.exchange import decode_body
-from localmem_protocol.frames import Close, Notice, Step1, Step2, Update, decode_frame
+from localmem_protocol.frames import Close, Frame, Notice, Step1, Step2, Update, decode_frame
 from localmem_protocol.simulation import SeededRandom
 from localmem_protocol.updates import decode_update, encode_state_vector
 from support.http_client import HttpClient
@@ -153,7 +153,7 @@ async def test_nobody_is_told_that_nobody_is_there(pair: Pair) -> None:
     token = pair.token("team", ONE)[1]
     raw = await RawClient.join(pair.one.url, "team", ONE, token)
     await raw.send(Step1(NOTHING))
-    frames = []
+    frames: list[Frame] = []
     while not frames or not isinstance(frames[-1], Step2):
         frames.append(decode_frame(await raw.socket.recv(decode=False)))
     assert not any(isinstance(frame, Notice) for frame in frames)
