@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from localmem_protocol.document import Document
 from localmem_protocol.errors import ProtocolError
 from localmem_protocol.frames import (
+    CAPABILITIES,
     PROTOCOL,
     Ack,
     Close,
@@ -54,7 +55,7 @@ class Replica:
     def join(self, connection: int, device: str, client: int = 0) -> None:
         self.told[connection], self.devices[connection] = [], device
         self.room.join(Peer(connection, device))
-        self.hear(connection, Hello(PROTOCOL, (), device, client))
+        self.hear(connection, Hello(PROTOCOL, CAPABILITIES, device, client))
 
     def hear(self, connection: int, frame: Frame) -> None:
         self.carry_out(self.room.receive(connection, encode_frame(frame)))
@@ -174,7 +175,7 @@ def test_client_ids_are_drawn_where_there_is_chance() -> None:
     for seed in range(2):
         room = SharedRoom(random=SeededRandom(seed))
         room.join(Peer(1, device(1)))
-        room.receive(1, encode_frame(Hello(PROTOCOL, (), device(1), 0)))
+        room.receive(1, encode_frame(Hello(PROTOCOL, CAPABILITIES, device(1), 0)))
         commit = room.take()
         assert commit is not None
         drawn |= set(commit.clients)
