@@ -15,6 +15,7 @@ import httpx2
 from websockets.exceptions import WebSocketException
 
 from localmem_protocol.document import Document
+from localmem_protocol.errors import FrameError
 from localmem_protocol.frames import Ack, Frame, Resume, Step1, Step2, Update
 from localmem_protocol.updates import decode_update, encode_state_vector
 from support.http_client import Answer, HttpClient
@@ -170,7 +171,7 @@ class RequestRoamer(Roamer):
             except (httpx2.HTTPError, OSError, TimeoutError):
                 await asyncio.sleep(0.05)
                 continue  # the same again does no harm, if it was heard
-            except ValueError:  # a greeting that was refused has no welcome
+            except (ValueError, FrameError):  # a greeting that was refused has no welcome
                 raise ConnectionError from None
             if answer is not None and answer.status not in (200, 304):
                 raise ConnectionError
