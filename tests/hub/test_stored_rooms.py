@@ -1,4 +1,5 @@
-"""Rooms on disk that nobody uses cost nothing: no statement of a hub looks at all of them."""
+"""Rooms on disk that nobody uses cost nothing: no statement of a hub looks at all of them, but the one
+that finds past epochs."""
 
 from __future__ import annotations
 
@@ -81,6 +82,8 @@ async def test_a_hub_with_many_rooms_does_at_its_start_what_one_with_few_does(
     assert sorted(with_few) == sorted(with_many)
     assert len(with_many) > 5
     for statement, plan in with_many:
+        if "pools.dropped_ms" in statement:
+            continue  # past epochs are looked for once an hour, in the rows of rooms, not what they hold
         for step in plan:
             if any(f"SCAN {table}" in step for table in ("pools", "updates", "tokens", "clients")):
                 pytest.fail(f"looks at every row: {statement} ({step})")
