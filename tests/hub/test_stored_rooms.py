@@ -21,6 +21,9 @@ from localmem_protocol.room import Row
 from support.sync_client import append
 
 ONE = f"{1:016x}"
+OF_PAST_EPOCHS = ("pools.dropped_ms", "epochs_read", "SELECT rosters.pool")
+"""In the statements that look for past epochs once an hour: in the rows of rooms, not what they hold.
+The first may be under way when the hub ends."""
 
 
 def fill(engine: sa.Engine, rooms: int) -> None:
@@ -50,6 +53,8 @@ async def statements_of_a_life(folder: Path, rooms: int) -> list[tuple[str, list
 
     def note(_: Any, cursor: Any, statement: str, parameters: Any, *__: Any) -> None:
         if statement.startswith("EXPLAIN") or not statement.startswith(("SELECT", "UPDATE", "DEL")):
+            return
+        if any(name in statement for name in OF_PAST_EPOCHS):
             return
         planned = cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
         seen.append((statement, [row[3] for row in planned.fetchall()]))
@@ -82,8 +87,6 @@ async def test_a_hub_with_many_rooms_does_at_its_start_what_one_with_few_does(
     assert sorted(with_few) == sorted(with_many)
     assert len(with_many) > 5
     for statement, plan in with_many:
-        if "pools.dropped_ms" in statement:
-            continue  # past epochs are looked for once an hour, in the rows of rooms, not what they hold
         for step in plan:
             if any(f"SCAN {table}" in step for table in ("pools", "updates", "tokens", "clients")):
                 pytest.fail(f"looks at every row: {statement} ({step})")
