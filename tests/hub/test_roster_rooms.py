@@ -479,7 +479,7 @@ async def test_a_device_that_does_not_know_notices_polls_undisturbed(
         asyncio.timeout(60),
         HttpClient(hub.origin, room_name(team.pool, 1), TWO, token) as two,
     ):
-        await two.post(Hello(PROTOCOL, ("segments",), TWO, 0))
+        await two.post(Hello(PROTOCOL, NEEDED, TWO, 0))
         assert two.resume is not None
         await two.post(two.resume, Step1(b"\x00"))
         team.admit(FOUR)

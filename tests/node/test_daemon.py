@@ -9,6 +9,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -285,6 +286,32 @@ def test_the_threads_of_the_daemon_share_one_heap(shared: DaemonClient) -> None:
     tasks = os.listdir(f"/proc/{state_of(shared).pid}/task")
     assert len(tasks) > 5
     assert thread_heaps(state_of(shared).pid) == 0
+
+
+def test_a_process_that_has_not_settled_has_a_heap_for_each_of_its_threads() -> None:
+    threads = """
+import ctypes, sys, threading
+done = threading.Event()
+def allocate() -> None:
+    ctypes.CDLL(None).malloc(1000)
+    ready.wait()
+    done.wait()
+ready = threading.Barrier(4)
+for _ in range(3):
+    threading.Thread(target=allocate).start()
+ready.wait()
+print("ready", flush=True)
+sys.stdin.read()
+done.set()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", threads], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        assert thread_heaps(process.pid) == 3
+        process.stdin.close()
 
 
 def test_the_log_holds_neither_secrets_nor_snippets(shared: DaemonClient) -> None:

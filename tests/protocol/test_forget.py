@@ -175,6 +175,28 @@ def test_a_reader_forgets_for_itself_and_tells_when_it_may_write() -> None:
     heal(world)
 
 
+def test_what_its_owner_takes_out_in_silence_is_in_no_journal_of_those_who_had_forgotten_it() -> (
+    None
+):
+    """As after an epoch in which it was forgotten, and that its owner read later than the newest."""
+    world = world_of(2)
+    back = world.record(0, "back again").id
+    key = world.devices[0].session.replica.tombstone_key
+    for index in (1, 0):
+        world.devices[index].log.forget([key.of(back)], key)
+        world.rest()
+    assert back in journalled(world, 1)
+    world.crash(0)
+    world.rest()
+    assert back not in journalled(world, 0) | journalled(world, 1)
+
+
+def journalled(world: World, index: int) -> set[str]:
+    """The events whose content is in a device's journal, deleted or not."""
+    updates = world.devices[index].journal.saved.updates
+    return {one.id for one in Replica(world.pool, "ee" * 8, 0, updates).loaded.events}
+
+
 def test_tombstones_outlive_the_segments_that_are_evicted() -> None:
     world = World(2, array_bytes_max=4000)
     for number in range(40):

@@ -189,6 +189,8 @@ def test_a_hub_with_batches_we_did_not_write_means_a_new_incarnation(
     assert isinstance(again, Hello)
     assert again.client == 0
     assert bench.give(Step1(b"\x00")) == [], "what came with the first Welcome"
+    with pytest.raises(FrameError):
+        bench.give(Step1(b"\x00"))
     bench.give(Welcome(CAPABILITIES, 6, 0, bytes(16)))
     bench.give(Step1(b"\x00"))
     bench.session.receive(EMPTY)

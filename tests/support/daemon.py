@@ -113,10 +113,20 @@ def open_sockets(pid: int) -> int:
 
 
 def thread_heaps(pid: int) -> int:
-    """Heaps that glibc has made for threads: 64 MiB each, the unused rest of it inaccessible."""
-    rests = [
-        line.split()[0]
-        for line in Path(f"/proc/{pid}/maps").read_text(errors="replace").splitlines()
-        if line.split()[1] == "---p" and line.split()[4] == "0"
-    ]
-    return sum(int(rest.partition("-")[2], 16) % (64 * 2**20) == 0 for rest in rests)
+    """Heaps that glibc has made for threads.
+
+    A heap is 64 MiB, aligned to its size: memory in use, and then an inaccessible rest that ends
+    with it. The guard page of a stack may end there as well, but nothing in use reaches up to it
+    from the beginning of such a block.
+    """
+    size = 64 * 2**20
+    heaps, used_from, used_to = 0, 0, 0
+    for line in Path(f"/proc/{pid}/maps").read_text(errors="replace").splitlines():
+        span, access, _, _, inode = line.split()[:5]
+        start, end = (int(part, 16) for part in span.split("-"))
+        if access == "---p" and inode == "0" and end % size == 0:
+            heaps += used_to == start and used_from <= end - size
+        if access == "rw-p":
+            used_from = used_from if used_to == start else start
+            used_to = end
+    return heaps

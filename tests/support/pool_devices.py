@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from localmem_hub.system import SystemClock, SystemRandom
-from support.daemon import answer, localmem, started
+from support.daemon import answer, daemons_of, localmem, started
 from support.hub_process import HubProcess
 
 WAIT = ("--wait", "30")
@@ -82,3 +85,15 @@ def pair(host: Device, joiner: Device, hub: HubProcess, *arguments: str) -> None
         assert inviting.wait(60) == 0
     assert paired["paired"]["fingerprint"] == told["fingerprint"]
     assert seen["paired"]["fingerprint"] == shown["fingerprint"]
+
+
+@contextlib.contextmanager
+def three_devices(folder: Path) -> Iterator[list[Device]]:
+    """A laptop, a desk and a third one; whatever daemon of theirs still lives is killed at the end."""
+    made = [Device(folder / name) for name in ("laptop", "desk", "third")]
+    try:
+        yield made
+    finally:
+        for device in made:
+            for pid in daemons_of(device.home):
+                os.kill(pid, signal.SIGKILL)

@@ -11,7 +11,9 @@ from localmem_node.sync.choosing import open_transport
 from localmem_node.sync.transport import Transport
 from localmem_node.sync.way import FixedWay, Place, Target
 from localmem_node.system import SystemClock, SystemRandom
+from localmem_protocol.batching import DEFAULT, Batching
 from localmem_protocol.envelope import PoolKey
+from support.hub_process import HubProcess
 from support.served import POOL
 from support.telling_log import Journal, Log
 from support.waiting import WAIT_S
@@ -41,6 +43,35 @@ class Node:
             transport or open_transport(hub, clock, random),
         )
         agent = SyncAgent(FixedWay(hub, target), self.log, clock, random)
+        await agent.start()
+        try:
+            yield agent
+        finally:
+            await agent.stop()
+
+
+class HubNode:
+    """A device of a hub process, reached as that says. `batching` says how long it gathers."""
+
+    def __init__(
+        self,
+        hub: HubProcess,
+        device: str,
+        token: str | None = None,
+        *,
+        batching: Batching = DEFAULT,
+    ) -> None:
+        self.log, self.journal = Log(device), Journal()
+        self.hub, self.batching = hub, batching
+        self.token = token or hub.token("team")
+
+    @asynccontextmanager
+    async def running(self, key: bytes = bytes(32)) -> AsyncIterator[SyncAgent]:
+        hub = HubSettings(self.hub.http_url, self.token, "team", key, transport=self.hub.transport)
+        clock, random = SystemClock(), SystemRandom()
+        place = Place(PoolKey("team", 1, key), lambda: self.journal)
+        way = FixedWay(hub, Target(place, open_transport(hub, clock, random)))
+        agent = SyncAgent(way, self.log, clock, random, self.batching)
         await agent.start()
         try:
             yield agent

@@ -64,6 +64,11 @@ class Referenced:
         reference = refer(event, self.key)
         return None if reference is None else self.name(reference)
 
+    def places(self, name: bytes | None) -> Sequence[Id]:
+        """Where references of a name are live."""
+        held = None if name is None else self._held.get(name)
+        return () if held is None else held.places
+
     def add(self, place: Id, references: Sequence[Reference]) -> tuple[bytes, ...]:
         """A live batch has these: their names."""
         names = tuple(map(self.name, references))

@@ -215,6 +215,11 @@ class Replica:
         """
         return self._append([Parcel()], signed=True, views=True)
 
+    def is_moved(self, event: Event) -> bool:
+        """Whether a reference to an event is in another array than that of the device that wrote it."""
+        places = self.referenced.places(self.referenced.name_of(event))
+        return any(self.ledger.owner(client) != event.device for client, _ in places)
+
     def found(self, name: bytes, mark: bytes) -> None:
         """A tombstone would stand for the event of a waiting reference: its text was found."""
         for place in self.referenced.found(name, mark):

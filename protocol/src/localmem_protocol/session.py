@@ -182,7 +182,7 @@ class Session:
         self._made: list[bytes] = []  # updates that were made here, to be sent
         self._leaving = False  # begin anew as soon as the hub has what is ours
         self._carried: list[Parcel] = []  # of a document that a restored hub cannot go on with
-        self._greeting_again = False  # on this connection
+        self._greeting_again = False  # one Step1 is still to come for the greeting before
         self._refilled = 0  # what it had confirmed before it was restored
         self.replica = replica
         self._journalled = len(saved.updates)
@@ -333,7 +333,8 @@ class Session:
             case Welcome(), State.GREETING:
                 return self._welcomed(frame)
             case Step1(), State.GREETING if self._greeting_again:
-                return []  # it comes with the first Welcome
+                self._greeting_again = False  # it came with the first Welcome
+                return []
             case Step1(vector), State.SYNCING | State.READY:
                 return self._answer(vector)
             case Held(accounts), State.SYNCING | State.READY:
@@ -609,6 +610,8 @@ class Session:
         """Let the event log forget what these stand for, and find it in the document."""
         if tombstones:
             gone = self._log.forget(tombstones, self.replica.tombstone_key)
+            # Where a reference was moved to, nobody may be able to tell that it is to this.
+            self._urgent |= any(map(self.replica.is_moved, gone))
             self._fetcher.bury(self.replica, tombstones, gone)
             self._stale |= self.replica.segments.holding(set(tombstones))
             self._due = True  # also what is deleted may still be in the journal
@@ -622,6 +625,7 @@ class Session:
         if not self.writer or not replica.client or self._leaving:
             return
         found = [replica.segments.segment_of(*place) for place in self._stale]
+        self._due |= None in found  # its owner took it out, and the journal may hold it
         self._stale = {segment.id for segment in found if segment is not None}
         mine = replica.ledger.clients_of(replica.device)
         # What cannot be opened here is left to its owner: more than what is forgotten may be in it.

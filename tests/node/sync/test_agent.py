@@ -4,45 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from localmem_node.config import HubSettings
 from localmem_node.errors import StoreFailed, SyncError
-from localmem_node.sync.agent import SyncAgent
-from localmem_node.sync.choosing import open_transport
-from localmem_node.sync.way import FixedWay, Place, Target
-from localmem_node.system import SystemClock, SystemRandom
-from localmem_protocol.envelope import PoolKey
 from support.hub_process import HubProcess, running_hub
-from support.telling_log import Journal, Log
+from support.sync_node import HubNode as Node
 from support.waiting import WAIT_S, until
 
 ONE, TWO = "11" * 8, "22" * 8
-
-
-class Node:
-    """A device: what lasts, and an agent on top of it."""
-
-    def __init__(self, hub: HubProcess, device: str, token: str | None = None) -> None:
-        self.log, self.journal = Log(device), Journal()
-        self.hub = hub
-        self.token = token or hub.token("team")
-
-    @asynccontextmanager
-    async def running(self, key: bytes = bytes(32)) -> AsyncIterator[SyncAgent]:
-        hub = HubSettings(self.hub.http_url, self.token, "team", key, transport=self.hub.transport)
-        transport = open_transport(hub, SystemClock(), SystemRandom())
-        target = Target(Place(PoolKey("team", 1, key), lambda: self.journal), transport)
-        agent = SyncAgent(FixedWay(hub, target), self.log, SystemClock(), SystemRandom())
-        await agent.start()
-        try:
-            yield agent
-        finally:
-            await agent.stop()
 
 
 @pytest.fixture(params=["websocket", "http"])

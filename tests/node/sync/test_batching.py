@@ -2,50 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from localmem_node.config import HubSettings
 from localmem_node.sync.agent import SyncAgent
-from localmem_node.sync.choosing import open_transport
-from localmem_node.sync.way import FixedWay, Place, Target
-from localmem_node.system import SystemClock, SystemRandom
 from localmem_protocol.batching import Batching
-from localmem_protocol.envelope import PoolKey
 from support.hub_process import HubProcess, running_hub
-from support.telling_log import Journal, Log
+from support.sync_node import HubNode
 from support.waiting import WAIT_S, until
 
 ONE, TWO = "11" * 8, "22" * 8
 NEVER = 1e6
 WITH_LISTENERS = Batching(0.2, 0.4, NEVER, NEVER)
 ONLY_WHEN_ASKED = Batching(NEVER, NEVER, NEVER, NEVER)
-
-
-class Node:
-    """A device that gathers as it is told."""
-
-    def __init__(self, hub: HubProcess, device: str, batching: Batching) -> None:
-        self.log, self.journal = Log(device), Journal()
-        self.hub, self.batching = hub, batching
-        self.token = hub.token("team")
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[SyncAgent]:
-        clock, random = SystemClock(), SystemRandom()
-        key = PoolKey("team", 1, bytes(32))
-        way = self.hub.transport
-        hub = HubSettings(self.hub.http_url, self.token, "team", key.key, transport=way)
-        target = Target(Place(key, lambda: self.journal), open_transport(hub, clock, random))
-        agent = SyncAgent(FixedWay(hub, target), self.log, clock, random, self.batching)
-        await agent.start()
-        try:
-            yield agent
-        finally:
-            await agent.stop()
 
 
 @pytest.fixture(params=["websocket", "http"])
@@ -60,7 +31,10 @@ async def gathers(agent: SyncAgent, count: int) -> None:
 
 
 async def test_what_a_listener_would_see_goes_after_the_pause(hub: HubProcess) -> None:
-    one, two = Node(hub, ONE, WITH_LISTENERS), Node(hub, TWO, WITH_LISTENERS)
+    one, two = (
+        HubNode(hub, ONE, batching=WITH_LISTENERS),
+        HubNode(hub, TWO, batching=WITH_LISTENERS),
+    )
     async with one.running() as agent, two.running() as other:
         assert (await agent.sync_now(WAIT_S))["settled"]
         assert (await other.sync_now(WAIT_S))["settled"]
@@ -69,7 +43,10 @@ async def test_what_a_listener_would_see_goes_after_the_pause(hub: HubProcess) -
 
 
 async def test_what_nobody_would_see_waits_for_somebody(hub: HubProcess) -> None:
-    one, two = Node(hub, ONE, WITH_LISTENERS), Node(hub, TWO, WITH_LISTENERS)
+    one, two = (
+        HubNode(hub, ONE, batching=WITH_LISTENERS),
+        HubNode(hub, TWO, batching=WITH_LISTENERS),
+    )
     async with one.running() as agent:
         await until(lambda: bool(agent.status()["settled"]))
         events = [one.log.happen(f"event {number}") for number in range(3)]
@@ -81,7 +58,10 @@ async def test_what_nobody_would_see_waits_for_somebody(hub: HubProcess) -> None
 
 
 async def test_who_asks_gets_what_others_gather(hub: HubProcess) -> None:
-    one, two = Node(hub, ONE, ONLY_WHEN_ASKED), Node(hub, TWO, ONLY_WHEN_ASKED)
+    one, two = (
+        HubNode(hub, ONE, batching=ONLY_WHEN_ASKED),
+        HubNode(hub, TWO, batching=ONLY_WHEN_ASKED),
+    )
     async with one.running() as agent, two.running() as other:
         await until(lambda: agent.status()["settled"] and other.status()["settled"])
         event = one.log.happen("the newest")
@@ -91,7 +71,7 @@ async def test_who_asks_gets_what_others_gather(hub: HubProcess) -> None:
 
 
 async def test_a_user_who_waits_leaves_nothing_waiting(hub: HubProcess) -> None:
-    one = Node(hub, ONE, ONLY_WHEN_ASKED)
+    one = HubNode(hub, ONE, batching=ONLY_WHEN_ASKED)
     async with one.running() as agent:
         await until(lambda: bool(agent.status()["settled"]))
         one.log.happen("gathered")
@@ -102,7 +82,10 @@ async def test_a_user_who_waits_leaves_nothing_waiting(hub: HubProcess) -> None:
 
 
 async def test_a_daemon_that_stops_says_what_it_has(hub: HubProcess) -> None:
-    one, two = Node(hub, ONE, ONLY_WHEN_ASKED), Node(hub, TWO, ONLY_WHEN_ASKED)
+    one, two = (
+        HubNode(hub, ONE, batching=ONLY_WHEN_ASKED),
+        HubNode(hub, TWO, batching=ONLY_WHEN_ASKED),
+    )
     async with one.running() as agent:
         await until(lambda: bool(agent.status()["settled"]))
         event = one.log.happen("the last of the day")

@@ -34,7 +34,7 @@ from localmem_protocol.updates import decode_update
 from support.daemon import daemons_of, environment, localmem, started
 from support.events import draft
 from support.hub_process import HubProcess, running_hub
-from support.pool_devices import WAIT, Device, invitation, lines_of, make, pair
+from support.pool_devices import WAIT, Device, invitation, lines_of, make, pair, three_devices
 
 
 @pytest.fixture
@@ -45,11 +45,8 @@ def hub(tmp_path: Path) -> Iterator[HubProcess]:
 
 @pytest.fixture
 def devices(tmp_path: Path) -> Iterator[list[Device]]:
-    made = [Device(tmp_path / name) for name in ("laptop", "desk", "third")]
-    yield made
-    for device in made:
-        for pid in daemons_of(device.home):
-            os.kill(pid, signal.SIGKILL)
+    with three_devices(tmp_path) as made:
+        yield made
 
 
 def test_two_devices_pair_and_share_and_the_hub_sees_nothing(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +12,10 @@ from typing import Any
 import pytest
 
 from localmem_node.project import project_id
-from support.daemon import answer, daemons_of, localmem
+from support.daemon import answer, localmem
 from support.git_repository import Repository
 from support.hub_process import HubProcess, running_hub
-from support.pool_devices import Device, make, pair
+from support.pool_devices import Device, make, pair, three_devices
 
 EVENTS = 30
 LINES = 12
@@ -33,11 +31,8 @@ def hub(tmp_path: Path) -> Iterator[HubProcess]:
 
 @pytest.fixture
 def devices(tmp_path: Path) -> Iterator[list[Device]]:
-    made = [Device(tmp_path / name) for name in ("laptop", "desk", "third")]
-    yield made
-    for device in made:
-        for pid in daemons_of(device.home):
-            os.kill(pid, signal.SIGKILL)
+    with three_devices(tmp_path) as made:
+        yield made
 
 
 def send_references(device: Device) -> None:

@@ -107,9 +107,9 @@ def _play(acted: Stage, hunks: Sequence[Hunk], say: Say) -> Outcome:
     a, b = acted.a, acted.b
     online = hunks[: len(hunks) * 2 // 3]
     rest = hunks[len(online) :]
-    _record(a, online, say)
+    ids = _record(a, online, say)
     _settle(a, b, len(online), say)
-    _ask(a, online, say)
+    _ask(a, online, ids, say)
 
     b.wire.pull()
     b.until(lambda status: status["services"]["sync"]["state"] == "offline", "a cut", WAIT_S)
@@ -126,7 +126,7 @@ def _play(acted: Stage, hunks: Sequence[Hunk], say: Say) -> Outcome:
     order = a.order(len(hunks))
     same = order == b.order(len(hunks)) and len(order) == len(hunks)
     say(f"order: {len(order)} events on A, the same on B: {'yes' if same else 'NO'}")
-    found = _found(b, on_a or online, a.id, say)
+    found = _found(b, on_a or online, ids_on_a or ids, say)
     plain = _plain_lines(acted, hunks)
     say(f"in the clear, in the hub's files or the ring files: {plain or 'nothing'}")
     share = acted.wire_bytes / max(1, sum(len(one.draft.snippet.encode()) for one in hunks))
@@ -153,14 +153,14 @@ def _settle(first: Device, other: Device, events: int, say: Say) -> None:
     say(f"both devices hold {events} events")
 
 
-def _ask(device: Device, hunks: Sequence[Hunk], say: Say) -> None:
-    """Show what real commit subjects find."""
+def _ask(device: Device, hunks: Sequence[Hunk], ids: Sequence[str], say: Say) -> None:
+    """Show what real commit subjects find. `ids` are those of the hunks, as they were recorded."""
     hits = asked = 0
     for subject in _subjects(hunks):
-        wanted = {one.draft.snippet for one in hunks if one.subject == subject}
+        of_it = {name for one, name in zip(hunks, ids, strict=True) if one.subject == subject}
         answer = device.query(cleaned_subject(subject), 3)
         best = answer["events"][0] if answer["events"] else None
-        hit = any(event["snippet"] in wanted for event in answer["events"])
+        hit = any(event["id"] in of_it for event in answer["events"])
         hits, asked = hits + hit, asked + 1
         where = _place(best) if best else "nothing"
         say(f'  "{subject[:56]}" → {where} ({answer["took_ms"]:.1f} ms)')
@@ -174,16 +174,17 @@ def _subjects(hunks: Sequence[Hunk]) -> list[str]:
     return subjects[::step][:QUERIES]
 
 
-def _found(device: Device, hunks: Sequence[Hunk], author: str, say: Say) -> bool:
-    """Whether a search on one device finds what another wrote, asked in the edit's own words."""
-    chosen = hunks[:: max(1, len(hunks) // QUERIES)][:QUERIES]
+def _found(device: Device, hunks: Sequence[Hunk], ids: Sequence[str], say: Say) -> bool:
+    """Whether a search on one device finds what another wrote, asked in the edit's own words.
+
+    By its id: what looks like a secret is not in the text that was recorded.
+    """
+    written = list(zip(hunks, ids, strict=True))
+    chosen = written[:: max(1, len(written) // QUERIES)][:QUERIES]
     hits = 0
-    for hunk in chosen:
+    for hunk, name in chosen:
         answer = device.query(hunk.draft.snippet[:400], 10)
-        hits += any(
-            event["device"] == author and event["snippet"] == hunk.draft.snippet
-            for event in answer["events"]
-        )
+        hits += any(event["id"] == name for event in answer["events"])
     say(f"device {device.name}: finds {hits} of {len(chosen)} edits that only A recorded")
     return hits == len(chosen)
 
