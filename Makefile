@@ -8,15 +8,18 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := pyproject.toml */pyproject.toml models/*/pyproject.toml
 # Packages of Debian: git for the demo's history and the tests.
 SYSTEM_PACKAGES := git make g++ python3-venv strace
+# For building and running the image of the hub in the tests.
+SYSTEM_PACKAGES += buildah debootstrap
 # For `make clients`. A nodejs from elsewhere brings npm along, and conflicts with Debian's.
 SYSTEM_PACKAGES += $(if $(shell command -v npm),,nodejs npm)
 
 # The tests of the node's extra `torch` skip without it, but not in the gate.
 TORCH := $(if $(filter true,$(CI)),$(VENV)/.torch)
-# Likewise the tests with the real claude and codex, from npm.
-CLIENTS := $(if $(filter true,$(CI)),.clients/.installed)
+# Likewise the tests with the real claude and codex, and the Yjs clients, from npm.
+ALL_CLIENTS := .clients/.installed .clients/interop/.installed
+CLIENTS := $(if $(filter true,$(CI)),$(ALL_CLIENTS))
 
-.PHONY: demo install clients test test-full nightly check lint types contracts system clean
+.PHONY: demo install clients lock test test-full nightly check lint types contracts system clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -24,12 +27,12 @@ demo: $(VENV)/.demo
 
 install: $(VENV)/.install
 
-clients: .clients/.installed
+clients: $(ALL_CLIENTS)
 
 test: $(VENV)/.install $(TORCH) $(CLIENTS)
 	$(BIN)/python -m pytest
 
-test-full: $(VENV)/.install $(VENV)/.torch .clients/.installed
+test-full: $(VENV)/.install $(VENV)/.torch $(ALL_CLIENTS)
 	@$(PIP) install --group fuzz
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -m "full or not full" --timeout 3600
 
@@ -92,3 +95,18 @@ $(VENV)/.torch: $(VENV)/.install
 	@cp $< .clients/package.json
 	@npm install --prefix .clients --no-package-lock --no-audit --no-fund --loglevel=error
 	@touch $@
+
+.clients/interop/.installed: tests/interop/package.json
+	@echo "installing Yjs and y-websocket"
+	@mkdir -p .clients/interop
+	@cp $< .clients/interop/package.json
+	@npm install --prefix .clients/interop --no-package-lock --no-audit --no-fund --loglevel=error
+	@touch $@
+
+# What the image is made of, with hashes. uv resolves for every platform and Python, and names no host.
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--no-emit-index-url --no-emit-package localmem-protocol --custom-compile-command "make lock"
+lock: $(VENV)/.install
+	@$(PIP) install --group lock
+	$(LOCK) --extra postgresql --extra nats hub/pyproject.toml --output-file deploy/docker/requirements.txt
+	$(LOCK) deploy/docker/build.in --output-file deploy/docker/requirements-build.txt

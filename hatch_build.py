@@ -23,6 +23,8 @@ class Members(MetadataHookInterface):
         metadata["dependencies"] = [member("protocol"), member("minilm"), member("node")]
         metadata["optional-dependencies"] = {
             "hub": [member("hub")],
+            "nats": [member("hub", "[nats]")],
+            "postgresql": [member("hub", "[postgresql]")],
             "hnswlib": [member("node", "[hnswlib]")],
             "torch": [member("node", "[torch]")],
         }

@@ -23,6 +23,9 @@ BENCHMARKS: Final = {
         "what an editor waits for at each of its hooks, the daemon well or not",
     ),
     "hub": ("bench.hub", "updates that a hub merges, stores and passes on"),
+    "hub-fuzz": ("bench.hub_fuzz", "mutated updates and random frames, and what a hub survives"),
+    "hub-plain": ("bench.hub_plain", "plain rooms with their documents in processes of their own"),
+    "hub-rest": ("bench.hub_rest", "start and memory of a hub, by how many rooms it has stored"),
     "idle": ("bench.idle", "bytes of an idle device's day, and what gathering events saves"),
     "ignored": ("bench.ignored_files", "asking git whether it ignores the file of an event"),
     "latency": ("bench.latency", "a warm query through the socket, against its encoding alone"),
@@ -31,6 +34,7 @@ BENCHMARKS: Final = {
     "memory": ("bench.memory", "memory of a daemon that goes on recording"),
     "payload": ("bench.payload", "bytes of a day's synchronisation, by mode and batch size"),
     "redaction": ("bench.redaction", "lines that redaction changes, beside detect-secrets"),
+    "replicas": ("bench.replicas", "a hub on SQLite, on PostgreSQL, and as three replicas"),
     "roundtrips": (
         "bench.roundtrips",
         "what Claude Code and Codex ask for, with localmem and without",

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -17,15 +16,13 @@ from localmem_hub.store import SqlStore
 from localmem_hub.system import SystemRandom
 from localmem_protocol.entries import entry_hash
 from localmem_protocol.simulation import SeededRandom
-from support.hub_store import open_store
+from support.hub_databases import OpenStore
 from support.pool_members import NOW, ONE, THREE, TWO, Team
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqlStore]:
-    opened = open_store(tmp_path)
-    yield opened
-    opened.close()
+def store(open_stores: OpenStore) -> SqlStore:
+    return open_stores()
 
 
 def at_once(calls: list[Callable[[], object]]) -> list[object]:
@@ -73,6 +70,15 @@ def test_an_invitation_for_two_pools_makes_two(store: SqlStore) -> None:
     assert sum(isinstance(one, AdmissionError) for one in made) == 3
 
 
+def test_a_pool_that_is_made_twice_at_once_is_made_once(store: SqlStore) -> None:
+    code = store.access.invite(9, 1, SystemRandom(), NOW)
+    made = at_once([founding(store, Team(1), code)] * 5)
+    assert sorted(map(bool, made)) == [False] * 4 + [True]
+    assert all(isinstance(one, bool) for one in made)
+    used = [founding(store, Team(seed), code)() for seed in range(2, 10)]
+    assert used == [True] * 8  # whoever came too late used up none
+
+
 def test_of_entries_at_once_one_is_stored(store: SqlStore) -> None:
     team = Team()
     assert founding(store, team, None)()
@@ -97,6 +103,29 @@ def test_there_is_nothing_to_append_to_without_a_pool(store: SqlStore) -> None:
         store.rosters.append("0" * 32, b"x", RosterMark(2, b""), 1, NOW)
     assert store.rosters.mark("0" * 32) is None
     assert store.rosters.read("0" * 32, 0, 100) == []
+
+
+def test_messages_of_a_mailbox_are_left_once_and_end_with_it(store: SqlStore) -> None:
+    boxes = store.mailboxes
+    number = boxes.open(b"o" * 32, NOW + 9, SeededRandom(1), NOW)
+    assert number is not None
+    assert boxes.join(number, b"j" * 32, NOW)
+    parties = [boxes.party(number, who * 32, NOW) for who in (b"o", b"j", b"x")]
+    assert parties == ["opener", "joiner", None]
+    left = at_once(
+        [
+            lambda n=n: boxes.put(number, 0, bytes([n]))  # type: ignore[misc]
+            for n in range(5)
+        ]
+    )
+    assert sorted(map(bool, left)) == [False] * 4 + [True]
+    kept = boxes.get(number, 0)
+    assert kept is not None
+    assert boxes.put(number, 0, kept)
+    boxes.sweep(NOW + 9)
+    assert boxes.get(number, 0) is None
+    assert boxes.party(number, b"o" * 32, NOW) is None
+    assert not boxes.put(number, 1, b"late")
 
 
 def test_mailboxes_that_open_at_once_have_numbers_of_their_own(store: SqlStore) -> None:

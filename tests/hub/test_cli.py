@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.postgres_server import PostgresServer
 from localmem_hub import cli
 from localmem_hub.database import open_engine, prepare
 from localmem_hub.seams import Batch, RosterMark
@@ -67,6 +68,32 @@ def test_a_token_is_printed_alone_for_scripts(run: Run) -> None:
     code, out, err = run("token", "create", "--pool", "p", "--device", device, "--role", "reader")
     assert (code, err) == (0, "")
     assert re.fullmatch(r"lmt_[0-9a-f]{16}_[0-9a-f]{64}\n", out)
+
+
+def test_a_token_of_a_plain_room_is_of_another_kind(run: Run) -> None:
+    made = json.loads(run("token", "create", "--plain", "notes", "--json")[1])
+    assert (made["pool"], made["kind"], made["device"]) == ("notes", "plain", None)
+    for wrong in (
+        ["--pool", "notes"],
+        ["--plain", "notes", "--pool", "notes"],
+        ["--plain", "notes", "--device", "00112233445566aa"],
+        ["--plain", "a/b"],
+        [],
+    ):
+        assert run("token", "create", *wrong)[0] == 2
+    (listed,) = json.loads(run("pool", "list", "--json")[1])["pools"]
+    assert (listed["pool"], listed["kind"]) == ("notes", "plain")
+    assert "  plain room  " in run("pool", "list")[1]
+
+
+def test_a_plain_room_is_not_made_where_there_may_be_replicas(
+    run: Run, postgres: PostgresServer
+) -> None:
+    url = postgres.prepared()
+    code, _, err = run("token", "create", "--plain", "notes", "--database", url)
+    assert code == 2
+    assert "SQLite" in err
+    assert run("token", "create", "--pool", "notes", "--database", url)[0] == 0
 
 
 def test_an_invitation_is_printed_alone_for_scripts(run: Run) -> None:
@@ -168,6 +195,8 @@ def test_migrating_says_whether_there_was_anything_to_do(run: Run) -> None:
         (("pool", "remove", "%' OR 1=1 --", "--yes"), 2, "pool"),
         (("device", "list", "nowhere"), 2, "'nowhere' has no roster"),
         (("serve", "--origin", "hub.example.com"), 2, "origin"),
+        (("migrate", "--db", "nonsense"), 2, "database"),
+        (("serve", "--fanout", "nats://127.0.0.1"), 2, "fanout: replicas share a PostgreSQL"),
         (("migrate", "--database", "nonsense"), 2, "database"),
         (("migrate", "--database", "sqlite:///:memory:"), 2, "database"),
         (("migrate", "--config", "/nowhere/hub.toml"), 2, "/nowhere/hub.toml"),

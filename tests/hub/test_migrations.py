@@ -13,20 +13,21 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from bench.postgres_server import PostgresServer
 from localmem_hub import database
 from localmem_hub.database import open_engine, prepare
-from localmem_hub.errors import ConfigError, MigrationError, StoreError
+from localmem_hub.errors import ConfigError, MigrationError, StoreError, TokenError
 from localmem_hub.store import SqlStore
 from localmem_hub.tables import metadata, updates
-from localmem_hub.tokens import SqlTokens
+from localmem_hub.tokens import SqlTokens, new_token
 from localmem_protocol.simulation import SeededRandom
 
 NEXT_REVISION = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0004"
-down_revision = "0003"
+revision = "9999"
+down_revision = "0004"
 
 
 def upgrade():
@@ -38,31 +39,34 @@ def url(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
-def test_the_migrations_make_the_tables_that_the_code_uses(tmp_path: Path) -> None:
-    engine = open_engine(url(tmp_path / "hub.db"))
-    assert prepare(engine)
+def test_the_migrations_make_the_tables_that_the_code_uses(database_url: str) -> None:
+    engine = open_engine(database_url)
+    assert prepare(engine, migrate=True)
     with engine.begin() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
-        indexes = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'index'")
-        assert {"ix_tokens_pool", "ix_rosters_recovery", "ix_mailboxes_expires_ms"} <= set(
-            indexes.scalars()
-        )
+        looking = sa.inspect(connection)
+        indexes = {
+            i["name"] for name in looking.get_table_names() for i in looking.get_indexes(name)
+        }
+        assert {"ix_tokens_pool", "ix_rosters_recovery", "ix_mailboxes_expires_ms"} <= indexes
     engine.dispose()
 
 
-def test_migrating_again_changes_nothing(tmp_path: Path) -> None:
-    engine = open_engine(url(tmp_path / "hub.db"))
+def test_migrating_again_changes_nothing(database_url: str) -> None:
+    engine = open_engine(database_url)
     assert prepare(engine, migrate=True)
     assert not prepare(engine, migrate=True)
     assert not prepare(engine)
     engine.dispose()
 
 
-def test_two_processes_may_make_the_tables_at_once(tmp_path: Path) -> None:
-    engines = [open_engine(url(tmp_path / "hub.db")) for _ in range(4)]
+def test_four_processes_may_make_the_tables_at_once(database_url: str) -> None:
+    engines = [open_engine(database_url) for _ in range(4)]
     made: list[bool] = []
-    threads = [threading.Thread(target=lambda e=e: made.append(prepare(e))) for e in engines]
+    threads = [
+        threading.Thread(target=lambda e=e: made.append(prepare(e, migrate=True))) for e in engines
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -79,9 +83,9 @@ def test_an_older_database_waits_for_the_word(
     prepare(engine)
     newer = tmp_path / "newer 100%"
     shutil.copytree(database.MIGRATIONS, newer)
-    (newer / "versions" / "r0004_notes.py").write_text(NEXT_REVISION)
+    (newer / "versions" / "r9999_notes.py").write_text(NEXT_REVISION)
     monkeypatch.setattr(database, "MIGRATIONS", newer)
-    with pytest.raises(MigrationError, match=r"at revision 0003, .* needs 0004; .*hub migrate"):
+    with pytest.raises(MigrationError, match=r"at revision 0004, .* needs 9999; .*hub migrate"):
         prepare(engine)
     assert "notes" not in sa.inspect(engine).get_table_names()
     assert prepare(engine, migrate=True)
@@ -95,24 +99,41 @@ def test_a_database_of_0_1_keeps_its_pools_and_tokens(tmp_path: Path) -> None:
     with engine.begin() as connection:
         command.upgrade(database._config(connection), "0001")
     tokens = SqlTokens(engine)
-    token = tokens.create("team", None, "writer", SeededRandom(1), 1)
+    token = new_token(SeededRandom(1))
     with engine.begin() as connection:
+        # As that release did: in its own tables.
+        connection.exec_driver_sql("INSERT INTO pools VALUES ('team', 0, 1, 1)")
+        connection.exec_driver_sql(
+            "INSERT INTO tokens VALUES (?, 'team', NULL, ?, 'writer', 1, NULL, NULL)",
+            (token.id, token.secret_hash),
+        )
         connection.execute(
             updates.insert().values(pool="team", seq=1, device="", bytes=b"x", received_ms=1)
         )
-    with pytest.raises(MigrationError, match="at revision 0001, this release needs 0003"):
+    with pytest.raises(MigrationError, match="at revision 0001, this release needs 0004"):
         prepare(engine)
     assert prepare(engine, migrate=True)
     assert tokens.check(token.text, "team", None, 2).role == "writer"
+    with pytest.raises(TokenError):
+        tokens.check(token.text, "team", None, 2, kind="plain")
     store = SqlStore(engine)
     assert [(one.pool, one.bytes) for one in store.pools.list()] == [("team", 1)]
     assert len(store.access.secret("session", SeededRandom(1))) == 32
     engine.dispose()
 
 
-def test_a_migration_can_be_taken_back(tmp_path: Path) -> None:
-    engine = open_engine(url(tmp_path / "hub.db"))
-    prepare(engine)
+def test_a_new_database_of_postgresql_waits_for_the_word(postgres: PostgresServer) -> None:
+    engine = open_engine(postgres.database())
+    with pytest.raises(MigrationError, match="run `localmem-hub migrate`"):
+        prepare(engine)
+    assert prepare(engine, migrate=True)
+    assert not prepare(engine)
+    engine.dispose()
+
+
+def test_a_migration_can_be_taken_back(database_url: str) -> None:
+    engine = open_engine(database_url)
+    prepare(engine, migrate=True)
     with engine.begin() as connection:
         command.downgrade(database._config(connection), "0001")
     assert "rosters" not in sa.inspect(engine).get_table_names()

@@ -475,9 +475,11 @@ async def test_presence_is_one_also_for_who_comes_while_a_room_lingers(tmp_path:
     rooms = Rooms(open_store(tmp_path, "a"), workers, clock, Watchers(), SystemRandom())
 
     def asks(device: str) -> list[Notice]:
-        rooms.presence("a").request(device, clock.monotonic_s())
+        presence = rooms.presence("a")
+        assert presence is not None
+        presence.request(device, clock.monotonic_s())
         rooms.tell("a")
-        return rooms.presence("a").told(device, clock.monotonic_s())
+        return presence.told(device, clock.monotonic_s())
 
     asks(ONE)
     first = await rooms.join("a", Peer(1, ONE, transient=True), RecordingSink())

@@ -44,6 +44,7 @@ def test_the_nearer_source_wins(tmp_path: Path) -> None:
         ({"LOCALMEM_HUB_PORT": "http"}, "port"),
         ({"LOCALMEM_HUB_LOG_LEVEL": "loud"}, "log_level"),
         ({"LOCALMEM_HUB_OPEN": "perhaps"}, "open"),
+        ({"LOCALMEM_HUB_FANOUT": "http://nats"}, "fanout"),
     ],
 )
 def test_a_wrong_value_is_named(environment: dict[str, str], named: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from localmem_hub.limits import SEEN_MS
 from localmem_hub.store import SqlStore
 from localmem_hub.tokens import SqlTokens, is_pool_name, new_token, parse_token
 from localmem_protocol.simulation import SeededRandom
+from support.hub_databases import OpenStore
 from support.hub_store import open_store
 
 ONE, TWO = "0000000000000001", "0000000000000002"
@@ -22,10 +22,8 @@ NOW = 1_760_000_000_000
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqlStore]:
-    opened = open_store(tmp_path)
-    yield opened
-    opened.close()
+def store(open_stores: OpenStore) -> SqlStore:
+    return open_stores()
 
 
 @pytest.fixture
@@ -33,13 +31,16 @@ def tokens(store: SqlStore) -> SqlTokens:
     return store.tokens
 
 
-def test_only_the_hash_of_the_secret_is_kept(tokens: SqlTokens, tmp_path: Path) -> None:
+def test_only_the_hash_of_the_secret_is_kept(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    tokens = store.tokens
     token = tokens.create("pool", None, "writer", SeededRandom(1), NOW)
     kept = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert hashlib.sha256(token.secret).digest() in kept
     assert token.secret not in kept
     assert token.secret.hex().encode() not in kept
     assert token.secret.hex() not in repr(token)
+    store.close()
 
 
 def test_a_token_reads_back_as_it_was_written() -> None:

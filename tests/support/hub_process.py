@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import resource
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -12,47 +13,79 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bench.postgres_server import ends_with_its_parent
 from localmem_hub.database import open_engine, prepare
-from localmem_hub.seams import Role
+from localmem_hub.seams import Kind, Role
 from localmem_hub.store import SqlStore
 from localmem_hub.system import SystemRandom
 
 
 class HubProcess:
-    """Start it, kill it, start it again. `url` changes with every start."""
+    """Start it, kill it, start it again. `url` changes with every start.
 
-    def __init__(self, folder: Path) -> None:
+    With a `database` it is one replica on that. `options` are of the command line.
+    """
+
+    def __init__(self, folder: Path, *options: str, database: str | None = None) -> None:
+        self._port = 0  # taken at the first start, and kept where asked for
         self.database = folder / "hub.db"
+        self.database_url = database or f"sqlite:///{self.database}"
+        self.options = options
         self.log = folder / "hub.log"
         self.url = ""
         self.transport = "auto"  # how devices are told to reach it
         self._process: subprocess.Popen[str] | None = None
 
-    def start(self, *, file_bytes_max: int | None = None) -> None:
+    def start(self, *, file_bytes_max: int | None = None, same_port: bool = False) -> None:
+        """Run `localmem-hub serve`, and wait until it listens."""
+        self.launch(file_bytes_max=file_bytes_max, same_port=same_port)
+        self.listens()
+
+    def launch(self, *, file_bytes_max: int | None = None, same_port: bool = False) -> None:
         """Run `localmem-hub serve`; with a limit, writing files beyond it fails."""
+        port = self._port if same_port else 0
+
+        die_with_parent = ends_with_its_parent()
 
         def limit() -> None:
+            die_with_parent()
             if file_bytes_max is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes_max, file_bytes_max))
 
-        command = [sys.executable, "-m", "localmem_hub", "serve", "--json", "--port", "0"]
+        command = [sys.executable, "-m", "localmem_hub", "serve", "--json", "--port", str(port)]
         with self.log.open("a") as log:
             self._process = subprocess.Popen(
-                [*command, "--database", f"sqlite:///{self.database}"],
+                [*command, "--database", self.database_url, *self.options],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
                 preexec_fn=limit,
             )
+
+    def listens(self) -> None:
+        """Wait for it."""
+        assert self._process is not None
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         assert "url" in line, line + self.log.read_text()
-        self.url = json.loads(line)["url"]
+        said = json.loads(line)
+        self.url, self._port = said["url"], said["port"]
+
+    @property
+    def pid(self) -> int:
+        """Of the process that was started last."""
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def http_url(self) -> str:
         """The same address for single requests."""
         return "http" + self.url.removeprefix("ws")
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, such as SIGSTOP."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
     @property
     def running(self) -> bool:
@@ -71,15 +104,21 @@ class HubProcess:
         self._process.terminate()
         return self._finish()
 
-    def token(self, pool: str, device: str | None = None, role: Role = "writer") -> str:
+    def token(
+        self,
+        pool: str,
+        device: str | None = None,
+        role: Role = "writer",
+        kind: Kind = "sealed",
+    ) -> str:
         """A new token."""
         with self.store() as store:
-            return store.tokens.create(pool, device, role, SystemRandom(), 1).text
+            return store.tokens.create(pool, device, role, SystemRandom(), 1, kind=kind).text
 
     @contextlib.contextmanager
     def store(self) -> Iterator[SqlStore]:
         """The same database, beside the process."""
-        engine = open_engine(f"sqlite:///{self.database}")
+        engine = open_engine(self.database_url)
         prepare(engine)
         store = SqlStore(engine)
         try:
@@ -101,9 +140,11 @@ class HubProcess:
 
 
 @contextlib.contextmanager
-def running_hub(folder: Path, *, file_bytes_max: int | None = None) -> Iterator[HubProcess]:
+def running_hub(
+    folder: Path, *options: str, file_bytes_max: int | None = None
+) -> Iterator[HubProcess]:
     """A hub that is killed at the end, if it still lives."""
-    hub = HubProcess(folder)
+    hub = HubProcess(folder, *options)
     try:
         hub.start(file_bytes_max=file_bytes_max)
         yield hub

@@ -13,7 +13,7 @@ from localmem_hub.epoch_store import SqlEpochs
 from localmem_hub.errors import CommitError
 from localmem_hub.mailbox_store import SqlMailboxes
 from localmem_hub.roster_store import SqlRosters
-from localmem_hub.seams import Batch, Stored
+from localmem_hub.seams import Batch, CatchUp, Hold, Missed, Stored
 from localmem_hub.store import SqlStore
 from localmem_hub.tokens import SqlTokens
 from localmem_protocol.exchange import News
@@ -64,13 +64,29 @@ class ObservedStore:
     def mailboxes(self) -> SqlMailboxes:
         return self.inner.mailboxes
 
-    def commit(self, batches: Sequence[Batch], now_ms: int) -> None:
+    @property
+    def shared(self) -> bool:
+        return self.inner.shared
+
+    def commit(
+        self, batches: Sequence[Batch], now_ms: int, catch_up: CatchUp | None = None
+    ) -> set[str]:
         self.entered.put(list(batches))
         assert self.gate.wait(30)
         if any(batch.pool in self.failing for batch in batches):
             raise CommitError("database or disk is full")
-        self.inner.commit(batches, now_ms)
+        refused = self.inner.commit(batches, now_ms, catch_up)
         self.commits.append(list(batches))
+        return refused
+
+    def missed(self, pool: str, head: int, clients: int) -> Missed | None:
+        return self.inner.missed(pool, head, clients)
+
+    def heads(self, names: Sequence[str]) -> dict[str, int]:
+        return self.inner.heads(names)
+
+    def hold(self, pool: str) -> Hold | None:
+        return self.inner.hold(pool)
 
     def load(self, pool: str) -> Stored:
         self.loads.append(pool)
@@ -99,6 +115,9 @@ class ObservedStore:
         done = self.inner.erase(pool)
         self.erased.release()
         return done
+
+    def renew(self) -> None:
+        self.inner.renew()
 
     def ping(self) -> None:
         if self.failing:

@@ -11,7 +11,10 @@ from typing import Any
 import httpx2
 
 from localmem_hub.app import Hub, create_app
+from localmem_hub.database import open_engine
+from localmem_hub.replication import Links
 from localmem_hub.server import HubServer, listen
+from localmem_hub.store import SqlStore
 from support.hub_store import ObservedStore, open_store
 
 START_MS = 1_760_000_000_000
@@ -52,9 +55,14 @@ class ServedHub:
 
 
 @asynccontextmanager
-async def serving(folder: Path, **settings: Any) -> AsyncIterator[ServedHub]:
-    """A hub on a new store in a folder."""
-    store, clock = ObservedStore(open_store(folder)), HandClock()
+async def serving(
+    folder: Path, database: str | None = None, **settings: Any
+) -> AsyncIterator[ServedHub]:
+    """A hub on a new store in a folder, or a replica on a database that is prepared."""
+    inner = open_store(folder) if database is None else SqlStore(open_engine(database))
+    store, clock = ObservedStore(inner), HandClock()
+    if database is not None:
+        settings["links"] = Links(inner.url)
     app = create_app(store, clock, **settings)
     listening = asyncio.Event()
     server = HubServer(app, listening.set)

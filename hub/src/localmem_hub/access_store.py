@@ -13,7 +13,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from localmem_hub.database import READING, failures
+from localmem_hub.database import failures, reading
 from localmem_hub.errors import AdmissionError, ConfigError
 from localmem_hub.tables import invitations, secrets, spent_challenges
 from localmem_protocol.seams import Random
@@ -31,7 +31,7 @@ class SqlAccess:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._reading = engine.execution_options(**{READING: True})
+        self._reading = reading(engine)
 
     def secret(self, name: str, random: Random) -> bytes:
         """As `AccessStore` says."""

@@ -12,16 +12,20 @@ from typing import Final
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from localmem_hub.authentication import Authentication
 from localmem_hub.endpoint import Endpoint
-from localmem_hub.errors import StoppingError, StoreError
+from localmem_hub.errors import PlainStoreError, StoppingError, StoreError
 from localmem_hub.http_sync import HttpSync
 from localmem_hub.limits import PAST_EPOCHS_DAYS, WAIT_SECONDS_MAX
 from localmem_hub.mailboxes import Mailboxes
 from localmem_hub.past_epochs import PastEpochs
+from localmem_hub.plain.endpoint import PlainEndpoint
+from localmem_hub.plain.rooms import PlainRooms
+from localmem_hub.plain.workshop import Processes
 from localmem_hub.pools import Pools
+from localmem_hub.replication import Links, Replication
 from localmem_hub.rooms import Rooms
 from localmem_hub.rosters import Rosters
 from localmem_hub.seams import Store
@@ -38,6 +42,8 @@ log: Final = logging.getLogger(__name__)
 class Policy:
     """What the operator decided: may anybody make pools, and under which origins devices dial.
 
+    `plain_workers` is how many processes hold the documents of plain rooms; 0 for no such rooms, as it
+    must be on a store of several replicas.
     A server without WebSocket, or one that pays for requests that wait, says so here. `past_epochs_days`
     is how long the document of an epoch that is over waits for those who have not read it; 0 for ever.
     """
@@ -45,19 +51,36 @@ class Policy:
     open: bool = False
     origins: frozenset[str] = frozenset()
     websocket: bool = True
+    plain_workers: int = 0
     wait_seconds: int = WAIT_SECONDS_MAX
     past_epochs_days: int = PAST_EPOCHS_DAYS
 
 
 class Hub:
-    """The parts of a running hub."""
+    """The parts of a running hub; with `links` it is one replica of several.
 
-    def __init__(self, store: Store, clock: Clock, random: Random, policy: Policy) -> None:
+    Raises PlainStoreError.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        random: Random,
+        policy: Policy,
+        links: Links | None = None,
+    ) -> None:
+        if policy.plain_workers and store.shared:
+            raise PlainStoreError
         self.store = store
+        self.random = random
         self.policy = policy
         self.workers = Workers()
         self.watchers = Watchers()
-        self.rooms = Rooms(store, self.workers, clock, self.watchers, random)
+        self.replication = Replication(links, clock, random) if links is not None else None
+        self.rooms = Rooms(
+            store, self.workers, clock, self.watchers, random, herald=self.replication
+        )
         self.rosters = Rosters(store.rosters, self.workers, self._roster_changed)
         self.authentication = Authentication(
             store.access, self.rosters, self.workers, clock, random, policy.origins
@@ -98,11 +121,28 @@ class Hub:
             days=policy.past_epochs_days,
         )
         self.mailboxes = Mailboxes(store.mailboxes, self.workers, clock, random)
+        self.plain: PlainRooms | None = None
+        self._plain_routes: list[BaseRoute] = []
+        if policy.plain_workers and policy.websocket:
+            self.plain = PlainRooms(store, self.workers, clock, Processes(policy.plain_workers))
+            entrance = PlainEndpoint(self.plain, self.endpoint, store.tokens, self.workers, clock)
+            self._plain_routes = entrance.routes()
         self._recurring: list[asyncio.Task[None]] = []
+        if self.replication is not None:
+            self.replication.attach(self)
+
+    @property
+    def in_touch(self) -> bool:
+        """Whether it may serve: one of several replicas has to hear the database for that."""
+        return self.replication is None or self.replication.in_touch
 
     def _roster_changed(self, pool: str, roster: Roster | None) -> None:
         self.endpoint.roster_changed(pool, roster)
         self.watchers.roster_changed(pool)
+
+    def plain_routes(self) -> list[BaseRoute]:
+        """What to serve for plain rooms: nothing, unless the operator has turned them on."""
+        return self._plain_routes
 
     def start(self) -> None:
         """Begin to serve; needs a running event loop."""
@@ -113,6 +153,8 @@ class Hub:
             self.past_epochs.sweep_forever(),
         ):
             self._recurring.append(asyncio.create_task(recurring))
+        if self.replication is not None:
+            self._recurring.append(asyncio.create_task(self.replication.run()))
 
     async def stop(self) -> None:
         """Commit what has arrived and send everybody away. A second call does nothing."""
@@ -122,18 +164,24 @@ class Hub:
         if recurring:
             self.mailboxes.stop()
             self.watchers.close()
-            await self.rooms.stop()
+            await asyncio.gather(
+                self.rooms.stop(), *([self.plain.stop()] if self.plain is not None else [])
+            )
             self.workers.close()
 
 
 def create_app(
-    store: Store, clock: Clock, random: Random | None = None, policy: Policy | None = None
+    store: Store,
+    clock: Clock,
+    random: Random | None = None,
+    policy: Policy | None = None,
+    links: Links | None = None,
 ) -> Starlette:
     """The application on a store that is ready to use; the store stays the caller's.
 
     `app.state.hub` is its `Hub`, for a server that wants to stop it before the connections.
     """
-    hub = Hub(store, clock, random or SystemRandom(), policy or Policy())
+    hub = Hub(store, clock, random or SystemRandom(), policy or Policy(), links)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -152,9 +200,16 @@ def create_app(
             return JSONResponse({"status": "the store does not answer"}, 503)
         return JSONResponse({"status": "ok", "rooms": len(hub.rooms)})
 
+    async def readyz(_: Request) -> JSONResponse:
+        """200 while devices are served here, else 503."""
+        if not hub.in_touch:
+            return JSONResponse({"status": "out of touch with the database"}, 503)
+        return await healthz(_)
+
     app = Starlette(
         routes=[
             Route("/healthz", healthz),
+            Route("/readyz", readyz),
             Route("/v1/sync/{pool}", hub.endpoint.introduce),
             Route("/v1/sync/{pool}", hub.http.post, methods=["POST"]),
             Route("/v1/sync/{pool}/updates", hub.http.updates),
@@ -163,6 +218,7 @@ def create_app(
                 if hub.policy.websocket
                 else []
             ),
+            *hub.plain_routes(),
             *hub.authentication.routes(),
             *hub.pools.routes(),
             *hub.past_epochs.routes(),

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from localmem_hub import __version__
-from localmem_hub.cli_options import common, open_store, read_settings, when
+from localmem_hub.cli_options import common, links_of, open_store, read_settings, when
 from localmem_hub.cli_pools import device, invite, pool
-from localmem_hub.errors import ConfigError, HubError
+from localmem_hub.errors import ConfigError, HubError, PlainStoreError
 
 if TYPE_CHECKING:
-    from localmem_hub.seams import Role
+    from localmem_hub.seams import Kind, Role
 
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
@@ -41,6 +41,10 @@ for _command in (invite, pool, device):
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 takes a free one.")
 @click.option("--origin", metavar="URL", help="The address that devices dial, if not this one.")
 @click.option("--open", "open_", is_flag=True, default=None, help="Let anybody make pools.")
+@click.option("--fanout", metavar="URL", help="nats://HOST, between replicas on PostgreSQL.")
+@click.option(
+    "--plain", is_flag=True, default=None, help="Serve plain Yjs rooms, which the hub can read."
+)
 @click.option("--migrate", is_flag=True, help="Bring an older database to this release first.")
 def serve(
     config: Path | None,
@@ -50,6 +54,8 @@ def serve(
     port: int | None,
     origin: str | None,
     open_: bool | None,
+    fanout: str | None,
+    plain: bool | None,
     migrate: bool,
 ) -> None:
     """Run the hub until it is told to stop."""
@@ -58,9 +64,15 @@ def serve(
     from localmem_hub.system import SystemClock, SystemRandom
 
     settings = read_settings(
-        config, database=database, host=host, port=port, origin=origin, open=open_
+        config, database=database, host=host, port=port, origin=origin, open=open_, fanout=fanout
     )
-    policy = Policy(settings.open, settings.origins, past_epochs_days=settings.past_epochs_days)
+    plain_rooms = settings.plain.enabled or bool(plain)
+    policy = Policy(
+        settings.open,
+        settings.origins,
+        plain_workers=settings.plain.workers if plain_rooms else 0,
+        past_epochs_days=settings.past_epochs_days,
+    )
     logging.basicConfig(
         level=settings.log_level.upper(),
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
@@ -77,7 +89,12 @@ def serve(
             "no `origin` is set: devices elsewhere cannot prove their keys; set it to the address "
             "that they dial"
         )
+    if plain_rooms:
+        logging.getLogger(__name__).warning(
+            "plain rooms are on: this hub, and who has its database, can read what is in them"
+        )
     store = open_store(settings, migrate=migrate)
+    links = links_of(settings, store)
 
     def announce(url: str, bound: int) -> None:
         if as_json:
@@ -87,7 +104,7 @@ def serve(
         sys.stdout.flush()
 
     try:
-        app = create_app(store, SystemClock(), SystemRandom(), policy)
+        app = create_app(store, SystemClock(), SystemRandom(), policy, links)
         run(app, settings.host, settings.port, announce)
     finally:
         store.close()
@@ -115,26 +132,38 @@ def token() -> None:
 
 @token.command("create")
 @common
-@click.option("--pool", required=True, help="The pool that it opens; made if there is none.")
+@click.option("--pool", help="The pool that it opens; made if there is none.")
+@click.option(
+    "--plain", metavar="ROOM", help="Instead: the plain Yjs room, which the hub can read."
+)
 @click.option("--device", metavar="HEX", help="The device it is for; else the first to use it.")
 @click.option("--role", type=click.Choice(["writer", "reader"]), default="writer")
 def create_token(
     config: Path | None,
     database: str | None,
     as_json: bool,
-    pool: str,
+    pool: str | None,
+    plain: str | None,
     device: str | None,
     role: Role,
 ) -> None:
     """Make a token, and print it: it is not shown again."""
     from localmem_hub.system import SystemClock, SystemRandom
 
+    name = pool or plain
+    if name is None or (pool and plain):
+        raise ConfigError("pool: name a pool with --pool, or a plain room with --plain")
+    kind: Kind = "plain" if plain else "sealed"
     store = open_store(read_settings(config, database=database))
     try:
-        made = store.tokens.create(pool, device, role, SystemRandom(), SystemClock().now_ms())
+        if kind == "plain" and store.shared:
+            raise PlainStoreError
+        now_ms = SystemClock().now_ms()
+        made = store.tokens.create(name, device, role, SystemRandom(), now_ms, kind=kind)
     finally:
         store.close()
-    fields = {"id": made.id, "pool": pool, "device": device, "role": role, "token": made.text}
+    fields = {"id": made.id, "pool": name, "kind": kind, "device": device, "role": role}
+    fields["token"] = made.text
     click.echo(json.dumps(fields) if as_json else made.text)
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from localmem_hub.errors import HubError
+from localmem_hub.errors import ConfigError, HubError
 from localmem_hub.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from localmem_hub.replication import Links
     from localmem_hub.store import SqlStore
 
+URLS: Final = "sqlite:///PATH, or postgresql+psycopg://USER@HOST/DATABASE"
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -23,7 +26,7 @@ def common(command: Command) -> Command:
     """The options of every command."""
     options = (
         click.option("--config", type=click.Path(path_type=Path), help="A TOML file of settings."),
-        click.option("--database", metavar="URL", help="sqlite:///PATH"),
+        click.option("--database", "--db", metavar="URL", help=URLS),
         click.option("--json", "as_json", is_flag=True, help="Print JSON."),
     )
     for option in reversed(options):
@@ -48,6 +51,19 @@ def open_store(settings: Settings, *, migrate: bool = False) -> SqlStore:
         engine.dispose()
         raise
     return SqlStore(engine)
+
+
+def links_of(settings: Settings, store: SqlStore) -> Links | None:
+    """How this replica reaches the others, if there can be any. Raises ConfigError."""
+    if settings.fanout and not store.shared:
+        raise ConfigError("fanout: replicas share a PostgreSQL database; a SQLite one has one hub")
+    if settings.fanout and importlib.util.find_spec("nats") is None:
+        raise ConfigError('fanout: NATS needs its client; pip install "localmem-hub[nats]"')
+    if not store.shared:
+        return None
+    from localmem_hub.replication import Links
+
+    return Links(store.url, settings.fanout)
 
 
 def when(time_ms: int | None) -> str:

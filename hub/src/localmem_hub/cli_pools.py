@@ -51,7 +51,8 @@ def list_pools(config: Path | None, database: str | None, as_json: bool) -> None
         click.echo(json.dumps({"pools": [vars(record) for record in records]}))
         return
     for record in records:
-        kind = f"roster of {record.entries}" if record.entries else "device tokens"
+        tokens = "plain room" if record.kind == "plain" else "device tokens"
+        kind = f"roster of {record.entries}" if record.entries else tokens
         made, size = when(record.created_ms), record.bytes
         click.echo(f"{record.pool}  epoch {record.epoch}  {kind}  {size} bytes  made {made}")
 

@@ -14,16 +14,20 @@ from localmem_hub.seams import Store, Stored
 from localmem_protocol.errors import ProtocolError
 from localmem_protocol.room import Room
 from localmem_protocol.seams import Random
+from localmem_protocol.shared_room import SharedRoom
 from localmem_protocol.updates import decode_update
 
 
-def build_room(pool: str, stored: Stored, random: Random | None = None) -> Room:
+def build_room(
+    pool: str, stored: Stored, random: Random | None = None, *, shared: bool = False
+) -> Room:
     """The room of what is stored; to be joined if there is something to draw client ids from.
 
-    Raises DamageError.
+    It is for one of several replicas if `shared`. Raises DamageError.
     """
+    kind = SharedRoom if shared else Room
     try:
-        return Room(stored.updates, stored.clients, random=random)
+        return kind(stored.updates, stored.clients, random=random)
     except ProtocolError as error:
         raise DamageError(
             f"pool {pool} does not load ({error}); restore the database from a backup"

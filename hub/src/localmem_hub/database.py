@@ -3,6 +3,7 @@
 SQLite runs with a write-ahead log and a disk sync per commit (`synchronous=FULL`): what a commit
 returned from survives the power going. A transaction that will write says so when it begins, so
 that it waits for its turn instead of failing half-way (https://www.sqlite.org/lang_transaction.html).
+What is particular about PostgreSQL is in `postgres.py`.
 """
 
 from __future__ import annotations
@@ -19,13 +20,24 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import event
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.dialects.postgresql import insert as pg_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from localmem_hub.errors import CommitError, ConfigError, MigrationError, StoreError
+from localmem_hub import postgres
+from localmem_hub.errors import (
+    CommitError,
+    ConfigError,
+    DatabaseTimeoutError,
+    MigrationError,
+    StoreError,
+)
 from localmem_hub.limits import BUSY_MS
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
 READING: Final = "localmem_reading"
+URLS: Final = "sqlite:///PATH or postgresql+psycopg://USER@HOST/DATABASE"
 _PRAGMAS: Final = (
     "journal_mode=WAL",
     "synchronous=FULL",
@@ -44,27 +56,42 @@ def open_engine(url: str) -> sa.Engine:
     """
     try:
         parsed = sa.make_url(url)
-        sqlite = parsed.get_backend_name() == "sqlite"
-        if sqlite:
+        backend, driver = parsed.get_backend_name(), parsed.drivername
+        if backend == "sqlite":
             if parsed.database in (None, "", ":memory:"):
-                raise ConfigError("database: a hub keeps its data; give sqlite:///PATH")
+                raise ConfigError(f"database: a hub keeps its data; give {URLS}")
             _make_private(Path(parsed.database or ""))
-        engine = sa.create_engine(parsed, hide_parameters=True)
-    except (SQLAlchemyError, ImportError) as error:
-        raise ConfigError(f"database: {error}; use sqlite:///PATH") from None
+        elif driver != "postgresql+psycopg":
+            raise ConfigError(f"database: {driver} is not one that a hub can use; use {URLS}")
+        options = {} if backend == "sqlite" else postgres.engine_options()
+        engine = sa.create_engine(parsed, hide_parameters=True, **options)
+    except ImportError:
+        raise ConfigError(
+            'database: PostgreSQL needs its driver; pip install "localmem-hub[postgresql]"'
+        ) from None
+    except SQLAlchemyError as error:
+        raise ConfigError(f"database: {error}; use {URLS}") from None
     except OSError as error:
         raise StoreError(f"cannot open the database: {error}") from None
-    if sqlite:
+    if backend == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+    else:
+        postgres.watch_connections(engine)
     return engine
 
 
 @contextmanager
 def failures(doing: str) -> Iterator[None]:
-    """Turn what the database raises into CommitError."""
+    """Turn what the database raises into CommitError, or the kind of it that fits."""
     try:
         yield
+    except PoolTimeoutError:
+        raise DatabaseTimeoutError(f"{doing}: all connections to the database are busy") from None
+    except DBAPIError as error:
+        if not hasattr(error.orig, "sqlstate"):  # of SQLite
+            raise CommitError(f"{doing}: {describe(error)}") from None
+        raise postgres.translate(doing, error, describe(error)) from None
     except SQLAlchemyError as error:
         raise CommitError(f"{doing}: {describe(error)}") from None
 
@@ -72,7 +99,23 @@ def failures(doing: str) -> Iterator[None]:
 def describe(error: SQLAlchemyError) -> str:
     """What the database said, without statements or values."""
     cause = getattr(error, "orig", None)
-    return f"{type(error).__name__}: {cause}" if cause else type(error).__name__
+    # PostgreSQL's second line and those after it name values and statements.
+    said = str(cause).strip().partition("\n")[0] if cause else ""
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def reading(engine: sa.Engine) -> sa.Engine:
+    """The engine for those who only read; on PostgreSQL each statement for itself, in one round trip."""
+    if engine.dialect.name == "postgresql":
+        return engine.execution_options(isolation_level="AUTOCOMMIT")
+    return engine.execution_options(**{READING: True})
+
+
+def insert_missing(connection: sa.Connection, table: sa.Table, **values: object) -> bool:
+    """Insert a row unless its key is there, or is being inserted by another process; whether it was."""
+    insert = pg_insert if connection.dialect.name == "postgresql" else sqlite_insert
+    statement = insert(table).values(**values).on_conflict_do_nothing()
+    return connection.execute(statement.returning(*table.primary_key)).first() is not None
 
 
 def prepare(engine: sa.Engine, *, migrate: bool = False) -> bool:
@@ -85,6 +128,7 @@ def prepare(engine: sa.Engine, *, migrate: bool = False) -> bool:
     newest = script.get_current_head()
     try:
         with engine.begin() as connection:
+            postgres.lock_for_transaction(connection, postgres.MIGRATING)
             current = MigrationContext.configure(connection).get_current_revision()
             if current == newest:
                 return False

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import Final, Protocol
@@ -21,7 +21,7 @@ from typing import Final, Protocol
 from starlette.datastructures import Headers, QueryParams
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from localmem_hub.authentication import Authentication
 from localmem_hub.connection import Connection
@@ -108,7 +108,8 @@ class Endpoint:
             await self._stay(websocket, identity)
         except RefusedError as refused:
             log.info("refused pool=%r code=%d reason=%s", pool, refused.code, refused.reason)
-            await websocket.close(refused.code, refused.reason)
+            with suppress(WebSocketDisconnect):  # it did not wait for the answer
+                await websocket.close(refused.code, refused.reason)
 
     async def introduce(self, request: Request) -> JSONResponse:
         """Whom a token stands for, and how to synchronise here; notes nothing, and binds it to nobody.
@@ -144,6 +145,15 @@ class Endpoint:
             notice = Notice(ROSTER_NOTICE, roster.length)
             for room in {one.pool for one in self._live.values() if one.roster == pool}:
                 self._rooms.notify(room, notice)
+
+    def follows(self, pool: str) -> bool:
+        """Whether somebody is here because a pool's roster lets it in."""
+        return any(identity.roster == pool for identity in self._live.values())
+
+    def send_away(self, reason: str) -> None:
+        """Drop everybody, for now."""
+        for connection in list(self._live):
+            connection.drop(Close.STORE_FAILED, reason)
 
     def _sort_out(self, pool: str, roster: Roster | None) -> None:
         for connection, identity in self._live.items():
@@ -192,6 +202,7 @@ class Endpoint:
         scheme, _, token = headers.get("Authorization", "").partition(" ")
         now_ms = self._clock.now_ms()
         with _refusals():
+            self._rooms.check_open()
             if scheme.lower() != "bearer":
                 raise TokenError("send the token as `Authorization: Bearer …`")
             if token.strip().startswith(SESSION):

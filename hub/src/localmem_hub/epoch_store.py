@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from localmem_hub.database import READING, failures
+from localmem_hub.database import failures, insert_missing, reading
+from localmem_hub.postgres import lock_for_transaction, lock_key, tell
 from localmem_hub.seams import PastEpoch
+from localmem_hub.signals import PoolEmptied, encode
 from localmem_hub.tables import clients, epochs_read, pools, quarantine, rosters, snapshots, updates
 from localmem_protocol.access import parse_room, room_name
 
@@ -20,21 +22,18 @@ class SqlEpochs:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._reading = engine.execution_options(**{READING: True})
+        self._reading = reading(engine)
 
     def note_read(self, pool: str, epoch: int, device: str) -> bool:
         """As `EpochStore` says."""
         here = pools.c.pool == room_name(pool, epoch)
         place = {"pool": pool, "epoch": epoch, "device": device}
-        known = sa.select(epochs_read.c.device).filter_by(**place)
         with failures("cannot note who has read an epoch"), self._engine.begin() as connection:
-            room = connection.execute(sa.select(pools.c.dropped_ms).where(here)).first()
+            query = sa.select(pools.c.dropped_ms).where(here).with_for_update(read=True)
+            room = connection.execute(query).first()
             if room is None or room.dropped_ms is not None:
                 return False
-            if connection.scalar(known) is not None:
-                return False
-            connection.execute(sa.insert(epochs_read).values(**place))
-        return True
+            return insert_missing(connection, epochs_read, **place)
 
     def past(self, pool: str | None = None) -> list[PastEpoch]:
         """As `EpochStore` says."""
@@ -69,6 +68,7 @@ class SqlEpochs:
         """As `EpochStore` says."""
         room = room_name(pool, epoch)
         with failures("cannot drop an epoch"), self._engine.begin() as connection:
+            lock_for_transaction(connection, lock_key("snapshot", room))  # or one comes after this
             newest = sa.select(pools.c.pool).where(pools.c.pool == room_name(pool, epoch + 1))
             if connection.scalar(newest) is None:
                 return False  # it is not over
@@ -86,4 +86,5 @@ class SqlEpochs:
                     epochs_read.c.pool == pool, epochs_read.c.epoch == epoch
                 )
             )
+            tell(connection, encode([PoolEmptied(room)]))
         return True

@@ -2,6 +2,7 @@
 
 HubError
 ├── ConfigError             a setting or argument that is wrong (names it)
+│   └── PlainStoreError     plain rooms on a database of several hubs
 ├── ListenError             the address cannot be listened on
 ├── TokenError              a device that may not come in; the reason is for its user
 ├── AdmissionError          a pool that may not be made here; the reason is for its founder
@@ -12,7 +13,9 @@ HubError
     ├── DamageError         what is stored of a pool does not load
     ├── SnapshotError       a snapshot that must not take the place of its rows
     └── CommitError         a transaction did not happen: nothing of it may be acknowledged
-        └── StaleError      …because another process wrote to the pool: load it again
+        ├── StaleError      …because another process wrote to the pool: load it again
+        ├── DatabaseTimeoutError  …because the database took too long, or something held a lock
+        └── UnreachableError      …because the database cannot be reached at all
 
 Every message says what happened and what to do, in one line; `code` is stable, for programs.
 """
@@ -32,6 +35,15 @@ class ConfigError(HubError):
     """A setting or argument that is wrong; the message names it."""
 
     code = "config"
+
+
+class PlainStoreError(ConfigError):
+    """Plain rooms on a database that several hubs may share: they do not follow each other's rooms."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "plain: plain rooms need a database of one hub; give this one a SQLite file"
+        )
 
 
 class ListenError(HubError):
@@ -102,3 +114,15 @@ class StaleError(CommitError):
     """Another process wrote to the pool since the room was loaded."""
 
     code = "stale"
+
+
+class DatabaseTimeoutError(CommitError):
+    """A statement took too long, or waited too long for a lock."""
+
+    code = "timeout"
+
+
+class UnreachableError(CommitError):
+    """The database cannot be reached: it is down, starting, or the network is."""
+
+    code = "unreachable"

@@ -10,7 +10,7 @@ then stays in memory for a while, and a GET reads the log of rows and never the 
 `{"error": {"code": one of frames.Close, "message", "field"}}`. Every answer to a POST says in the
 header X-Localmem-Wait for how many seconds a GET may wait here, 0 for not at all, and in
 X-Localmem-Notices who is there (`presence`). The answer to a GET leaves that out if nobody is; one that
-waits is answered when somebody comes, or waits for news.
+waits is answered when somebody comes, or waits for news. A hub of several replicas never says it.
 """
 
 from __future__ import annotations
@@ -73,11 +73,30 @@ class _Guest(Visit):
     def __init__(self, peer: Peer, body: Body) -> None:
         super().__init__(peer, body)
         self.over = asyncio.Event()
+        self._sure = 0
+        self._sure_stepped = 0
 
     def drop(self, code: int, reason: str) -> None:
         """As `Visit` says."""
         super().drop(code, reason)
         self.over.set()
+
+    def hear(self, frame: bytes, live: LiveRoom) -> None:
+        """The room took a frame."""
+        before = self._stepped
+        self.heard(frame, live.newest)
+        self._sure = live.head
+        if self._stepped != before:
+            self._sure_stepped = live.head
+
+    def be_sure(self) -> None:
+        """Rows of other replicas came before ours: how they are numbered is known of stored ones only.
+
+        The device is sent some rows once more, and misses none.
+        """
+        self._heard = self._sure
+        if self._stepped is not None:
+            self._stepped = self._sure_stepped
 
 
 class HttpSync:
@@ -178,16 +197,20 @@ class HttpSync:
 
     def _there(self, identity: Identity, wait_s: float = 0.0) -> None:
         """Somebody asks, and may wait here so long."""
-        now_s = self._clock.monotonic_s()
-        self._rooms.presence(identity.pool).request(identity.device, now_s, wait_s)
-        self._rooms.tell(identity.pool)
+        presence = self._rooms.presence(identity.pool)
+        if presence is not None:
+            presence.request(identity.device, self._clock.monotonic_s(), wait_s)
+            self._rooms.tell(identity.pool)
 
     def _told(self, identity: Identity) -> list[Notice]:
         presence = self._rooms.presence(identity.pool)
+        if presence is None:
+            return []
         return presence.told(identity.device, self._clock.monotonic_s())
 
     def _notices(self, identity: Identity) -> dict[str, str]:
-        return {NOTICES_HEADER: notices_text(self._told(identity))}
+        told = self._told(identity)
+        return {NOTICES_HEADER: notices_text(told)} if told else {}
 
     async def _news(self, request: Request, identity: Identity, mark: Mark, wait: float) -> News:
         """The rows after a position; none if the roster grew, or if waiting for some was in vain.
@@ -261,15 +284,18 @@ class HttpSync:
         await self._rooms.refresh(identity.pool)
         live: LiveRoom = await self._rooms.join(identity.pool, peer, guest)
         self._endpoint.prepare(live, identity)
+        shifts = live.shifts
         try:
             for frame in body.frames:
                 await live.ready(number)
                 if guest.closed is not None:
                     break
                 self._rooms.receive(live, number, frame)
-                guest.heard(frame, live.newest)
+                guest.hear(frame, live)
             self._rooms.finish(live, number)
             await guest.over.wait()
+            if live.shifts != shifts:
+                guest.be_sure()
         finally:
             self._rooms.leave(live, number, linger=True)
 

@@ -30,7 +30,48 @@ SEEN_MS: Final = 60_000
 """How exact a token's last use is; finer would cost a disk sync per connection."""
 
 BUSY_MS: Final = 10_000
-"""How long SQLite waits for another process, such as `localmem-hub token`."""
+"""How long the database waits for another process, such as `localmem-hub token`."""
+
+STATEMENT_MS: Final = 30_000
+"""How long one statement of PostgreSQL may take; far more than to load a pool."""
+
+IDLE_MS: Final = 3_000
+"""How long a transaction may be open while its process does nothing: less than BUSY_MS, so that those
+who wait for the lock of a replica that was stopped get it."""
+
+CONNECT_SECONDS: Final = 5
+"""How long connecting to PostgreSQL may take."""
+
+DATABASE_CONNECTIONS_MAX: Final = 6
+"""Connections of one replica: its writer, its readers, and those that hold a compaction's lock. The
+one that listens and the one that tells come on top."""
+
+CATCH_UP_SECONDS: Final = 2.0
+"""How long a commit that holds its pools' locks waits for its rooms; less than IDLE_MS."""
+
+POOLS_ASKED_MAX: Final = 500
+"""Pools that one statement asks for."""
+
+HEARTBEAT_SECONDS: Final = 0.2
+"""How often a replica proves that it hears the database."""
+
+REACH_SECONDS: Final = 1.0
+"""How long a replica serves without that proof: as long as a revoked token may go on working."""
+
+LISTENER_END_SECONDS: Final = 1.0
+"""How long a stopping replica waits for the thread that listens."""
+
+REACH_CHECK_SECONDS: Final = 0.1
+"""How often it looks whether that is over."""
+
+RECONNECT_SECONDS: Final = 0.2
+"""How long a replica waits before it connects again to listen."""
+
+POLL_SECONDS: Final = 5.0
+"""How often a replica looks at the pools that it has in use, in case a signal got lost."""
+
+POLL_LOST_SECONDS: Final = 1.0
+"""The same while the fan-out is away: others may not know that, and tell nobody else."""
 
 CHALLENGE_MS: Final = 60_000
 """How long a challenge may be answered."""
@@ -109,3 +150,9 @@ LINGERING_MAX: Final = 32
 
 KEEP_ALIVE_SECONDS: Final = 360
 """How long a quiet HTTP connection is kept: longer than a device pauses between two requests."""
+
+HEAD_SECONDS: Final = 10.0
+"""How long the head of a request, or a WebSocket's handshake, may take to arrive."""
+
+HEAD_BYTES_MAX: Final = 64 * 1024
+"""Bytes of such a head; those of devices and browsers have a few hundred."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from localmem_hub.compaction import holds_deletes
 from localmem_hub.limits import GATHERED_BYTES_MAX
-from localmem_hub.seams import Batch, Stored
+from localmem_hub.seams import Batch, Missed, Stored
+from localmem_protocol.errors import ProtocolError
 from localmem_protocol.frames import Notice
 from localmem_protocol.limits import QUEUED_UPDATES_MAX
 from localmem_protocol.room import Drop, Effect, Room
+from localmem_protocol.shared_room import SharedRoom
 
 
 class Sink(Protocol):
@@ -39,8 +41,27 @@ class LiveRoom:
         self.under_way: Batch | None = None
         self.discarded = False
         self.lingers_until = 0.0  # by the event loop's clock
+        self.behind = 0  # the newest row that another replica is said to have stored
+        self.following = False  # whether somebody sees to that
+        self.reloading = False  # nothing is taken to be stored meanwhile
+        self.shifts = 0  # how often rows of others came between ours
         self._gathered: dict[int, tuple[int, int]] = {}  # connection -> frames, bytes
         self._taken = asyncio.Event()
+        self._settled = asyncio.Event()
+
+    @property
+    def shared(self) -> SharedRoom | None:
+        """Its room, if other replicas write to its pool as well."""
+        return self.room if isinstance(self.room, SharedRoom) else None
+
+    @property
+    def registered(self) -> int:
+        """How many client ids it knows."""
+        return self.shared.registered if self.shared is not None else 0
+
+    def knows(self, clients: Mapping[int, str]) -> bool:
+        """Whether it has all these client ids."""
+        return self.shared is None or all(map(self.shared.knows, clients))
 
     @property
     def newest(self) -> int:
@@ -79,7 +100,7 @@ class LiveRoom:
         """What to store now, if there is anything; those who wait may go on."""
         self._gathered.clear()
         self._taken.set()
-        commit = None if self.discarded else self.room.take()
+        commit = None if self.discarded or self.reloading else self.room.take()
         if commit is None:
             return None
         self.under_way = Batch(
@@ -95,6 +116,46 @@ class LiveRoom:
             self.head += len(batch.rows)
             self.rows_uncompacted += len(batch.rows)
             self._carry_out(self.room.committed())
+        self._settled.set()
+
+    async def settled(self) -> None:
+        """Wait until no commit is under way, and nothing is being loaded."""
+        while (self.under_way is not None or self.reloading) and not self.discarded:
+            self._settled.clear()
+            await self._settled.wait()
+
+    def absorb(self, missed: Missed) -> bool:
+        """Take in what others stored; False if the pool has to be loaded and `rebase` called."""
+        known = self.head - missed.after
+        if self.shared is None or self.discarded or missed.rows is None or known < 0:
+            return False
+        rows = missed.rows[known:]
+        try:
+            effects, erases = self.shared.absorb(rows, missed.clients)
+        except ProtocolError:
+            return False
+        self.head += len(rows)
+        self.shifts += bool(rows)
+        self.rows_uncompacted += len(rows)
+        self.to_erase |= erases
+        self._carry_out(effects)
+        return True
+
+    def rebase(self, room: Room, stored: Stored) -> None:
+        """Go on with a room that was loaded anew, and hear once more what is not stored."""
+        assert self.shared is not None
+        self.under_way, self.reloading = None, False
+        self.head, self.rows_uncompacted = stored.head, len(stored.rows)
+        self.shifts += 1
+        effects = self.shared.rebase(room)
+        self._taken.set()
+        self._settled.set()
+        self._carry_out(effects)
+
+    def taken_over(self, client: int) -> None:
+        """Somebody connected under a client id at another replica."""
+        if self.shared is not None:
+            self._carry_out(self.shared.taken_over(client))
 
     def mend(self, room: Room, stored: Stored) -> None:
         """Go on with a room that was loaded anew; those who wait may go on."""
@@ -116,6 +177,7 @@ class LiveRoom:
     def _close(self) -> None:
         self.discarded = True
         self._taken.set()
+        self._settled.set()
 
     def _carry_out(self, effects: Iterable[Effect]) -> None:
         for effect in effects:

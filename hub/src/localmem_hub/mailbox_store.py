@@ -12,9 +12,11 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from localmem_hub.database import READING, failures
+from localmem_hub.database import failures, reading
 from localmem_hub.limits import MAILBOXES_MAX
+from localmem_hub.postgres import tell
 from localmem_hub.seams import Party
+from localmem_hub.signals import MailboxChanged, encode
 from localmem_hub.tables import mailbox_messages, mailboxes
 from localmem_protocol.seams import Random
 
@@ -31,7 +33,7 @@ class SqlMailboxes:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._reading = engine.execution_options(**{READING: True})
+        self._reading = reading(engine)
 
     def open(self, secret_hash: bytes, expires_ms: int, random: Random, now_ms: int) -> int | None:
         """As `MailboxStore` says."""
@@ -95,6 +97,7 @@ class SqlMailboxes:
                     connection.execute(
                         sa.insert(mailbox_messages).values(number=number, slot=slot, bytes=data)
                     )
+                    tell(connection, encode([MailboxChanged(number)]))
             except IntegrityError:  # there is one, or the mailbox ended meanwhile
                 return self.get(number, slot) == data
         return True
@@ -112,6 +115,7 @@ class SqlMailboxes:
         """As `MailboxStore` says."""
         with failures("cannot end a mailbox"), self._engine.begin() as connection:
             _remove(connection, [number])
+            tell(connection, encode([MailboxChanged(number)]))
 
     def sweep(self, now_ms: int) -> None:
         """As `MailboxStore` says."""

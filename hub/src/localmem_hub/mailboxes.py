@@ -88,6 +88,12 @@ class Mailboxes:
         for event in self._waiting.values():
             event.set()
 
+    def changed(self, number: int) -> None:
+        """Something happened to a mailbox at another replica: whoever waits there looks."""
+        for party in PARTIES:
+            if (event := self._waiting.get((number, party))) is not None:
+                event.set()
+
     async def sweep(self) -> None:
         """Have nothing lie about that nobody may fetch any more."""
         now_ms = self._clock.now_ms()

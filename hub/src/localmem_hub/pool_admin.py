@@ -10,8 +10,11 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from localmem_hub.database import READING, failures
+from localmem_hub.database import failures, reading
 from localmem_hub.errors import DamageError
+from localmem_hub.postgres import tell
+from localmem_hub.seams import Kind
+from localmem_hub.signals import PoolRemoved, encode
 from localmem_hub.tables import (
     clients,
     epochs_read,
@@ -32,14 +35,15 @@ _OF_ROOMS = (updates, snapshots, clients, tokens, quarantine, pools)
 
 @dataclass(frozen=True)
 class PoolRecord:
-    """One pool. `entries` is the length of its roster, 0 if it has none; `bytes` what is stored of
-    its documents; times in milliseconds since 1970."""
+    """One pool, or plain room. `entries` is the length of its roster, 0 if it has none; `bytes` what is
+    stored of its documents; times in milliseconds since 1970."""
 
     pool: str
     entries: int
     epoch: int
     bytes: int
     created_ms: int
+    kind: Kind = "sealed"
 
 
 class PoolAdmin:
@@ -47,7 +51,7 @@ class PoolAdmin:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._reading = engine.execution_options(**{READING: True})
+        self._reading = reading(engine)
 
     def list(self) -> list[PoolRecord]:
         """Every pool, oldest first."""
@@ -69,10 +73,10 @@ class PoolAdmin:
         for room in rooms:
             place = parse_room(room.pool)
             name = place[0] if place is not None and place[0] in lengths else room.pool
-            one = found.get(name) or PoolRecord(name, 0, 0, 0, room.created_ms)
+            one = found.get(name) or PoolRecord(name, 0, 0, 0, room.created_ms, room.kind)
             size = one.bytes + sizes.get(room.pool, 0)
             epoch = max(one.epoch, room.epoch)
-            found[name] = PoolRecord(name, one.entries, epoch, size, one.created_ms)
+            found[name] = PoolRecord(name, one.entries, epoch, size, one.created_ms, one.kind)
         return sorted(found.values(), key=lambda one: (one.created_ms, one.pool))
 
     def roster(self, pool: str) -> Roster | None:
@@ -96,10 +100,13 @@ class PoolAdmin:
             if is_pool_id(pool):
                 rooms = sa.select(pools.c.pool).where(pools.c.pool.startswith(f"{pool}."))
                 names += connection.scalars(rooms)
+            mine = sa.select(pools.c.pool).where(pools.c.pool.in_(names)).order_by(pools.c.pool)
+            connection.execute(mine.with_for_update())  # no replica writes to it any more
             gone = 0
             for table in _OF_ROOMS:  # the row in `pools` is the last
                 gone = connection.execute(sa.delete(table).where(table.c.pool.in_(names))).rowcount
             connection.execute(sa.delete(epochs_read).where(epochs_read.c.pool == pool))
             connection.execute(sa.delete(roster_entries).where(roster_entries.c.pool == pool))
             listed = connection.execute(sa.delete(rosters).where(rosters.c.pool == pool)).rowcount
+            tell(connection, encode([PoolRemoved(name) for name in dict.fromkeys(names)]))
         return gone + listed > 0

@@ -7,6 +7,9 @@ commit are carried out after it, and never before. A room whose commit failed is
 everybody in it, and loaded again for whoever comes back. One whose CRDT library failed is broken:
 it commits what it has, and is mended by what is stored while its connections wait.
 
+Where replicas share the store, rooms follow what the others write (`following.py`), and the others are
+told (`Herald`).
+
     receive() ─▶ Room ─▶ dirty ─▶ take() ─▶ [writer thread: Store.commit] ─▶ committed() ─▶ sinks
 """
 
@@ -19,7 +22,8 @@ from contextlib import suppress
 from typing import Final
 
 from localmem_hub.compaction import build_room, make_snapshot
-from localmem_hub.errors import StoppingError, StoreError
+from localmem_hub.errors import StoppingError, StoreError, UnreachableError
+from localmem_hub.following import Following
 from localmem_hub.limits import (
     COMPACT_ROWS,
     DRAIN_SECONDS,
@@ -29,7 +33,7 @@ from localmem_hub.limits import (
     TELL_SECONDS,
 )
 from localmem_hub.live import LiveRoom, Sink
-from localmem_hub.seams import Store
+from localmem_hub.seams import Herald, Store
 from localmem_hub.watchers import Watchers
 from localmem_hub.workers import Workers
 from localmem_protocol.frames import Close, Notice
@@ -44,7 +48,14 @@ class Rooms:
     """Every room in use. All methods belong to the event loop it was started on."""
 
     def __init__(
-        self, store: Store, workers: Workers, clock: Clock, watchers: Watchers, random: Random
+        self,
+        store: Store,
+        workers: Workers,
+        clock: Clock,
+        watchers: Watchers,
+        random: Random,
+        *,
+        herald: Herald | None = None,
     ) -> None:
         self._store = store
         self._random = random
@@ -62,6 +73,14 @@ class Rooms:
         self._committer: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[object]] = set()
         self._erasing: dict[str, bool] = {}  # pool -> whether it has to be done again
+        self._herald = herald
+        self._following: Following | None = None
+        self._heard: dict[str, int] = {}  # pool that is being loaded -> how far it is said to be
+        self._suspended = ""  # why nobody comes in, if so
+        if store.shared:
+            self._following = Following(
+                store, workers, random, self._run, self._caught_up, self._discard
+            )
 
     def __len__(self) -> int:
         return len(self._live)
@@ -75,10 +94,14 @@ class Rooms:
     async def join(self, pool: str, peer: Peer, sink: Sink) -> LiveRoom:
         """Bring a connection into its room, which is loaded if it is not in use.
 
-        Raises StoreError when it cannot be loaded, and StoppingError.
+        It has everything then that was stored before, by whichever replica: whoever comes may come from
+        another one, and would take what is missing for lost. Raises StoreError when it cannot be
+        loaded, and StoppingError.
         """
         self.start()
+        sure = self._following is None
         while not self._stopping:
+            self.check_open()
             live = self._live.get(pool)
             if live is None:
                 loading = self._loading.get(pool)
@@ -86,9 +109,14 @@ class Rooms:
                     loading = asyncio.create_task(self._load(pool))
                     loading.add_done_callback(_ignore)
                     self._loading[pool] = loading
+                    sure = True
                 # Shielded: whoever gives up must not take the room from the others.
                 await asyncio.shield(loading)
                 continue
+            if not sure and self._following is not None:
+                await self._following.refresh(live)
+                sure = True
+                continue  # it may have been discarded meanwhile
             live.room.presence = self.presence(pool)  # that of before may be gone
             live.sinks[peer.connection] = sink
             live.room.join(peer)
@@ -111,16 +139,24 @@ class Rooms:
             return
         if live.room.presence is not None and live.room.presence.changed:
             self.tell(live.pool)
-        self._dirty[live] = None
-        self._wake.set()
+        self._announce(live)
+        self._make_dirty(live)
 
-    def presence(self, pool: str) -> Presence:
-        """Who is there, also where no room is in use: requests are. Call `tell` when that changed."""
+    def presence(self, pool: str) -> Presence | None:
+        """Who is there, also where no room is in use: requests are. Call `tell` when that changed.
+
+        None among replicas, which do not know who is at the others: devices that are told nothing take
+        it that somebody is there.
+        """
+        if self._following is not None:
+            return None
         return self._presences.setdefault(pool, Presence())
 
     def tell(self, pool: str) -> None:
         """Tell whom it concerns who is there, now and when it is time to."""
         presence, live, now_s = self.presence(pool), self._live.get(pool), self._clock.monotonic_s()
+        if presence is None:
+            return
         if live is not None:
             live.room.presence = presence  # that of before may be gone
         if presence.changed:
@@ -147,9 +183,12 @@ class Rooms:
             live.finish(connection)
 
     async def refresh(self, pool: str) -> None:
-        """Let go of a room in memory if another process wrote to its pool. Raises StoreError."""
+        """Let go of a room in memory if another process wrote to its pool. Raises StoreError.
+
+        Rooms of replicas follow such writes, and nobody joins one that is behind.
+        """
         live = self._live.get(pool)
-        if live is None or live.newest != live.head:
+        if live is None or self._following is not None or live.newest != live.head:
             return  # its own commit will tell
         head = await self._workers.read(lambda: self._store.head(pool))
         if self._live.get(pool) is live and live.newest == live.head != head:
@@ -157,10 +196,19 @@ class Rooms:
 
     def emptied(self, pool: str) -> None:
         """All that a room held was dropped: nobody goes on with it, and the files are wiped."""
+        self._let_go(pool)
+        self._erase_soon(pool)
+
+    def emptied_elsewhere(self, pool: str) -> None:
+        """The same by another replica, or by this one."""
+        live = self._live.get(pool)
+        if live is not None and live.newest:
+            self._let_go(pool)
+
+    def _let_go(self, pool: str) -> None:
         live = self._live.pop(pool, None)
         if live is not None:
             live.discard(Close.GOING_AWAY, "this epoch is over, and was read by all; try again")
-        self._erase_soon(pool)
 
     def leave(self, live: LiveRoom, connection: int, *, linger: bool = False) -> None:
         """A connection is gone; a room that nobody needs leaves memory, at once or after a while."""
@@ -174,6 +222,51 @@ class Rooms:
             self.tell(live.pool)
         self._left.set()
         self._forget_if_idle(live)
+
+    @property
+    def pools(self) -> list[str]:
+        """The pools whose rooms are in use."""
+        return list(self._live)
+
+    def moved(self, pool: str, head: int | None) -> None:
+        """Another replica stored rows up to this one; None for a pool that is gone."""
+        if pool in self._loading:
+            self._heard[pool] = max(self._heard.get(pool, 0), head or 0)
+        live = self._live.get(pool)
+        if live is None or self._following is None:
+            return
+        if head is None:
+            self._discard(live, "the pool was removed")
+        else:
+            self._following.moved(live, head)
+
+    def looked(self, pool: str, head: int | None) -> None:
+        """The number of a pool's newest row, as the database says; None for a pool that is gone."""
+        self.moved(pool, head)
+        live = self._live.get(pool)
+        if live is not None and self._following is not None and head is not None:
+            self._following.looked(live, head)
+
+    def taken_over(self, pool: str, client: int) -> None:
+        """A device connected at another replica under a client id."""
+        live = self._live.get(pool)
+        if live is not None:
+            live.taken_over(client)
+
+    def suspend(self, reason: str) -> None:
+        """Send everybody away, and let nobody in until `resume`: this replica may be out of touch."""
+        self._suspended = reason
+        for live in list(self._live.values()):
+            self._discard(live, reason)
+
+    def check_open(self) -> None:
+        """Raises UnreachableError while nobody is let in."""
+        if self._suspended:
+            raise UnreachableError(self._suspended)
+
+    def resume(self) -> None:
+        """Serve again."""
+        self._suspended = ""
 
     async def stop(self) -> None:
         """Commit what has arrived, send everybody away, and wait until they are gone.
@@ -203,12 +296,17 @@ class Rooms:
     async def _load(self, pool: str) -> LiveRoom:
         try:
             stored = await self._workers.read(lambda: self._store.load(pool))
-            room = await self._workers.read(lambda: build_room(pool, stored, self._random))
+            shared = self._following is not None
+            room = await self._workers.read(
+                lambda: build_room(pool, stored, self._random, shared=shared)
+            )
             room.presence = self.presence(pool)
             live = LiveRoom(pool, room, stored)
             self._live[pool] = live
         finally:
             del self._loading[pool]
+            heard = self._heard.pop(pool, 0)
+        self.moved(pool, heard)
         self._compact_if_due(live)
         return live
 
@@ -231,26 +329,53 @@ class Rooms:
     async def _commit(self, rooms: Sequence[LiveRoom]) -> None:
         batches = [live.under_way for live in rooms if live.under_way is not None]
         now_ms = self._clock.now_ms()
+        catch_up = None
+        if self._following is not None:
+            catch_up = self._following.catch_up({live.pool: live for live in rooms})
         try:
-            await self._workers.write(lambda: self._store.commit(batches, now_ms))
+            refused = await self._workers.write(
+                lambda: self._store.commit(batches, now_ms, catch_up)
+            )
         except Exception as error:
-            if len(rooms) > 1:  # one of them must not fail the others
+            # One of them must not fail the others; but a database that is away is so for all.
+            if len(rooms) > 1 and not isinstance(error, UnreachableError):
                 for live in rooms:
                     await self._commit([live])
                 return
             known = isinstance(error, StoreError)
-            log.error("commit failed pool=%s: %s", rooms[0].pool, error, exc_info=not known)
-            self._discard(rooms[0], "the hub could not store it; try again")
+            for live in rooms:
+                log.error("commit failed pool=%s: %s", live.pool, error, exc_info=not known)
+                self._discard(live, "the hub could not store it; try again")
             return
         for live in rooms:
+            if live.pool in refused and self._following is not None:
+                live.reloading = True
+                self._run(self._following.reload(live))
+                continue
+            stored = live.under_way is not None and bool(live.under_way.rows)
             live.committed()
             self._watchers.changed(live.pool)
+            self._announce(live, stored=stored)
             if live.room.to_mend:
                 self._run(self._mend(live))
             self._compact_if_due(live)
 
+    def _announce(self, live: LiveRoom, *, stored: bool = False) -> None:
+        """Tell the other replicas who came, and what is stored."""
+        if live.shared is None or self._herald is None:
+            return
+        for client in live.shared.newcomers:
+            self._herald.greeted(live.pool, client)
+        live.shared.newcomers.clear()
+        if stored:
+            self._herald.stored(live.pool, live.head)
+
     async def _mend(self, live: LiveRoom) -> None:
         """Give a broken room that has committed all it had the document that is stored."""
+        if self._following is not None:
+            live.reloading = True
+            await self._following.reload(live)
+            return
         try:
             stored = await self._workers.read(lambda: self._store.load(live.pool))
             room = await self._workers.read(lambda: build_room(live.pool, stored, self._random))
@@ -263,6 +388,16 @@ class Rooms:
         elif not live.discarded:
             live.mend(room, stored)
             log.info("room mended pool=%s", live.pool)
+
+    def _caught_up(self, live: LiveRoom) -> None:
+        """A room took in what others stored, or has to commit what it heard before."""
+        self._watchers.changed(live.pool)
+        self._compact_if_due(live)
+        self._make_dirty(live)
+
+    def _make_dirty(self, live: LiveRoom) -> None:
+        self._dirty[live] = None
+        self._wake.set()
 
     def _discard(self, live: LiveRoom, reason: str) -> None:
         if self._live.get(live.pool) is live:
@@ -298,9 +433,15 @@ class Rooms:
     async def _compact(self, pool: str) -> bool:
         """Whether a snapshot stands for all that was stored when this began."""
         try:
-            made = await self._workers.read(lambda: make_snapshot(self._store, pool))
-            if made is not None:
-                await self._workers.write(lambda: self._store.compact(pool, *made))
+            hold = await self._workers.read(lambda: self._store.hold(pool))
+            if hold is None:
+                return False  # another replica is about it
+            try:
+                made = await self._workers.read(lambda: make_snapshot(self._store, pool))
+                if made is not None:
+                    await self._workers.write(lambda: self._store.compact(pool, *made))
+            finally:
+                await self._workers.read(hold.release)
         except StoreError as error:
             log.warning("compaction put off: %s", error)
             return False

@@ -9,9 +9,11 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from localmem_hub.access_store import take
-from localmem_hub.database import READING, failures
+from localmem_hub.database import failures, insert_missing, reading
 from localmem_hub.errors import CommitError, LengthError
+from localmem_hub.postgres import tell
 from localmem_hub.seams import RosterMark
+from localmem_hub.signals import RosterGrew, encode
 from localmem_hub.tables import pools, roster_entries, rosters
 from localmem_protocol.access import room_name
 
@@ -21,7 +23,7 @@ class SqlRosters:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._reading = engine.execution_options(**{READING: True})
+        self._reading = reading(engine)
 
     def mark(self, pool: str) -> RosterMark | None:
         """As `RosterStore` says."""
@@ -67,15 +69,18 @@ class SqlRosters:
                 return False
             if invitation is not None:
                 take(connection, invitation, now_ms)
-            connection.execute(
-                sa.insert(rosters).values(
-                    pool=pool,
-                    length=mark.length,
-                    head=mark.head,
-                    recovery=recovery,
-                    created_ms=now_ms,
-                )
+            made = insert_missing(
+                connection,
+                rosters,
+                pool=pool,
+                length=mark.length,
+                head=mark.head,
+                recovery=recovery,
+                created_ms=now_ms,
             )
+            if not made:  # by another process, just now
+                connection.rollback()
+                return False
             _add(connection, pool, entry, mark)
             _make_room(connection, pool, 1, now_ms)
         return True
@@ -97,6 +102,7 @@ class SqlRosters:
                 raise LengthError(length)
             _add(connection, pool, entry, mark)
             _make_room(connection, pool, epoch, now_ms)
+            tell(connection, encode([RosterGrew(pool)]))
 
     def recovered(self, recovery: str, limit: int) -> list[str]:
         """As `RosterStore` says."""
@@ -120,6 +126,4 @@ def _make_room(connection: sa.Connection, pool: str, epoch: int, now_ms: int) ->
     """Each epoch has updates of its own, under the name of its room."""
     room = room_name(pool, epoch)
     if connection.scalar(sa.select(pools.c.pool).where(pools.c.pool == room)) is None:
-        connection.execute(
-            sa.insert(pools).values(pool=room, head=0, epoch=epoch, created_ms=now_ms)
-        )
+        insert_missing(connection, pools, pool=room, head=0, epoch=epoch, created_ms=now_ms)

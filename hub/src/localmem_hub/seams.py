@@ -8,7 +8,7 @@ and raises StoreError.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -17,6 +17,8 @@ from localmem_protocol.room import Quarantined, Row
 from localmem_protocol.seams import Random
 
 Role = Literal["writer", "reader"]
+Kind = Literal["sealed", "plain"]
+"""Of a room: one of sealed batches, or one of a standard Yjs document."""
 Party = Literal["opener", "joiner"]
 
 
@@ -50,6 +52,25 @@ class Stored:
 
 
 @dataclass(frozen=True)
+class Missed:
+    """What other replicas stored of a pool: the `rows` after number `after`, up to `head`, and every
+    client id that is registered now.
+
+    `rows` is None when they are too many, or not there any more: load the pool.
+    """
+
+    pool: str
+    after: int
+    head: int
+    rows: Sequence[Row] | None
+    clients: Mapping[int, str]
+
+
+CatchUp = Callable[[Sequence[Missed]], set[str]]
+"""Takes in what was missed; the pools whose batches, which are being stored, hold beside it."""
+
+
+@dataclass(frozen=True)
 class Identity:
     """Whom a token stands for. `fresh` is whether its use still has to be noted.
 
@@ -68,11 +89,24 @@ class Identity:
 class UpdateLog(Protocol):
     """Append-only updates of every pool, numbered from 1 without gaps."""
 
-    def commit(self, batches: Sequence[Batch], now_ms: int) -> None:
+    def commit(
+        self, batches: Sequence[Batch], now_ms: int, catch_up: CatchUp | None = None
+    ) -> set[str]:
         """Store all of it, durably, or nothing; at most one batch per pool.
 
-        Raises CommitError, and StaleError when a pool's newest row is not its batch's head.
+        Raises CommitError, and StaleError when a pool's newest row is not its batch's head. With
+        `catch_up` that is no error: it is called while nobody else can write to the pool, and if what
+        was missed and the batch have nothing to do with each other, the batch is stored after it. The
+        pools of the others, of which nothing is stored, are returned: load them, and look again.
         """
+        ...
+
+    def missed(self, pool: str, head: int, clients: int) -> Missed | None:
+        """What there is beyond row `head` and so many registered client ids; None for nothing."""
+        ...
+
+    def heads(self, names: Sequence[str]) -> dict[str, int]:
+        """The numbers of the newest rows of those of these pools that there are."""
         ...
 
     def load(self, pool: str) -> Stored:
@@ -101,8 +135,20 @@ class UpdateLog(Protocol):
         ...
 
 
+class Hold(Protocol):
+    """The right to compact a pool, which one process has at a time."""
+
+    def release(self) -> None:
+        """Give it back; raises nothing."""
+        ...
+
+
 class SnapshotStore(Protocol):
     """Snapshots, which stand for all rows up to one of them."""
+
+    def hold(self, pool: str) -> Hold | None:
+        """Begin to compact; None while another process does."""
+        ...
 
     def compact(self, pool: str, head: int, snapshot: bytes) -> bool:
         """Put a snapshot in the place of all rows up to `head`; False if a later one is there."""
@@ -120,8 +166,14 @@ class SnapshotStore(Protocol):
 class TokenStore(Protocol):
     """The device tokens, of which only hashes are kept."""
 
-    def check(self, text: str, pool: str, device: str | None, now_ms: int) -> Identity:
-        """Whom a token stands for on this device, or any (None); reads only. Raises TokenError."""
+    def check(
+        self, text: str, pool: str, device: str | None, now_ms: int, *, kind: Kind = "sealed"
+    ) -> Identity:
+        """Whom a token stands for on this device, or any (None); reads only. Raises TokenError.
+
+        A token opens rooms of one kind. One of a plain room is nobody's device: its own id stands
+        in the place of that.
+        """
         ...
 
     def note(self, identity: Identity, now_ms: int) -> None:
@@ -252,8 +304,28 @@ class MailboxStore(Protocol):
         ...
 
 
+class Herald(Protocol):
+    """Tells the other replicas what happened here. Neither call waits, or is sure to arrive."""
+
+    def stored(self, pool: str, head: int) -> None:
+        """Rows up to this one are stored."""
+        ...
+
+    def greeted(self, pool: str, client: int) -> None:
+        """A device connected under a client id."""
+        ...
+
+
 class Store(UpdateLog, SnapshotStore, Protocol):
-    """All of it, as one place."""
+    """All of it, as one place.
+
+    With `shared` other processes write to it at the same time: rooms catch up with each other.
+    """
+
+    @property
+    def shared(self) -> bool:
+        """Whether this is a store for several replicas."""
+        ...
 
     @property
     def rosters(self) -> RosterStore:
@@ -278,6 +350,10 @@ class Store(UpdateLog, SnapshotStore, Protocol):
     @property
     def tokens(self) -> TokenStore:
         """The tokens."""
+        ...
+
+    def renew(self) -> None:
+        """The store was away: begin with new connections."""
         ...
 
     def ping(self) -> None:

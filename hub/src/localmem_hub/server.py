@@ -14,6 +14,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from localmem_hub.errors import ListenError
+from localmem_hub.heads import PatientProtocol
 from localmem_hub.limits import DRAIN_SECONDS, KEEP_ALIVE_SECONDS, WEBSOCKET_BYTES_MAX
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -26,6 +27,7 @@ class HubServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=PatientProtocol,
                 log_config=None,
                 access_log=False,  # the endpoint has a line per connection, without query strings
                 server_header=False,

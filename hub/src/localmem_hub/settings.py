@@ -15,10 +15,25 @@ import msgspec
 
 from localmem_hub.errors import ConfigError
 from localmem_hub.limits import PAST_EPOCHS_DAYS
+from localmem_hub.plain.limits import WORKERS_MAX
 from localmem_protocol.access import origin_of
 
 PREFIX: Final = "LOCALMEM_HUB_"
+FANOUT: Final = r"^((nats|tls)://\S{1,500})?$"
 LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class Plain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Plain Yjs rooms: whether there are any, and how many processes hold their documents.
+
+    The hub reads what is in them. In the environment: `LOCALMEM_HUB_PLAIN_ENABLED`.
+    """
+
+    enabled: bool = False
+    workers: Annotated[int, msgspec.Meta(ge=1, le=WORKERS_MAX)] = 2
+
+
+_PLAIN: Final = Plain.__struct_fields__
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -27,7 +42,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     `origin` is the address that devices dial (`https://hub.example.com`), several with commas; one on
     loopback need not be named. With `open` anybody may make a pool, without an invitation. What is
     stored of an epoch that is over goes when every member has read it, and after `past_epochs_days` at
-    the latest; 0 is for ever.
+    the latest; 0 is for ever. `fanout` is the NATS server that replicas on PostgreSQL tell each other
+    by, if there is one.
     """
 
     database: str
@@ -37,6 +53,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     origin: str = ""
     open: bool = False
     past_epochs_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = PAST_EPOCHS_DAYS
+    fanout: Annotated[str, msgspec.Meta(pattern=FANOUT)] = ""
+    plain: Plain = Plain()
 
     @property
     def origins(self) -> frozenset[str]:
@@ -61,8 +79,12 @@ def load_settings(
     if named is not None:
         values |= _read(named)
     for name in Settings.__struct_fields__:
-        if text := environment.get(PREFIX + name.upper()):
+        if name != "plain" and (text := environment.get(PREFIX + name.upper())):
             values[name] = text
+    told = {name: environment.get(f"{PREFIX}PLAIN_{name.upper()}") for name in _PLAIN}
+    plain = values.get("plain", {})
+    if isinstance(plain, dict):  # else the conversion below says what is wrong
+        values["plain"] = plain | {name: text for name, text in told.items() if text}
     values |= {name: value for name, value in (overrides or {}).items() if value is not None}
     try:
         # Not strict: what comes from the environment is text.

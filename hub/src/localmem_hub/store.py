@@ -3,28 +3,36 @@
 A pool's updates are numbered by `UPDATE pools SET head = head + n … RETURNING` inside the
 transaction that stores them, and pools are taken in sorted order: numbers have no gaps, and no
 reader can see a number whose predecessor commits later. The head that this returns also tells
-whether another process wrote meanwhile; such a commit is given up whole.
+whether another process wrote meanwhile; such a commit is given up whole, but by replicas that say how
+they catch up (`shared_log.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 
 import sqlalchemy as sa
 
 from localmem_hub.access_store import SqlAccess
-from localmem_hub.database import READING, empty_log, failures
+from localmem_hub.database import empty_log, failures, reading
 from localmem_hub.epoch_store import SqlEpochs
 from localmem_hub.errors import CommitError, StaleError
-from localmem_hub.limits import COMPACT_ROWS, QUARANTINE_BYTES_MAX, QUARANTINE_ROWS_MAX
+from localmem_hub.limits import (
+    COMPACT_ROWS,
+    POOLS_ASKED_MAX,
+    QUARANTINE_BYTES_MAX,
+    QUARANTINE_ROWS_MAX,
+)
 from localmem_hub.mailbox_store import SqlMailboxes
 from localmem_hub.pool_admin import PoolAdmin
+from localmem_hub.postgres import AdvisoryHold, NoHold, lock_for_transaction, lock_key, renew
 from localmem_hub.roster_store import SqlRosters
-from localmem_hub.seams import Batch, Stored
-from localmem_hub.tables import clients, pools, quarantine, snapshots, updates
+from localmem_hub.seams import Batch, CatchUp, Hold, Missed, Stored
+from localmem_hub.shared_log import append_all, numbered, read_missed, settle
+from localmem_hub.tables import clients as client_ids
+from localmem_hub.tables import pools, quarantine, snapshots, updates
 from localmem_hub.tokens import SqlTokens
-from localmem_protocol.exchange import News, NumberedRow, follow
+from localmem_protocol.exchange import News, NumberedRow
 from localmem_protocol.limits import STEP_BYTES
 
 
@@ -33,7 +41,7 @@ class SqlStore:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._reading = engine.execution_options(**{READING: True})
+        self._reading = reading(engine)
         self.tokens = SqlTokens(engine)
         self.rosters = SqlRosters(engine)
         self.access = SqlAccess(engine)
@@ -41,13 +49,44 @@ class SqlStore:
         self.mailboxes = SqlMailboxes(engine)
         self.pools = PoolAdmin(engine)
 
-    def commit(self, batches: Sequence[Batch], now_ms: int) -> None:
+    def commit(
+        self, batches: Sequence[Batch], now_ms: int, catch_up: CatchUp | None = None
+    ) -> set[str]:
         """As `UpdateLog` says."""
+        refused: set[str] = set()
+        batches = sorted(batches, key=lambda batch: batch.pool)
         with failures("cannot store updates"), self._engine.begin() as connection:
-            for batch in sorted(batches, key=lambda batch: batch.pool):
+            if catch_up is not None:
+                settled = settle(connection, batches, catch_up)
+                batches, refused = settled.batches, settled.refused
+                append_all(connection, settled, now_ms)
+            for batch in batches:
                 _register(connection, batch)
-                _append(connection, batch, now_ms)
+                if catch_up is None:
+                    _append(connection, batch, now_ms)
                 _quarantine(connection, batch, now_ms)
+        return refused
+
+    def missed(self, pool: str, head: int, clients: int) -> Missed | None:
+        """As `UpdateLog` says."""
+        count = sa.select(sa.func.count()).where(client_ids.c.pool == pool).scalar_subquery()
+        query = sa.select(pools.c.head, count.label("clients")).where(pools.c.pool == pool)
+        with failures(f"cannot look at pool {pool}"), self._reading.begin() as connection:
+            row = connection.execute(query).first()
+            if row is None or (row.head == head and row.clients <= clients):
+                return None
+            return read_missed(connection, [(pool, head, row.head)])[0]
+
+    def heads(self, names: Sequence[str]) -> dict[str, int]:
+        """As `UpdateLog` says."""
+        found: dict[str, int] = {}
+        columns = sa.select(pools.c.pool, pools.c.head)
+        with failures("cannot look at pools"), self._reading.begin() as connection:
+            for first in range(0, len(names), POOLS_ASKED_MAX):
+                some = names[first : first + POOLS_ASKED_MAX]
+                query = columns.where(pools.c.pool.in_(some))
+                found |= {row.pool: row.head for row in connection.execute(query)}
+        return found
 
     def load(self, pool: str) -> Stored:
         """As `UpdateLog` says."""
@@ -63,7 +102,9 @@ class SqlStore:
                 updates.c.pool == pool, updates.c.seq > newest.scalar_subquery()
             ),
         ).order_by("kind", "seq")
-        registered = sa.select(clients.c.client, clients.c.device).where(clients.c.pool == pool)
+        registered = sa.select(client_ids.c.client, client_ids.c.device).where(
+            client_ids.c.pool == pool
+        )
         with failures(f"cannot load pool {pool}"), self._reading.begin() as connection:
             found = connection.execute(everything).all()
             owners = {row.client: row.device for row in connection.execute(registered)}
@@ -129,9 +170,31 @@ class SqlStore:
             more=found[-1].seq > end or len(found) == COMPACT_ROWS,
         )
 
+    def renew(self) -> None:
+        """As `Store` says."""
+        renew(self._engine)
+
+    @property
+    def url(self) -> sa.URL:
+        """Where it is."""
+        return self._engine.url
+
+    @property
+    def shared(self) -> bool:
+        """As `Store` says."""
+        return self._engine.dialect.name == "postgresql"
+
+    def hold(self, pool: str) -> Hold | None:
+        """As `SnapshotStore` says."""
+        if not self.shared:
+            return NoHold()
+        with failures(f"cannot compact pool {pool}"):
+            return AdvisoryHold.take(self._engine, lock_key("compact", pool))
+
     def compact(self, pool: str, head: int, snapshot: bytes) -> bool:
         """As `SnapshotStore` says."""
         with failures(f"cannot compact pool {pool}"), self._engine.begin() as connection:
+            lock_for_transaction(connection, lock_key("snapshot", pool))
             newest = connection.scalar(
                 sa.select(sa.func.max(snapshots.c.seq)).where(snapshots.c.pool == pool)
             )
@@ -154,7 +217,8 @@ class SqlStore:
         """As `SnapshotStore` says.
 
         SQLite overwrites what is deleted (`secure_delete`); the write-ahead log, which may hold it
-        still, is emptied.
+        still, is emptied. PostgreSQL lets go of deleted rows when it vacuums, and overwrites them when
+        it needs their place; its log ends as its operator arranged (docs/threats.md).
         """
         with failures("cannot erase what was deleted"):
             if pool is not None:
@@ -175,7 +239,7 @@ class SqlStore:
 def _register(connection: sa.Connection, batch: Batch) -> None:
     if batch.clients:
         connection.execute(
-            sa.insert(clients),
+            sa.insert(client_ids),
             [
                 {"pool": batch.pool, "client": client, "device": device}
                 for client, device in batch.clients.items()
@@ -197,35 +261,20 @@ def _append(connection: sa.Connection, batch: Batch, now_ms: int) -> None:
         raise CommitError(f"there is no pool {batch.pool}")
     if grown.head != batch.head + len(batch.rows):
         raise StaleError(f"another process wrote to pool {batch.pool}; run one hub per database")
-    tags = [*accumulate((row.update for row in batch.rows), follow, initial=grown.tag)]
-    connection.execute(sa.update(pools).where(here).values(tag=tags[-1]))
-    connection.execute(
-        sa.insert(updates),
-        [
-            {
-                "pool": batch.pool,
-                "seq": seq,
-                "device": row.device,
-                "bytes": row.update,
-                "received_ms": now_ms,
-                "tag": tag,
-            }
-            for (seq, row), tag in zip(
-                enumerate(batch.rows, start=batch.head + 1), tags[1:], strict=True
-            )
-        ],
-    )
+    rows = numbered(batch, grown.tag, now_ms)
+    connection.execute(sa.update(pools).where(here).values(tag=rows[-1]["tag"]))
+    connection.execute(sa.insert(updates), rows)
 
 
 def _tag_of(connection: sa.Connection, pool: str, number: int) -> str | None:
     if number == 0:
         return ""
-    for table, numbered in (
+    for table, place in (
         (pools, pools.c.head),
         (updates, updates.c.seq),
         (snapshots, snapshots.c.seq),
     ):
-        query = sa.select(table.c.tag).where(table.c.pool == pool, numbered == number)
+        query = sa.select(table.c.tag).where(table.c.pool == pool, place == number)
         tag = connection.scalar(query)
         if tag is not None:
             return str(tag)

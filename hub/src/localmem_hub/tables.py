@@ -40,6 +40,7 @@ pools = Table(
     Column("pool", String(64), primary_key=True),
     Column("head", BigInteger, nullable=False),  # number of the newest update
     Column("epoch", BigInteger, nullable=False),  # of the key that the members use
+    Column("kind", String(8), nullable=False, server_default="sealed"),  # or "plain"
     Column("created_ms", BigInteger, nullable=False),
     Column("tag", String(6), nullable=False, server_default=""),  # of the newest update
     Column("dropped_ms", BigInteger),  # when what it held was dropped, since its epoch is over

@@ -15,10 +15,12 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from localmem_hub.database import READING, failures
+from localmem_hub.database import failures, insert_missing, reading
 from localmem_hub.errors import ConfigError, TokenError
 from localmem_hub.limits import SEEN_MS
-from localmem_hub.seams import Identity, Role
+from localmem_hub.postgres import tell
+from localmem_hub.seams import Identity, Kind, Role
+from localmem_hub.signals import TokenRevoked, encode
 from localmem_hub.tables import pools, tokens
 from localmem_protocol.access import parse_room
 from localmem_protocol.events import is_device_id
@@ -26,6 +28,9 @@ from localmem_protocol.seams import Random
 
 ID_BYTES: Final = 8
 SECRET_BYTES: Final = 32
+IDS_AT_ONCE: Final = 500
+"""Ids in one statement; databases bound the number of its variables."""
+
 _TOKEN: Final = re.compile(r"lmt_([0-9a-f]{16})_([0-9a-f]{64})", re.ASCII)
 _POOL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
@@ -84,12 +89,22 @@ class SqlTokens:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._reading = engine.execution_options(**{READING: True})
+        self._reading = reading(engine)
 
     def create(
-        self, pool: str, device: str | None, role: Role, random: Random, now_ms: int
+        self,
+        pool: str,
+        device: str | None,
+        role: Role,
+        random: Random,
+        now_ms: int,
+        *,
+        kind: Kind = "sealed",
     ) -> Token:
-        """A new token, and its pool if there is none yet. Raises ConfigError, CommitError."""
+        """A new token, and its pool if there is none yet. Raises ConfigError, CommitError.
+
+        With `kind` "plain" it is for a plain room of this name, and for no device.
+        """
         if not is_pool_name(pool):
             raise ConfigError(
                 "pool: 1 to 64 letters, digits, '.', '_', '-'; a letter or digit first"
@@ -98,12 +113,18 @@ class SqlTokens:
             raise ConfigError("pool: such names are rooms of pools with a roster, opened by key")
         if device is not None and not is_device_id(device):
             raise ConfigError("device: must be 16 lower-case hex digits")
+        if device is not None and kind == "plain":
+            raise ConfigError("device: a token of a plain room is for no device")
         token = new_token(random)
         with failures("cannot create a token"), self._engine.begin() as connection:
-            if connection.scalar(sa.select(pools.c.pool).where(pools.c.pool == pool)) is None:
-                connection.execute(
-                    sa.insert(pools).values(pool=pool, head=0, epoch=1, created_ms=now_ms)
-                )
+            query = sa.select(pools.c.kind).where(pools.c.pool == pool)
+            there = connection.scalar(query)
+            if there is None:
+                new = {"pool": pool, "head": 0, "epoch": 1, "kind": kind, "created_ms": now_ms}
+                insert_missing(connection, pools, **new)
+                there = connection.scalar(query)  # another process may have been faster
+            if there != kind:
+                raise ConfigError(f"pool: {pool} is there already, as a {there} one")
             connection.execute(
                 sa.insert(tokens).values(
                     id=token.id,
@@ -134,21 +155,27 @@ class SqlTokens:
                 .where(here, tokens.c.revoked_ms.is_(None))
                 .values(revoked_ms=now_ms)
             )
+            tell(connection, encode([TokenRevoked()]))
             return connection.scalar(sa.select(tokens.c.id).where(here)) is not None
 
-    def check(self, text: str, pool: str, device: str | None, now_ms: int) -> Identity:
+    def check(
+        self, text: str, pool: str, device: str | None, now_ms: int, *, kind: Kind = "sealed"
+    ) -> Identity:
         """As `TokenStore` says."""
         token = parse_token(text)
+        query = sa.select(tokens, pools.c.kind).join(pools).where(tokens.c.id == token.id)
         with failures("cannot check a token"), self._reading.begin() as connection:
-            row = connection.execute(sa.select(tokens).where(tokens.c.id == token.id)).first()
+            row = connection.execute(query).first()
         # The same work for an id that does not exist.
         held = row.secret_hash if row is not None else bytes(32)
         if not hmac.compare_digest(held, token.secret_hash) or row is None:
             raise TokenError("this token is not known here")
         if row.revoked_ms is not None:
             raise TokenError("this token was revoked")
-        if row.pool != pool:
+        if row.pool != pool or row.kind != kind:
             raise TokenError("this token is for another pool")
+        if kind == "plain":
+            device = token.id
         if device is not None and row.device not in (None, device):
             raise TokenError("this token belongs to another device")
         fresh = row.device is None or now_ms - (row.last_seen_ms or 0) >= SEEN_MS
@@ -173,9 +200,11 @@ class SqlTokens:
 
     def revoked(self, ids: Iterable[str]) -> set[str]:
         """As `TokenStore` says."""
-        wanted = set(ids)
+        wanted = sorted(set(ids))
+        valid: set[str] = set()
         with failures("cannot check tokens"), self._reading.begin() as connection:
-            valid = set(
-                connection.scalars(sa.select(tokens.c.id).where(tokens.c.revoked_ms.is_(None)))
-            )
-        return wanted - valid
+            for at in range(0, len(wanted), IDS_AT_ONCE):
+                here = tokens.c.id.in_(wanted[at : at + IDS_AT_ONCE])
+                query = sa.select(tokens.c.id).where(here, tokens.c.revoked_ms.is_(None))
+                valid.update(connection.scalars(query))
+        return set(wanted) - valid

@@ -11,6 +11,7 @@ class Watchers:
 
     def __init__(self) -> None:
         self._waiting: dict[str, dict[asyncio.Event, str]] = {}  # pool -> event -> device
+        self._heads: dict[str, int] = {}  # what was said of those that somebody waits for
         self._closed = False
 
     async def wait(self, pool: str, device: str, seconds: float) -> bool:
@@ -30,6 +31,7 @@ class Watchers:
             here.pop(event, None)
             if not here and self._waiting.get(pool) is here:
                 del self._waiting[pool]
+                self._heads.pop(pool, None)
 
     def changed(self, pool: str) -> None:
         """Something new is stored: everybody looks."""
@@ -38,8 +40,31 @@ class Watchers:
 
     def roster_changed(self, pool: str) -> None:
         """The roster of a pool did: everybody in a room of its epochs looks."""
-        for room in [one for one in self._waiting if one.startswith(f"{pool}.")]:
+        for room in self._rooms_of(pool):
             self.changed(room)
+
+    def follows(self, pool: str) -> bool:
+        """Whether somebody waits in a room of a pool's epochs."""
+        return bool(self._rooms_of(pool))
+
+    def _rooms_of(self, pool: str) -> list[str]:
+        return [room for room in self._waiting if room.startswith(f"{pool}.")]
+
+    @property
+    def pools(self) -> list[str]:
+        """The pools that somebody waits for."""
+        return list(self._waiting)
+
+    def looked(self, pool: str, head: int) -> None:
+        """The pool's newest row has this number: whoever waits looks, unless it was so before."""
+        if pool in self._waiting and self._heads.get(pool) != head:
+            self._heads[pool] = head
+            self.changed(pool)
+
+    def wake(self) -> None:
+        """Everybody looks."""
+        for pool in self._waiting:
+            self.changed(pool)
 
     def release(self, pool: str, device: str) -> None:
         """A device comes with something to say: its own change is no news to it."""
@@ -51,5 +76,4 @@ class Watchers:
     def close(self) -> None:
         """Nobody waits any more."""
         self._closed = True
-        for pool in self._waiting:
-            self.changed(pool)
+        self.wake()

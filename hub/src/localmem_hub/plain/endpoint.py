@@ -1,0 +1,158 @@
+"""The endpoint `/v1/yjs/{room}`: WebSockets of standard Yjs clients, as y-websocket's protocol has it.
+
+The token comes as `Authorization: Bearer …`, or as `?token=…`, since a browser cannot send headers;
+so nothing here logs an address. Rooms that are not there, and those that a token does not open, get
+one answer: an auth message for clients that know it, then `Close.BAD_TOKEN`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from starlette.routing import BaseRoute, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from localmem_hub.connection import Connection
+from localmem_hub.endpoint import Endpoint, Received, RefusedError
+from localmem_hub.errors import StoppingError, StoreError, TokenError
+from localmem_hub.plain.limits import MESSAGE_BYTES_MAX
+from localmem_hub.plain.messages import denied
+from localmem_hub.plain.room import PlainRoom
+from localmem_hub.plain.rooms import PlainRooms
+from localmem_hub.seams import Identity, TokenStore
+from localmem_hub.workers import Workers
+from localmem_protocol.frames import Close
+from localmem_protocol.seams import Clock
+
+log: Final = logging.getLogger(__name__)
+
+NO_ROOM: Final = "there is no such room for this token"
+
+
+class PlainEndpoint:
+    """Brings connections into plain rooms; `endpoint` sees to those whose token is revoked."""
+
+    def __init__(
+        self,
+        rooms: PlainRooms,
+        endpoint: Endpoint,
+        tokens: TokenStore,
+        workers: Workers,
+        clock: Clock,
+    ) -> None:
+        self._rooms = rooms
+        self._endpoint = endpoint
+        self._tokens = tokens
+        self._workers = workers
+        self._clock = clock
+
+    def routes(self) -> list[BaseRoute]:
+        """What to serve. Names with slashes, too, which no room has, so that all get one answer."""
+        return [WebSocketRoute("/v1/yjs/{room:path}", self.serve)]
+
+    async def serve(self, websocket: WebSocket) -> None:
+        """One connection, from its handshake to its end."""
+        await websocket.accept()
+        name = websocket.path_params["room"]
+        try:
+            identity = await self._identify(name, websocket)
+            await self._stay(websocket, identity)
+        except RefusedError as refused:
+            log.info("refused room=%r code=%d", name[:80], refused.code)
+            if refused.code == Close.BAD_TOKEN:
+                await websocket.send_bytes(denied(refused.reason))
+            await websocket.close(refused.code, refused.reason)
+
+    async def _identify(self, name: str, websocket: WebSocket) -> Identity:
+        """Whom a connection is from. Raises RefusedError."""
+        scheme, _, token = websocket.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            token = websocket.query_params.get("token", "")
+        now_ms = self._clock.now_ms()
+        try:
+            identity = await self._workers.read(
+                lambda: self._tokens.check(token.strip(), name, None, now_ms, kind="plain")
+            )
+            if identity.fresh:
+                await self._workers.write(lambda: self._tokens.note(identity, now_ms))
+        except TokenError:
+            raise RefusedError(Close.BAD_TOKEN, NO_ROOM) from None
+        except StoppingError as error:
+            raise RefusedError(Close.GOING_AWAY, str(error)) from None
+        except StoreError as error:
+            log.error("cannot check a token: %s", error)
+            raise RefusedError(Close.STORE_FAILED, "the hub's store does not answer") from None
+        return identity
+
+    async def _stay(self, websocket: WebSocket, identity: Identity) -> None:
+        connection = Connection(self._endpoint.number(), websocket)
+        with self._endpoint.staying(connection, identity):
+            try:
+                room = self._rooms.join(
+                    identity.pool,
+                    connection.number,
+                    connection,
+                    identity.token,
+                    writer=identity.role == "writer",
+                )
+            except StoppingError as error:
+                raise RefusedError(Close.GOING_AWAY, str(error)) from None
+            since = self._clock.monotonic_s()
+            received = Received()
+            try:
+                await self._exchange(websocket, connection, room, received)
+            finally:
+                self._rooms.leave(room, connection.number)
+                log.info(
+                    "closed room=%s token=%s role=%s code=%d seconds=%.1f "
+                    "frames_in=%d bytes_in=%d frames_out=%d bytes_out=%d",
+                    identity.pool,
+                    identity.token,
+                    identity.role,
+                    connection.closing[0] if connection.closing else received.code,
+                    self._clock.monotonic_s() - since,
+                    received.frames,
+                    received.bytes,
+                    connection.frames_sent,
+                    connection.bytes_sent,
+                )
+
+    async def _exchange(
+        self, websocket: WebSocket, connection: Connection, room: PlainRoom, received: Received
+    ) -> None:
+        """Read and write until either ends."""
+        reading = asyncio.create_task(self._read(websocket, connection, room, received))
+        writing = asyncio.create_task(connection.write())
+        try:
+            await asyncio.wait({reading, writing}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            reading.cancel()
+            writing.cancel()
+            ended = await asyncio.gather(reading, writing, return_exceptions=True)
+        for error in ended:
+            if isinstance(error, Exception):
+                log.error("connection failed room=%s", room.name, exc_info=error)
+
+    async def _read(
+        self, websocket: WebSocket, connection: Connection, room: PlainRoom, received: Received
+    ) -> None:
+        while True:
+            message = await websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                received.code = message.get("code") or 1005
+                return
+            data = message.get("bytes")
+            if connection.closing is not None:
+                continue
+            if data is None:
+                connection.drop(Close.BAD_FRAME, "a text message; messages are binary")
+            elif len(data) > MESSAGE_BYTES_MAX:
+                connection.drop(Close.TOO_LARGE, f"a message of over {MESSAGE_BYTES_MAX} bytes")
+            else:
+                received.frames += 1
+                received.bytes += len(data)
+                await room.ready(connection.number)
+                if connection.closing is None:
+                    self._rooms.receive(room, connection.number, data)
