@@ -124,5 +124,14 @@ class ObservedStore:
             raise CommitError("the database does not answer")
         self.inner.ping()
 
+    def current(self) -> bool:
+        return self.inner.current()
+
+    def free_bytes(self) -> int | None:
+        return self.inner.free_bytes()
+
+    def try_room(self) -> None:
+        self.inner.try_room()
+
     def close(self) -> None:
         self.inner.close()

@@ -72,6 +72,7 @@ def serve(
         settings.origins,
         plain_workers=settings.plain.workers if plain_rooms else 0,
         past_epochs_days=settings.past_epochs_days,
+        disk_free_mb=settings.disk_free_mb,
     )
     logging.basicConfig(
         level=settings.log_level.upper(),

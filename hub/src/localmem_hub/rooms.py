@@ -22,8 +22,9 @@ from contextlib import suppress
 from typing import Final
 
 from localmem_hub.compaction import build_room, make_snapshot
-from localmem_hub.errors import StoppingError, StoreError, UnreachableError
+from localmem_hub.errors import FullError, StoppingError, StoreError, UnreachableError
 from localmem_hub.following import Following
+from localmem_hub.headroom import FULL, Headroom
 from localmem_hub.limits import (
     COMPACT_ROWS,
     DRAIN_SECONDS,
@@ -56,6 +57,7 @@ class Rooms:
         random: Random,
         *,
         herald: Herald | None = None,
+        headroom: Headroom | None = None,
     ) -> None:
         self._store = store
         self._random = random
@@ -74,6 +76,7 @@ class Rooms:
         self._background: set[asyncio.Task[object]] = set()
         self._erasing: dict[str, bool] = {}  # pool -> whether it has to be done again
         self._herald = herald
+        self._headroom = headroom or Headroom(store, workers)
         self._following: Following | None = None
         self._heard: dict[str, int] = {}  # pool that is being loaded -> how far it is said to be
         self._suspended = ""  # why nobody comes in, if so
@@ -126,6 +129,8 @@ class Rooms:
     def receive(self, live: LiveRoom, connection: int, data: bytes) -> None:
         """Take a frame from a connection."""
         if live.discarded or self._stopping:
+            return
+        if self._headroom.full and live.refuse_writing(connection, data, FULL):
             return
         try:
             live.receive(connection, data)
@@ -274,6 +279,7 @@ class Rooms:
         Each of the two takes at most DRAIN_SECONDS.
         """
         self._stopping = True
+        self._headroom.stop()
         self._wake.set()
         if self._committer is not None:
             _, late = await asyncio.wait({self._committer}, timeout=DRAIN_SECONDS)
@@ -337,15 +343,18 @@ class Rooms:
                 lambda: self._store.commit(batches, now_ms, catch_up)
             )
         except Exception as error:
-            # One of them must not fail the others; but a database that is away is so for all.
-            if len(rooms) > 1 and not isinstance(error, UnreachableError):
+            # One of them must not fail the others; but a database that is away, or full, is so for all.
+            if isinstance(error, FullError):
+                self._headroom.ran_out()
+            if len(rooms) > 1 and not isinstance(error, UnreachableError | FullError):
                 for live in rooms:
                     await self._commit([live])
                 return
             known = isinstance(error, StoreError)
             for live in rooms:
                 log.error("commit failed pool=%s: %s", live.pool, error, exc_info=not known)
-                self._discard(live, "the hub could not store it; try again")
+                full = isinstance(error, FullError)
+                self._discard(live, FULL if full else "the hub could not store it; try again")
             return
         for live in rooms:
             if live.pool in refused and self._following is not None:

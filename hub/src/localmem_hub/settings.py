@@ -14,7 +14,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from localmem_hub.errors import ConfigError
-from localmem_hub.limits import PAST_EPOCHS_DAYS
+from localmem_hub.limits import DISK_FREE_MB, PAST_EPOCHS_DAYS
 from localmem_hub.plain.limits import WORKERS_MAX
 from localmem_protocol.access import origin_of
 
@@ -43,7 +43,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     loopback need not be named. With `open` anybody may make a pool, without an invitation. What is
     stored of an epoch that is over goes when every member has read it, and after `past_epochs_days` at
     the latest; 0 is for ever. `fanout` is the NATS server that replicas on PostgreSQL tell each other
-    by, if there is one.
+    by, if there is one. With less than `disk_free_mb` left on the disk of a SQLite database `/readyz`
+    says so.
     """
 
     database: str
@@ -54,6 +55,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     open: bool = False
     past_epochs_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = PAST_EPOCHS_DAYS
     fanout: Annotated[str, msgspec.Meta(pattern=FANOUT)] = ""
+    disk_free_mb: Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)] = DISK_FREE_MB
     plain: Plain = Plain()
 
     @property
