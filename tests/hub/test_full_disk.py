@@ -127,7 +127,7 @@ async def test_a_full_disk_refuses_updates_for_now_and_serves_who_reads(hub: Ser
         assert len(hub.store.commits) == commits
 
         disk.roomy()
-        while await failing(hub) is not None:
+        while await failing(hub) is not None:  # noqa: ASYNC110  it is looked at from outside
             await asyncio.sleep(0.01)
         again = await RawClient.join(hub.url, POOL, ONE, texts[ONE], client=raw.client)
         await again.write(b"there is room again")

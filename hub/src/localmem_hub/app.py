@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from localmem_hub.authentication import Authentication
+from localmem_hub.counts import Counts
 from localmem_hub.endpoint import Endpoint
 from localmem_hub.errors import PlainStoreError
 from localmem_hub.headroom import Headroom
@@ -75,6 +76,7 @@ class Hub:
         self.policy = policy
         self.workers = Workers()
         self.watchers = Watchers()
+        self.counts = Counts()
         self.headroom = Headroom(store, self.workers)
         self.health = Health(
             store,
@@ -82,6 +84,7 @@ class Hub:
             self.headroom,
             lambda: self.in_touch,
             policy.disk_free_mb * 1_000_000,
+            clock,
         )
         self.replication = Replication(links, clock, random) if links is not None else None
         self.rooms = Rooms(
@@ -92,6 +95,7 @@ class Hub:
             random,
             herald=self.replication,
             headroom=self.headroom,
+            counts=self.counts,
         )
         self.rosters = Rosters(store.rosters, self.workers, self._roster_changed)
         self.authentication = Authentication(
@@ -113,6 +117,7 @@ class Hub:
             self.workers,
             clock,
             ["websocket", "http"] if policy.websocket else ["http"],
+            self.counts,
         )
         self.http = HttpSync(
             self.endpoint,
@@ -137,7 +142,9 @@ class Hub:
         self._plain_routes: list[BaseRoute] = []
         if policy.plain_workers and policy.websocket:
             workshop = Processes(policy.plain_workers)
-            self.plain = PlainRooms(store, self.workers, clock, workshop, self.headroom)
+            self.plain = PlainRooms(
+                store, self.workers, clock, workshop, self.headroom, self.counts
+            )
             entrance = PlainEndpoint(self.plain, self.endpoint, store.tokens, self.workers, clock)
             self._plain_routes = entrance.routes()
         self._recurring: list[asyncio.Task[None]] = []

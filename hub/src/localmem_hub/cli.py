@@ -15,9 +15,17 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from localmem_hub import __version__
-from localmem_hub.cli_options import common, links_of, open_store, read_settings, when
+from localmem_hub.cli_options import (
+    common,
+    links_of,
+    metrics_of,
+    open_store,
+    read_settings,
+    when,
+)
 from localmem_hub.cli_pools import device, invite, pool
 from localmem_hub.errors import ConfigError, HubError, PlainStoreError
+from localmem_hub.logs import start_logging
 
 if TYPE_CHECKING:
     from localmem_hub.seams import Kind, Role
@@ -42,6 +50,8 @@ for _command in (invite, pool, device):
 @click.option("--origin", metavar="URL", help="The address that devices dial, if not this one.")
 @click.option("--open", "open_", is_flag=True, default=None, help="Let anybody make pools.")
 @click.option("--fanout", metavar="URL", help="nats://HOST, between replicas on PostgreSQL.")
+@click.option("--metrics", metavar="[HOST:]PORT", help="Serve metrics for Prometheus there.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="text unless told.")
 @click.option(
     "--plain", is_flag=True, default=None, help="Serve plain Yjs rooms, which the hub can read."
 )
@@ -55,6 +65,8 @@ def serve(
     origin: str | None,
     open_: bool | None,
     fanout: str | None,
+    metrics: str | None,
+    log_format: str | None,
     plain: bool | None,
     migrate: bool,
 ) -> None:
@@ -64,7 +76,15 @@ def serve(
     from localmem_hub.system import SystemClock, SystemRandom
 
     settings = read_settings(
-        config, database=database, host=host, port=port, origin=origin, open=open_, fanout=fanout
+        config,
+        database=database,
+        host=host,
+        port=port,
+        origin=origin,
+        open=open_,
+        fanout=fanout,
+        metrics=metrics,
+        log_format=log_format,
     )
     plain_rooms = settings.plain.enabled or bool(plain)
     policy = Policy(
@@ -74,12 +94,7 @@ def serve(
         past_epochs_days=settings.past_epochs_days,
         disk_free_mb=settings.disk_free_mb,
     )
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        stream=sys.stderr,
-    )
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    start_logging(settings.log_level, settings.log_format)
     if settings.host not in LOOPBACK:
         logging.getLogger(__name__).warning(
             "listening on %s without TLS: put a TLS proxy in front, or tokens travel in the clear",
@@ -106,7 +121,7 @@ def serve(
 
     try:
         app = create_app(store, SystemClock(), SystemRandom(), policy, links)
-        run(app, settings.host, settings.port, announce)
+        run(app, settings.host, settings.port, announce, metrics_of(settings, app))
     finally:
         store.close()
 

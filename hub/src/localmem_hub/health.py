@@ -20,6 +20,7 @@ from localmem_hub.headroom import Headroom
 from localmem_hub.limits import READY_SECONDS
 from localmem_hub.seams import Store
 from localmem_hub.workers import Workers
+from localmem_protocol.seams import Clock
 
 log: Final = logging.getLogger(__name__)
 
@@ -46,7 +47,9 @@ class Health:
         headroom: Headroom,
         in_touch: Callable[[], bool],
         disk_free_bytes: int,
+        clock: Clock,
     ) -> None:
+        self._clock = clock
         self._store = store
         self._workers = workers
         self._headroom = headroom
@@ -55,6 +58,7 @@ class Health:
         self._looking: asyncio.Task[list[str]] | None = None
         self._said: list[str] = []
         self.stopping = False
+        self.round_trip_s = 0.0  # to the database, at the last look
 
     def routes(self) -> list[BaseRoute]:
         """What to serve."""
@@ -101,7 +105,9 @@ class Health:
             return [DATABASE]
 
     def _ask(self) -> list[str]:
+        since = self._clock.monotonic_s()
         self._store.ping()
+        self.round_trip_s = self._clock.monotonic_s() - since
         found = [] if self._store.current() else [MIGRATIONS]
         free = self._store.free_bytes()
         if free is not None and free < self._disk_free_bytes:

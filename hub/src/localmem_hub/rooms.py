@@ -22,6 +22,7 @@ from contextlib import suppress
 from typing import Final
 
 from localmem_hub.compaction import build_room, make_snapshot
+from localmem_hub.counts import Counts
 from localmem_hub.errors import FullError, StoppingError, StoreError, UnreachableError
 from localmem_hub.following import Following
 from localmem_hub.headroom import FULL, Headroom
@@ -58,6 +59,7 @@ class Rooms:
         *,
         herald: Herald | None = None,
         headroom: Headroom | None = None,
+        counts: Counts | None = None,
     ) -> None:
         self._store = store
         self._random = random
@@ -77,6 +79,7 @@ class Rooms:
         self._erasing: dict[str, bool] = {}  # pool -> whether it has to be done again
         self._herald = herald
         self._headroom = headroom or Headroom(store, workers)
+        self._counts = counts or Counts()
         self._following: Following | None = None
         self._heard: dict[str, int] = {}  # pool that is being loaded -> how far it is said to be
         self._suspended = ""  # why nobody comes in, if so
@@ -229,6 +232,11 @@ class Rooms:
         self._forget_if_idle(live)
 
     @property
+    def behind(self) -> int:
+        """How many rooms lack rows that another replica is said to have stored."""
+        return sum(live.behind > live.head for live in self._live.values())
+
+    @property
     def pools(self) -> list[str]:
         """The pools whose rooms are in use."""
         return list(self._live)
@@ -335,7 +343,7 @@ class Rooms:
     async def _commit(self, rooms: Sequence[LiveRoom]) -> None:
         batches = [live.under_way for live in rooms if live.under_way is not None]
         now_ms = self._clock.now_ms()
-        catch_up = None
+        since, catch_up = self._clock.monotonic_s(), None
         if self._following is not None:
             catch_up = self._following.catch_up({live.pool: live for live in rooms})
         try:
@@ -343,6 +351,7 @@ class Rooms:
                 lambda: self._store.commit(batches, now_ms, catch_up)
             )
         except Exception as error:
+            self._counts.commits_failed[getattr(error, "code", "defect")] += 1
             # One of them must not fail the others; but a database that is away, or full, is so for all.
             if isinstance(error, FullError):
                 self._headroom.ran_out()
@@ -356,6 +365,8 @@ class Rooms:
                 full = isinstance(error, FullError)
                 self._discard(live, FULL if full else "the hub could not store it; try again")
             return
+        stored_now = [batch for batch in batches if batch.pool not in refused]
+        self._counts.committed(stored_now, self._clock.monotonic_s() - since)
         for live in rooms:
             if live.pool in refused and self._following is not None:
                 live.reloading = True
@@ -411,6 +422,7 @@ class Rooms:
     def _discard(self, live: LiveRoom, reason: str) -> None:
         if self._live.get(live.pool) is live:
             del self._live[live.pool]
+            self._counts.rooms_discarded += 1
         live.fail(reason)
 
     def _forget_if_idle(self, live: LiveRoom) -> None:
@@ -452,8 +464,10 @@ class Rooms:
             finally:
                 await self._workers.read(hold.release)
         except StoreError as error:
+            self._counts.compactions_failed += 1
             log.warning("compaction put off: %s", error)
             return False
+        self._counts.compactions += 1
         return True
 
     async def _erase(self, pool: str) -> None:

@@ -16,6 +16,7 @@ from contextlib import suppress
 from itertools import count
 from typing import Final
 
+from localmem_hub.counts import Counts
 from localmem_hub.errors import DamageError, FullError, StaleError, StoppingError, StoreError
 from localmem_hub.headroom import FULL, Headroom
 from localmem_hub.limits import COMPACT_ROWS, DRAIN_SECONDS
@@ -43,12 +44,14 @@ class PlainRooms:
         clock: Clock,
         workshop: Workshop,
         headroom: Headroom | None = None,
+        counts: Counts | None = None,
     ) -> None:
         self._store = store
         self._workers = workers
         self._clock = clock
         self._workshop = workshop
         self._headroom = headroom or Headroom(store, workers)
+        self._counts = counts or Counts()
         self._live: dict[str, PlainRoom] = {}
         self._versions = count(1)
         self._commits: list[tuple[Batch, asyncio.Future[None]]] = []
@@ -255,10 +258,11 @@ class PlainRooms:
 
     async def _store_together(self, taken: Sequence[tuple[Batch, asyncio.Future[None]]]) -> bool:
         batches = [batch for batch, _ in taken]
-        now_ms = self._clock.now_ms()
+        now_ms, since = self._clock.now_ms(), self._clock.monotonic_s()
         try:
             await self._workers.write(lambda: self._store.commit(batches, now_ms))
         except Exception as error:
+            self._counts.commits_failed[getattr(error, "code", "defect")] += 1
             if isinstance(error, FullError):
                 self._headroom.ran_out()
             elif len(taken) > 1:
@@ -267,6 +271,7 @@ class PlainRooms:
                 if not done.done():
                     done.set_exception(error)
             return True
+        self._counts.committed(batches, self._clock.monotonic_s() - since)
         for _, done in taken:
             if not done.done():
                 done.set_result(None)
@@ -278,16 +283,20 @@ class PlainRooms:
             stored = await self._workers.read(lambda: self._store.load(name))
             answer = await self._workshop.call(name, Compact(stored.updates))
             if not isinstance(answer, Done):
+                self._counts.compactions_failed += 1
                 log.error("compaction failed room=%s: its rows stay", name)
                 return
             head, snapshot = stored.head, answer.snapshot
             await self._workers.write(lambda: self._store.compact(name, head, snapshot))
+            self._counts.compactions += 1
         except (StoreError, StoppingError) as error:
+            self._counts.compactions_failed += 1
             log.warning("compaction put off: %s", error)
 
     def _discard(self, room: PlainRoom, reason: str) -> None:
         if self._live.get(room.name) is room:
             del self._live[room.name]
+            self._counts.rooms_discarded += 1
         room.discard(Close.STORE_FAILED, reason)
 
     def _forget_if_idle(self, room: PlainRoom) -> None:
