@@ -1,4 +1,5 @@
-"""The command line `localmem-hub`: serve, migrate, token; invite, pool and device (`cli_pools.py`).
+"""The command line `localmem-hub`: serve, migrate, token; invite and pool (`cli_pools.py`);
+device (`cli_devices.py`); quarantine and compact (`cli_care.py`); doctor (`cli_doctor.py`).
 
 Exit codes: 0 done, 1 it failed, 2 it was asked wrongly. Errors are one line on stderr; with
 `--json` they are `{"error": {"code", "message", "field"}}` on stdout, as those of `localmem`.
@@ -15,6 +16,9 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from localmem_hub import __version__
+from localmem_hub.cli_care import compact, quarantine
+from localmem_hub.cli_devices import device
+from localmem_hub.cli_doctor import doctor
 from localmem_hub.cli_options import (
     common,
     links_of,
@@ -23,7 +27,7 @@ from localmem_hub.cli_options import (
     read_settings,
     when,
 )
-from localmem_hub.cli_pools import device, invite, pool
+from localmem_hub.cli_pools import invite, pool
 from localmem_hub.errors import ConfigError, HubError, PlainStoreError
 from localmem_hub.logs import start_logging
 
@@ -39,7 +43,7 @@ def group() -> None:
     """Keep localmem's devices in sync, without being able to read what they say."""
 
 
-for _command in (invite, pool, device):
+for _command in (invite, pool, device, quarantine, compact, doctor):
     group.add_command(_command)
 
 

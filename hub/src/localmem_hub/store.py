@@ -37,6 +37,7 @@ from localmem_hub.limits import (
 from localmem_hub.mailbox_store import SqlMailboxes
 from localmem_hub.pool_admin import PoolAdmin
 from localmem_hub.postgres import AdvisoryHold, NoHold, lock_for_transaction, lock_key, renew
+from localmem_hub.quarantine_admin import QuarantineAdmin
 from localmem_hub.roster_store import SqlRosters
 from localmem_hub.seams import Batch, CatchUp, Hold, Missed, Stored
 from localmem_hub.shared_log import append_all, numbered, read_missed, settle
@@ -61,6 +62,7 @@ class SqlStore:
         self.epochs = SqlEpochs(engine)
         self.mailboxes = SqlMailboxes(engine)
         self.pools = PoolAdmin(engine)
+        self.quarantine = QuarantineAdmin(engine)
 
     def commit(
         self, batches: Sequence[Batch], now_ms: int, catch_up: CatchUp | None = None
