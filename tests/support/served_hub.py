@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+from starlette.applications import Starlette
 
 from localmem_hub.app import Hub, create_app
 from localmem_hub.database import open_engine
 from localmem_hub.replication import Links
 from localmem_hub.server import HubServer, listen
 from localmem_hub.store import SqlStore
+from support.described import check_described
 from support.hub_store import ObservedStore, open_store
 
 START_MS = 1_760_000_000_000
@@ -36,10 +38,11 @@ class HandClock:
 class ServedHub:
     """The hub, its store, and a client of it."""
 
-    def __init__(self, store: ObservedStore, clock: HandClock, hub: Hub, port: int) -> None:
+    def __init__(self, store: ObservedStore, clock: HandClock, app: Starlette, port: int) -> None:
         self.store = store
         self.clock = clock
-        self.hub = hub
+        self.app = app
+        self.hub: Hub = app.state.hub
         self.origin = f"http://127.0.0.1:{port}"
         self.url = f"ws://127.0.0.1:{port}"
         self.client = httpx2.AsyncClient(trust_env=False, base_url=self.origin, timeout=60)
@@ -51,7 +54,9 @@ class ServedHub:
         headers = dict(more.pop("headers", {}))
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
-        return await self.client.request(method, path, json=json, headers=headers, **more)
+        answer = await self.client.request(method, path, json=json, headers=headers, **more)
+        check_described(method, path, answer)
+        return answer
 
 
 @asynccontextmanager
@@ -69,7 +74,7 @@ async def serving(
     listener = listen("127.0.0.1", 0)
     running = asyncio.create_task(server.serve([listener]))
     await listening.wait()
-    served = ServedHub(store, clock, app.state.hub, listener.getsockname()[1])
+    served = ServedHub(store, clock, app, listener.getsockname()[1])
     try:
         async with served.client:
             yield served

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
+from localmem_hub import openapi
 from localmem_hub.authentication import Authentication
 from localmem_hub.counts import Counts
 from localmem_hub.endpoint import Endpoint
@@ -215,6 +216,7 @@ def create_app(
     app = Starlette(
         routes=[
             *hub.health.routes(),
+            *openapi.routes(),
             Route("/v1/sync/{pool}", hub.endpoint.introduce),
             Route("/v1/sync/{pool}", hub.http.post, methods=["POST"]),
             Route("/v1/sync/{pool}/updates", hub.http.updates),
