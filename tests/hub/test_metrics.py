@@ -16,13 +16,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from bench.postgres_server import PostgresServer
 from localmem_hub.app import Policy
 from localmem_hub.counts import Histogram, Passed, Tally
-from localmem_hub.exposition import metrics_app
 from localmem_hub.system import SystemRandom
 from localmem_protocol.frames import Close, Update
 from support.http_client import HttpClient
 from support.hub_process import running_hub
 from support.plain_client import PlainClient
-from support.served_hub import ServedHub, serving
+from support.served_hub import ServedHub, scrape, serving
 from support.sync_client import RawClient, close_code, dial
 
 POOL, ROOM = "team", "notes"
@@ -40,13 +39,6 @@ def parse(text: str) -> Numbers:
             labels = ",".join(f"{key}={value}" for key, value in sample.labels.items())
             found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
     return found
-
-
-async def scrape(served: ServedHub, accept: str = "") -> httpx2.Response:
-    app = metrics_app(served.hub)
-    transport = httpx2.ASGITransport(app=app)
-    async with httpx2.AsyncClient(transport=transport, base_url="http://hub") as client:
-        return await client.get("/metrics", headers={"Accept": accept})
 
 
 async def numbers(served: ServedHub) -> Numbers:

@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 
 from localmem_hub.app import Hub, create_app
 from localmem_hub.database import open_engine
+from localmem_hub.exposition import metrics_app
 from localmem_hub.replication import Links
 from localmem_hub.server import HubServer, listen
 from localmem_hub.store import SqlStore
@@ -82,6 +83,13 @@ async def serving(
         server.should_exit = True
         await running
         store.close()
+
+
+async def scrape(served: ServedHub, accept: str = "") -> httpx2.Response:
+    """What Prometheus is told."""
+    transport = httpx2.ASGITransport(app=metrics_app(served.hub))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://hub") as client:
+        return await client.get("/metrics", headers={"Accept": accept})
 
 
 def error_of(answer: httpx2.Response) -> tuple[int, str, str | None]:

@@ -79,7 +79,9 @@ class _Numbers(Collector):
         now = {kind: traffic.connections for kind, traffic in kinds.items()}
         yield _gauge("connections", "WebSocket connections in rooms.", now, "kind")
         opened = {"sealed": counts.sealed.opened, "plain": counts.plain.opened}
-        yield _counter("connections_opened", "The same since the start.", opened, "kind")
+        yield _counter(
+            "connections_opened", "WebSocket connections that came into rooms.", opened, "kind"
+        )
         yield _counter("exchanges", "Single requests that were answered.", counts.exchanges)
         one = counts.exchanged
         all_of_it = {
@@ -109,7 +111,9 @@ class _Numbers(Collector):
             "commits_failed", "Commits that were given up.", counts.commits_failed, "code"
         )
         yield _counter("compactions", "Pools whose rows became a snapshot.", counts.compactions)
-        yield _counter("compactions_failed", "Those put off.", counts.compactions_failed)
+        yield _counter(
+            "compactions_failed", "Compactions that were put off.", counts.compactions_failed
+        )
         yield _counter(
             "rooms_discarded",
             "Rooms that were dropped with their connections, to load again.",
