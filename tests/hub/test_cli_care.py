@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from bench.postgres_server import PostgresServer
-from localmem_hub import cli
+from localmem_hub import cli, doctor
 from localmem_hub.database import open_engine, prepare
 from localmem_hub.doctor import checks
 from localmem_hub.seams import Batch
@@ -274,7 +274,8 @@ def test_the_doctor_sees_a_file_that_is_damaged(url: str, tmp_path: Path) -> Non
     assert set(found(url)) & {"integrity", "database"}
 
 
-def test_the_doctor_knows_who_has_the_port(url: str) -> None:
+def test_the_doctor_knows_who_has_the_port(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "ASK_SECONDS", 0.1)
     put(url).close()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
