@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from localmem_hub import __version__
 from localmem_hub.database import (
@@ -88,13 +89,13 @@ def _database(settings: Settings, clock: Clock, *, full: bool) -> Iterator[Check
                 return
             yield _permissions(file)
         engine = open_engine(settings.database)
-    except (HubError, sa.exc.ArgumentError) as error:
+    except (HubError, ArgumentError) as error:
         yield Check("database", False, str(error), "correct the setting `database`")
         return
     try:
         yield from _opened(engine, settings, clock, full=full)
-    except (HubError, sa.exc.SQLAlchemyError) as error:
-        said = describe(error) if isinstance(error, sa.exc.SQLAlchemyError) else str(error)
+    except (HubError, SQLAlchemyError) as error:
+        said = describe(error) if isinstance(error, SQLAlchemyError) else str(error)
         advice = "start it, or correct `database`; a file that is damaged comes from a backup"
         yield Check("database", False, said, advice)
     finally:
