@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := pyproject.toml */pyproject.toml models/*/pyproject.toml
 # Packages of Debian: git for the demo's history and the tests.
-SYSTEM_PACKAGES := git make g++ python3-venv strace
+SYSTEM_PACKAGES := git make g++ python3-venv strace systemd
 # For building and running the image of the hub in the tests.
 SYSTEM_PACKAGES += buildah debootstrap
 # For `make clients`. A nodejs from elsewhere brings npm along, and conflicts with Debian's.
@@ -108,5 +108,5 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--no-emit-index-url --no-emit-package localmem-protocol --custom-compile-command "make lock"
 lock: $(VENV)/.install
 	@$(PIP) install --group lock
-	$(LOCK) --extra postgresql --extra nats hub/pyproject.toml --output-file deploy/docker/requirements.txt
+	$(LOCK) --extra postgresql --extra nats --extra metrics hub/pyproject.toml --output-file deploy/docker/requirements.txt
 	$(LOCK) deploy/docker/build.in --output-file deploy/docker/requirements-build.txt

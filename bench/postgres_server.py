@@ -34,13 +34,16 @@ _NUMBERS = count(1)
 class PostgresServer:
     """One server. `durable` is whether it waits for the disk, as a real one does."""
 
-    def __init__(self, binaries: Path, *, durable: bool = False) -> None:
+    def __init__(
+        self, binaries: Path, *, durable: bool = False, address: str = "127.0.0.1", port: int = 0
+    ) -> None:
         self._binaries = binaries
         self._durable = durable
         # Not pytest's folder: the server may run as another user, who may not enter that.
         self.folder = Path(tempfile.mkdtemp(prefix="localmem-pg-"))
         self._user = "nobody" if os.geteuid() == 0 else None
-        self.port = _free_port()
+        self.address = address
+        self.port = port or _free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._log = (self.folder / "log").open("ab")
         self._made_template = False
@@ -55,10 +58,15 @@ class PostgresServer:
             program, check=True, stdout=self._log, stderr=self._log, user=self._user, cwd="/"
         )
 
+    def need_password(self, user: str) -> None:
+        """Have this user prove itself; before the start."""
+        rules = self.folder / "data" / "pg_hba.conf"
+        rules.write_text(f"host all {user} all scram-sha-256\n{rules.read_text()}")
+
     def start(self) -> None:
         """Run it, and wait until it answers."""
         settings = {
-            "listen_addresses": "127.0.0.1",
+            "listen_addresses": self.address,
             "port": str(self.port),
             "unix_socket_directories": str(self.folder),
             "fsync": "on" if self._durable else "off",
@@ -76,7 +84,7 @@ class PostgresServer:
             cwd="/",
             preexec_fn=ends_with_its_parent(signal.SIGQUIT),
         )
-        ready = [str(self._binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        ready = [str(self._binaries / "pg_isready"), "-q", "-h", self.address, "-p", str(self.port)]
         for _ in range(600):
             if subprocess.run(ready, check=False).returncode == 0:
                 return
@@ -99,7 +107,7 @@ class PostgresServer:
 
     def url(self, database: str) -> str:
         """How SQLAlchemy reaches a database on it."""
-        return f"postgresql+psycopg://hub@127.0.0.1:{self.port}/{database}"
+        return f"postgresql+psycopg://hub@{self.address}:{self.port}/{database}"
 
     def database(self, template: str = "template1") -> str:
         """The URL of a new database."""

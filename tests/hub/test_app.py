@@ -62,15 +62,6 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
     made.store.close()
 
 
-async def test_health_says_whether_the_store_answers(served: Served) -> None:
-    answer = await served.get("/healthz")
-    assert (answer.status_code, answer.json()) == (200, {"status": "ok", "rooms": 0})
-    assert "server" not in answer.headers
-    served.store.failing.add(POOL)
-    answer = await served.get("/healthz")
-    assert (answer.status_code, answer.json()) == (503, {"status": "the store does not answer"})
-
-
 async def test_there_is_nothing_else_to_get(served: Served) -> None:
     assert (await served.get("/")).status_code == 404
     assert (await served.get(f"/v1/pools/{POOL}")).status_code == 404

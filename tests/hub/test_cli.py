@@ -16,15 +16,9 @@ import pytest
 
 from bench.postgres_server import PostgresServer
 from localmem_hub import cli
-from localmem_hub.database import open_engine, prepare
-from localmem_hub.seams import Batch, RosterMark
-from localmem_hub.store import SqlStore
 from localmem_hub.tokens import parse_token
-from localmem_protocol.access import room_name
-from localmem_protocol.entries import entry_hash
-from localmem_protocol.room import Quarantined, Row
-from localmem_protocol.roster import Roster
 from support.hub_process import running_hub
+from support.hub_store import put_team
 from support.pool_members import ONE, THREE, TWO, Team
 
 Run = Callable[..., tuple[int, str, str]]
@@ -105,30 +99,12 @@ def test_an_invitation_is_printed_alone_for_scripts(run: Run) -> None:
     assert made["invitation"] != out.strip()
 
 
-def put(folder: Path, team: Team) -> None:
-    """Store a pool with its roster, and an update in its newest room."""
-    engine = open_engine(f"sqlite:///{folder / 'hub.db'}")
-    prepare(engine)
-    store, entries = SqlStore(engine), team.entries
-    mark = RosterMark(1, entry_hash(entries[0]))
-    store.rosters.found(team.pool, entries[0], mark, "00", None, 1_760_000_000_000)
-    for place, entry in enumerate(entries[1:], start=2):
-        epoch = Roster.load(entries[:place]).epoch
-        mark = RosterMark(place, entry_hash(entry))
-        store.rosters.append(team.pool, entry, mark, epoch, 1_760_000_000_000)
-    room = room_name(team.pool, team.roster.epoch)
-    store.commit(
-        [Batch(room, 0, [Row(ONE, b"12345")], {1: ONE}, [Quarantined(ONE, b"", "why")])], 1
-    )
-    store.close()
-
-
 def test_pools_and_their_devices_are_listed(run: Run, tmp_path: Path) -> None:
     team = Team()
     team.admit(TWO)
     team.admit(THREE, "reader")
     team.remove(TWO)
-    put(tmp_path, team)
+    put_team(tmp_path, team)
     run("token", "create", "--pool", "by-token")
     listed = json.loads(run("pool", "list", "--json")[1])["pools"]
     assert [(one["pool"], one["entries"], one["epoch"], one["bytes"]) for one in listed] == [
@@ -152,7 +128,7 @@ def test_a_pool_is_removed_with_everything_in_it_and_nothing_else(
     team, other = Team(1), Team(2)
     for made in (team, other):
         made.rotate()
-        put(tmp_path, made)
+        put_team(tmp_path, made)
     run("token", "create", "--pool", team.pool[:8])
     code, _, err = run("pool", "remove", team.pool, "--json")
     assert (code, json.loads(_)["error"]["code"], err) == (2, "config", "")
@@ -193,7 +169,19 @@ def test_migrating_says_whether_there_was_anything_to_do(run: Run) -> None:
         (("invite", "--days", "soon"), 2, "--days"),
         (("pool", "remove", "nowhere", "--yes"), 2, "no 'nowhere'"),
         (("pool", "remove", "%' OR 1=1 --", "--yes"), 2, "pool"),
-        (("device", "list", "nowhere"), 2, "'nowhere' has no roster"),
+        (("device", "list", "nowhere"), 2, "no 'nowhere'"),
+        (("device", "show", "nowhere", "xyz"), 2, "device: must be"),
+        (("device", "revoke", "nowhere", "00112233445566aa"), 2, "no 'nowhere'"),
+        (("quarantine", "show", "7"), 2, "there is no 7"),
+        (("quarantine", "drop"), 2, "id: name some"),
+        (("quarantine", "drop", "7", "--all"), 2, "id: name some"),
+        (("quarantine", "drop", "7"), 2, "id: 0 of these"),
+        (("compact",), 2, "room: name some"),
+        (("compact", "nowhere"), 2, "no 'nowhere'"),
+        (("compact", "x", "--all"), 2, "room: name some"),
+        (("serve", "--metrics", "nowhere"), 2, "metrics"),
+        (("serve", "--metrics", "70000"), 2, "metrics: there is no port"),
+        (("serve", "--log-format", "xml"), 2, "--log-format"),
         (("serve", "--origin", "hub.example.com"), 2, "origin"),
         (("migrate", "--db", "nonsense"), 2, "database"),
         (("serve", "--fanout", "nats://127.0.0.1"), 2, "fanout: replicas share a PostgreSQL"),

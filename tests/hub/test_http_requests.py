@@ -102,7 +102,8 @@ async def test_a_stopped_hub_says_try_again(hub: ServedHub) -> None:
     answer = await hub.ask("POST", "/v1/mailboxes")
     assert error_of(answer) == (503, "stopping", None)
     assert answer.headers["retry-after"] == "1"
-    assert (await hub.ask("GET", "/healthz")).status_code == 503
+    answer = await hub.ask("GET", "/readyz")
+    assert (answer.status_code, answer.json()["failing"]) == (503, ["stopping"])
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH"])

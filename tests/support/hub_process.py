@@ -31,6 +31,7 @@ class HubProcess:
         self.database = folder / "hub.db"
         self.database_url = database or f"sqlite:///{self.database}"
         self.options = options
+        self.prefix: list[str] = []  # a program that runs it, and becomes it
         self.log = folder / "hub.log"
         self.url = ""
         self.transport = "auto"  # how devices are told to reach it
@@ -52,7 +53,8 @@ class HubProcess:
             if file_bytes_max is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes_max, file_bytes_max))
 
-        command = [sys.executable, "-m", "localmem_hub", "serve", "--json", "--port", str(port)]
+        python = [*self.prefix, sys.executable]
+        command = [*python, "-m", "localmem_hub", "serve", "--json", "--port", str(port)]
         with self.log.open("a") as log:
             self._process = subprocess.Popen(
                 [*command, "--database", self.database_url, *self.options],

@@ -13,11 +13,16 @@ from localmem_hub.epoch_store import SqlEpochs
 from localmem_hub.errors import CommitError
 from localmem_hub.mailbox_store import SqlMailboxes
 from localmem_hub.roster_store import SqlRosters
-from localmem_hub.seams import Batch, CatchUp, Hold, Missed, Stored
+from localmem_hub.seams import Batch, CatchUp, Hold, Missed, RosterMark, Stored
 from localmem_hub.store import SqlStore
 from localmem_hub.tokens import SqlTokens
+from localmem_protocol.access import room_name
+from localmem_protocol.entries import entry_hash
 from localmem_protocol.exchange import News
+from localmem_protocol.room import Quarantined, Row
+from localmem_protocol.roster import Roster
 from localmem_protocol.simulation import SeededRandom
+from support.pool_members import ONE, Team
 
 
 def open_store(folder: Path, *pools: str) -> SqlStore:
@@ -28,6 +33,24 @@ def open_store(folder: Path, *pools: str) -> SqlStore:
     for number, pool in enumerate(pools):
         store.tokens.create(pool, None, "writer", SeededRandom(number), 1)
     return store
+
+
+def put_team(folder: Path, team: Team) -> None:
+    """Store a pool with its roster, and an update in its newest room."""
+    engine = open_engine(f"sqlite:///{folder / 'hub.db'}")
+    prepare(engine)
+    store, entries = SqlStore(engine), team.entries
+    mark = RosterMark(1, entry_hash(entries[0]))
+    store.rosters.found(team.pool, entries[0], mark, "00", None, 1_760_000_000_000)
+    for place, entry in enumerate(entries[1:], start=2):
+        epoch = Roster.load(entries[:place]).epoch
+        mark = RosterMark(place, entry_hash(entry))
+        store.rosters.append(team.pool, entry, mark, epoch, 1_760_000_000_000)
+    room = room_name(team.pool, team.roster.epoch)
+    store.commit(
+        [Batch(room, 0, [Row(ONE, b"12345")], {1: ONE}, [Quarantined(ONE, b"", "why")])], 1
+    )
+    store.close()
 
 
 class ObservedStore:
@@ -123,6 +146,15 @@ class ObservedStore:
         if self.failing:
             raise CommitError("the database does not answer")
         self.inner.ping()
+
+    def current(self) -> bool:
+        return self.inner.current()
+
+    def free_bytes(self) -> int | None:
+        return self.inner.free_bytes()
+
+    def try_room(self) -> None:
+        self.inner.try_room()
 
     def close(self) -> None:
         self.inner.close()

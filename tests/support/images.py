@@ -67,8 +67,9 @@ def buildah(*arguments: str) -> str:
     return done.stdout.strip()
 
 
+@functools.cache
 def build() -> None:
-    """Build the image from the working tree."""
+    """Build the image from the working tree, once."""
     _make_base()
     folder = ROOT / "deploy/docker"
     build = ["--format", "docker", "--network", "host", "--build-arg", f"BASE={BASE}"]

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+from starlette.applications import Starlette
 
 from localmem_hub.app import Hub, create_app
 from localmem_hub.database import open_engine
+from localmem_hub.exposition import metrics_app
 from localmem_hub.replication import Links
 from localmem_hub.server import HubServer, listen
 from localmem_hub.store import SqlStore
+from support.described import check_described
 from support.hub_store import ObservedStore, open_store
 
 START_MS = 1_760_000_000_000
@@ -36,10 +39,11 @@ class HandClock:
 class ServedHub:
     """The hub, its store, and a client of it."""
 
-    def __init__(self, store: ObservedStore, clock: HandClock, hub: Hub, port: int) -> None:
+    def __init__(self, store: ObservedStore, clock: HandClock, app: Starlette, port: int) -> None:
         self.store = store
         self.clock = clock
-        self.hub = hub
+        self.app = app
+        self.hub: Hub = app.state.hub
         self.origin = f"http://127.0.0.1:{port}"
         self.url = f"ws://127.0.0.1:{port}"
         self.client = httpx2.AsyncClient(trust_env=False, base_url=self.origin, timeout=60)
@@ -51,7 +55,9 @@ class ServedHub:
         headers = dict(more.pop("headers", {}))
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
-        return await self.client.request(method, path, json=json, headers=headers, **more)
+        answer = await self.client.request(method, path, json=json, headers=headers, **more)
+        check_described(method, path, answer)
+        return answer
 
 
 @asynccontextmanager
@@ -69,7 +75,7 @@ async def serving(
     listener = listen("127.0.0.1", 0)
     running = asyncio.create_task(server.serve([listener]))
     await listening.wait()
-    served = ServedHub(store, clock, app.state.hub, listener.getsockname()[1])
+    served = ServedHub(store, clock, app, listener.getsockname()[1])
     try:
         async with served.client:
             yield served
@@ -77,6 +83,13 @@ async def serving(
         server.should_exit = True
         await running
         store.close()
+
+
+async def scrape(served: ServedHub, accept: str = "") -> httpx2.Response:
+    """What Prometheus is told."""
+    transport = httpx2.ASGITransport(app=metrics_app(served.hub))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://hub") as client:
+        return await client.get("/metrics", headers={"Accept": accept})
 
 
 def error_of(answer: httpx2.Response) -> tuple[int, str, str | None]:

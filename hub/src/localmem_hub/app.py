@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
 
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
+from localmem_hub import openapi
 from localmem_hub.authentication import Authentication
+from localmem_hub.counts import Counts
 from localmem_hub.endpoint import Endpoint
-from localmem_hub.errors import PlainStoreError, StoppingError, StoreError
+from localmem_hub.errors import PlainStoreError
+from localmem_hub.headroom import Headroom
+from localmem_hub.health import Health
 from localmem_hub.http_sync import HttpSync
-from localmem_hub.limits import PAST_EPOCHS_DAYS, WAIT_SECONDS_MAX
+from localmem_hub.limits import DISK_FREE_MB, PAST_EPOCHS_DAYS, WAIT_SECONDS_MAX
 from localmem_hub.mailboxes import Mailboxes
 from localmem_hub.past_epochs import PastEpochs
 from localmem_hub.plain.endpoint import PlainEndpoint
@@ -35,8 +35,6 @@ from localmem_hub.workers import Workers
 from localmem_protocol.roster import Roster
 from localmem_protocol.seams import Clock, Random
 
-log: Final = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class Policy:
@@ -46,6 +44,7 @@ class Policy:
     must be on a store of several replicas.
     A server without WebSocket, or one that pays for requests that wait, says so here. `past_epochs_days`
     is how long the document of an epoch that is over waits for those who have not read it; 0 for ever.
+    `/readyz` wants `disk_free_mb` free megabytes where the database is.
     """
 
     open: bool = False
@@ -54,6 +53,7 @@ class Policy:
     plain_workers: int = 0
     wait_seconds: int = WAIT_SECONDS_MAX
     past_epochs_days: int = PAST_EPOCHS_DAYS
+    disk_free_mb: int = DISK_FREE_MB
 
 
 class Hub:
@@ -77,9 +77,26 @@ class Hub:
         self.policy = policy
         self.workers = Workers()
         self.watchers = Watchers()
+        self.counts = Counts()
+        self.headroom = Headroom(store, self.workers)
+        self.health = Health(
+            store,
+            self.workers,
+            self.headroom,
+            lambda: self.in_touch,
+            policy.disk_free_mb * 1_000_000,
+            clock,
+        )
         self.replication = Replication(links, clock, random) if links is not None else None
         self.rooms = Rooms(
-            store, self.workers, clock, self.watchers, random, herald=self.replication
+            store,
+            self.workers,
+            clock,
+            self.watchers,
+            random,
+            herald=self.replication,
+            headroom=self.headroom,
+            counts=self.counts,
         )
         self.rosters = Rosters(store.rosters, self.workers, self._roster_changed)
         self.authentication = Authentication(
@@ -101,6 +118,7 @@ class Hub:
             self.workers,
             clock,
             ["websocket", "http"] if policy.websocket else ["http"],
+            self.counts,
         )
         self.http = HttpSync(
             self.endpoint,
@@ -124,7 +142,10 @@ class Hub:
         self.plain: PlainRooms | None = None
         self._plain_routes: list[BaseRoute] = []
         if policy.plain_workers and policy.websocket:
-            self.plain = PlainRooms(store, self.workers, clock, Processes(policy.plain_workers))
+            workshop = Processes(policy.plain_workers)
+            self.plain = PlainRooms(
+                store, self.workers, clock, workshop, self.headroom, self.counts
+            )
             entrance = PlainEndpoint(self.plain, self.endpoint, store.tokens, self.workers, clock)
             self._plain_routes = entrance.routes()
         self._recurring: list[asyncio.Task[None]] = []
@@ -158,6 +179,7 @@ class Hub:
 
     async def stop(self) -> None:
         """Commit what has arrived and send everybody away. A second call does nothing."""
+        self.health.stopping = True
         recurring, self._recurring = self._recurring, []
         for task in recurring:
             task.cancel()
@@ -191,25 +213,10 @@ def create_app(
         finally:
             await hub.stop()
 
-    async def healthz(_: Request) -> JSONResponse:
-        """200 while the store answers, else 503."""
-        try:
-            await hub.workers.read(store.ping)
-        except (StoreError, StoppingError) as error:
-            log.error("unhealthy: %s", error)
-            return JSONResponse({"status": "the store does not answer"}, 503)
-        return JSONResponse({"status": "ok", "rooms": len(hub.rooms)})
-
-    async def readyz(_: Request) -> JSONResponse:
-        """200 while devices are served here, else 503."""
-        if not hub.in_touch:
-            return JSONResponse({"status": "out of touch with the database"}, 503)
-        return await healthz(_)
-
     app = Starlette(
         routes=[
-            Route("/healthz", healthz),
-            Route("/readyz", readyz),
+            *hub.health.routes(),
+            *openapi.routes(),
             Route("/v1/sync/{pool}", hub.endpoint.introduce),
             Route("/v1/sync/{pool}", hub.http.post, methods=["POST"]),
             Route("/v1/sync/{pool}/updates", hub.http.updates),

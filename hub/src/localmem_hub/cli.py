@@ -1,4 +1,5 @@
-"""The command line `localmem-hub`: serve, migrate, token; invite, pool and device (`cli_pools.py`).
+"""The command line `localmem-hub`: serve, migrate, token; invite and pool (`cli_pools.py`);
+device (`cli_devices.py`); quarantine and compact (`cli_care.py`); doctor (`cli_doctor.py`).
 
 Exit codes: 0 done, 1 it failed, 2 it was asked wrongly. Errors are one line on stderr; with
 `--json` they are `{"error": {"code", "message", "field"}}` on stdout, as those of `localmem`.
@@ -15,9 +16,20 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from localmem_hub import __version__
-from localmem_hub.cli_options import common, links_of, open_store, read_settings, when
-from localmem_hub.cli_pools import device, invite, pool
+from localmem_hub.cli_care import compact, quarantine
+from localmem_hub.cli_devices import device
+from localmem_hub.cli_doctor import doctor
+from localmem_hub.cli_options import (
+    common,
+    links_of,
+    metrics_of,
+    open_store,
+    read_settings,
+    when,
+)
+from localmem_hub.cli_pools import invite, pool
 from localmem_hub.errors import ConfigError, HubError, PlainStoreError
+from localmem_hub.logs import start_logging
 
 if TYPE_CHECKING:
     from localmem_hub.seams import Kind, Role
@@ -31,7 +43,7 @@ def group() -> None:
     """Keep localmem's devices in sync, without being able to read what they say."""
 
 
-for _command in (invite, pool, device):
+for _command in (invite, pool, device, quarantine, compact, doctor):
     group.add_command(_command)
 
 
@@ -42,6 +54,8 @@ for _command in (invite, pool, device):
 @click.option("--origin", metavar="URL", help="The address that devices dial, if not this one.")
 @click.option("--open", "open_", is_flag=True, default=None, help="Let anybody make pools.")
 @click.option("--fanout", metavar="URL", help="nats://HOST, between replicas on PostgreSQL.")
+@click.option("--metrics", metavar="[HOST:]PORT", help="Serve metrics for Prometheus there.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="text unless told.")
 @click.option(
     "--plain", is_flag=True, default=None, help="Serve plain Yjs rooms, which the hub can read."
 )
@@ -55,6 +69,8 @@ def serve(
     origin: str | None,
     open_: bool | None,
     fanout: str | None,
+    metrics: str | None,
+    log_format: str | None,
     plain: bool | None,
     migrate: bool,
 ) -> None:
@@ -64,7 +80,15 @@ def serve(
     from localmem_hub.system import SystemClock, SystemRandom
 
     settings = read_settings(
-        config, database=database, host=host, port=port, origin=origin, open=open_, fanout=fanout
+        config,
+        database=database,
+        host=host,
+        port=port,
+        origin=origin,
+        open=open_,
+        fanout=fanout,
+        metrics=metrics,
+        log_format=log_format,
     )
     plain_rooms = settings.plain.enabled or bool(plain)
     policy = Policy(
@@ -72,13 +96,9 @@ def serve(
         settings.origins,
         plain_workers=settings.plain.workers if plain_rooms else 0,
         past_epochs_days=settings.past_epochs_days,
+        disk_free_mb=settings.disk_free_mb,
     )
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        stream=sys.stderr,
-    )
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    start_logging(settings.log_level, settings.log_format)
     if settings.host not in LOOPBACK:
         logging.getLogger(__name__).warning(
             "listening on %s without TLS: put a TLS proxy in front, or tokens travel in the clear",
@@ -105,7 +125,7 @@ def serve(
 
     try:
         app = create_app(store, SystemClock(), SystemRandom(), policy, links)
-        run(app, settings.host, settings.port, announce)
+        run(app, settings.host, settings.port, announce, metrics_of(settings, app))
     finally:
         store.close()
 

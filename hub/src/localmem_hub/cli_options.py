@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -15,7 +16,10 @@ from localmem_hub.errors import ConfigError, HubError
 from localmem_hub.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
     from localmem_hub.replication import Links
+    from localmem_hub.server import Beside
     from localmem_hub.store import SqlStore
 
 URLS: Final = "sqlite:///PATH, or postgresql+psycopg://USER@HOST/DATABASE"
@@ -64,6 +68,22 @@ def links_of(settings: Settings, store: SqlStore) -> Links | None:
     from localmem_hub.replication import Links
 
     return Links(store.url, settings.fanout)
+
+
+def metrics_of(settings: Settings, app: Starlette) -> Beside | None:
+    """What serves the metrics, if they are wanted. Raises ConfigError, ListenError."""
+    address = settings.metrics_address
+    if address is None:
+        return None
+    if importlib.util.find_spec("prometheus_client") is None:
+        raise ConfigError('metrics: they need a library; pip install "localmem-hub[metrics]"')
+    from localmem_hub.exposition import metrics_app
+    from localmem_hub.server import Beside, listen
+
+    listener = listen(*address)
+    host, port = listener.getsockname()[:2]
+    logging.getLogger(__name__).info("metrics host=%s port=%d", host, port)
+    return Beside(metrics_app(app.state.hub), listener)
 
 
 def when(time_ms: int | None) -> str:

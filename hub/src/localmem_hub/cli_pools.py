@@ -1,19 +1,15 @@
-"""The commands of pools with rosters: invite, pool, device."""
+"""The commands of pools: invite and pool."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from localmem_hub.cli_options import common, open_store, read_settings, when
 from localmem_hub.errors import ConfigError
 from localmem_protocol.access import is_pool_id
-
-if TYPE_CHECKING:
-    from localmem_protocol.roster import Member
 
 
 @click.command()
@@ -145,44 +141,3 @@ def drop_epoch(
         )
     fields = {"pool": pool_id, "epoch": epoch, "dropped": True, "log_emptied": wiped}
     click.echo(json.dumps(fields) if as_json else f"epoch {epoch} of {pool_id} dropped")
-
-
-@click.group()
-def device() -> None:
-    """Look at the devices of pools."""
-
-
-@device.command("list")
-@common
-@click.argument("pool_id", metavar="POOL")
-def list_devices(config: Path | None, database: str | None, as_json: bool, pool_id: str) -> None:
-    """List the devices in a pool's roster, those that were removed as well.
-
-    Only their members can add or remove devices; a hub has no key.
-    """
-    store = open_store(read_settings(config, database=database))
-    try:
-        roster = store.pools.roster(pool_id)
-    finally:
-        store.close()
-    if roster is None:
-        raise ConfigError(
-            f"pool: {pool_id[:64]!r} has no roster; see `localmem-hub pool list`, or "
-            "`localmem-hub token list` for device tokens"
-        )
-    known: list[tuple[Member, str]] = [(one, one.role) for one in roster.members.values()]
-    known += [(one, "removed") for one in roster.former.values()]
-    fields = [
-        {
-            "device": one.device,
-            "role": role,
-            "since_epoch": one.since_epoch,
-            "fingerprint": one.keys.fingerprint(),
-        }
-        for one, role in sorted(known, key=lambda found: found[0].device)
-    ]
-    if as_json:
-        click.echo(json.dumps({"pool": pool_id, "epoch": roster.epoch, "devices": fields}))
-        return
-    for one in fields:
-        click.echo("{device}  {role}  since epoch {since_epoch}  {fingerprint}".format(**one))

@@ -8,6 +8,7 @@ that the rows reach; otherwise the rows stay.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 from localmem_hub.errors import DamageError, SnapshotError
 from localmem_hub.seams import Store, Stored
@@ -54,6 +55,19 @@ def make_snapshot(store: Store, pool: str) -> tuple[int, bytes] | None:
     if reached != _clocks(stored.updates):
         raise SnapshotError(f"pool {pool} keeps its rows: a snapshot would lose some of them")
     return stored.head, snapshot
+
+
+def compact_room(store: Store, pool: str) -> Literal["compacted", "nothing to do", "busy"]:
+    """Compact one sealed room now, unless another process is about it. Raises StoreError."""
+    hold = store.hold(pool)
+    if hold is None:
+        return "busy"
+    try:
+        made = make_snapshot(store, pool)
+        done = made is not None and store.compact(pool, *made)
+    finally:
+        hold.release()
+    return "compacted" if done else "nothing to do"
 
 
 def holds_deletes(rows: Iterable[bytes]) -> bool:

@@ -9,8 +9,11 @@ What is particular about PostgreSQL is in `postgres.py`.
 from __future__ import annotations
 
 import os
+import shutil
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +33,7 @@ from localmem_hub.errors import (
     CommitError,
     ConfigError,
     DatabaseTimeoutError,
+    FullError,
     MigrationError,
     StoreError,
 )
@@ -38,6 +42,8 @@ from localmem_hub.limits import BUSY_MS
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
 READING: Final = "localmem_reading"
 URLS: Final = "sqlite:///PATH or postgresql+psycopg://USER@HOST/DATABASE"
+_NO_ROOM: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
+"""The second is what quotas, and limits of a file's size, come out as."""
 _PRAGMAS: Final = (
     "journal_mode=WAL",
     "synchronous=FULL",
@@ -90,7 +96,9 @@ def failures(doing: str) -> Iterator[None]:
         raise DatabaseTimeoutError(f"{doing}: all connections to the database are busy") from None
     except DBAPIError as error:
         if not hasattr(error.orig, "sqlstate"):  # of SQLite
-            raise CommitError(f"{doing}: {describe(error)}") from None
+            full = getattr(error.orig, "sqlite_errorcode", None) in _NO_ROOM
+            kind = FullError if full else CommitError
+            raise kind(f"{doing}: {describe(error)}") from None
         raise postgres.translate(doing, error, describe(error)) from None
     except SQLAlchemyError as error:
         raise CommitError(f"{doing}: {describe(error)}") from None
@@ -125,11 +133,11 @@ def prepare(engine: sa.Engine, *, migrate: bool = False) -> bool:
     MigrationError, which says what to do, and StoreError when the database does not answer.
     """
     script = ScriptDirectory.from_config(_config())
-    newest = script.get_current_head()
+    newest = newest_revision()
     try:
         with engine.begin() as connection:
             postgres.lock_for_transaction(connection, postgres.MIGRATING)
-            current = MigrationContext.configure(connection).get_current_revision()
+            current = revision(connection)
             if current == newest:
                 return False
             empty = not set(sa.inspect(connection).get_table_names()) - {"alembic_version"}
@@ -143,6 +151,24 @@ def prepare(engine: sa.Engine, *, migrate: bool = False) -> bool:
     except SQLAlchemyError as error:
         raise StoreError(f"cannot use the database: {describe(error)}") from None
     return True
+
+
+@cache
+def newest_revision() -> str | None:
+    """The revision of the tables that this release needs."""
+    return ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def revision(connection: sa.Connection) -> str | None:
+    """The revision of the tables that are there; None without any."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def free_bytes(engine: sa.Engine) -> int | None:
+    """Bytes that are free on the disk of the database; None if it is on another machine."""
+    if engine.dialect.name != "sqlite":
+        return None
+    return shutil.disk_usage(Path(engine.url.database or "").resolve().parent).free
 
 
 def empty_log(engine: sa.Engine) -> bool:

@@ -25,6 +25,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from localmem_hub.authentication import Authentication
 from localmem_hub.connection import Connection
+from localmem_hub.counts import Counts
 from localmem_hub.errors import StoppingError, StoreError, TokenError
 from localmem_hub.limits import RECHECK_SECONDS
 from localmem_hub.live import LiveRoom
@@ -84,7 +85,9 @@ class Endpoint:
         workers: Workers,
         clock: Clock,
         transports: Sequence[str] = ("websocket", "http"),
+        counts: Counts | None = None,
     ) -> None:
+        self.counts = counts or Counts()
         self._transports = list(transports)
         self._rooms = rooms
         self._rosters = rosters
@@ -107,6 +110,7 @@ class Endpoint:
                 raise RefusedError(Close.BAD_FRAME, f"the subprotocol must be {PROTOCOL}")
             await self._stay(websocket, identity)
         except RefusedError as refused:
+            self.counts.refuse(refused.code)
             log.info("refused pool=%r code=%d reason=%s", pool, refused.code, refused.reason)
             with suppress(WebSocketDisconnect):  # it did not wait for the answer
                 await websocket.close(refused.code, refused.reason)
@@ -121,6 +125,7 @@ class Endpoint:
             refuse_query(request.query_params)
             identity = await self._check(request.path_params["pool"], request.headers, device)
         except RefusedError as refused:
+            self.counts.refuse(refused.code)
             error = {"code": refused.code, "message": refused.reason, "field": None}
             status = {Close.BAD_TOKEN: 401, Close.BAD_FRAME: 400}.get(refused.code, 503)
             return JSONResponse({"error": error}, status)
@@ -145,6 +150,11 @@ class Endpoint:
             notice = Notice(ROSTER_NOTICE, roster.length)
             for room in {one.pool for one in self._live.values() if one.roster == pool}:
                 self._rooms.notify(room, notice)
+
+    @property
+    def here(self) -> int:
+        """Connections and requests that are in a room."""
+        return len(self._live)
 
     def follows(self, pool: str) -> bool:
         """Whether somebody is here because a pool's roster lets it in."""
@@ -235,8 +245,11 @@ class Endpoint:
         since = self._clock.monotonic_s()
         received = Received()
         try:
-            await self._exchange(websocket, connection, room, received)
+            with self.counts.sealed.connection(received, connection):
+                await self._exchange(websocket, connection, room, received)
         finally:
+            if connection.closing is not None:
+                self.counts.refuse(connection.closing[0])
             self._rooms.leave(room, connection.number)
             log.info(
                 "closed pool=%s device=%s token=%s role=%s code=%d seconds=%.1f "

@@ -15,7 +15,8 @@ HubError
     └── CommitError         a transaction did not happen: nothing of it may be acknowledged
         ├── StaleError      …because another process wrote to the pool: load it again
         ├── DatabaseTimeoutError  …because the database took too long, or something held a lock
-        └── UnreachableError      …because the database cannot be reached at all
+        ├── UnreachableError      …because the database cannot be reached at all
+        └── FullError        …because there is no room on its disk
 
 Every message says what happened and what to do, in one line; `code` is stable, for programs.
 """
@@ -126,3 +127,9 @@ class UnreachableError(CommitError):
     """The database cannot be reached: it is down, starting, or the network is."""
 
     code = "unreachable"
+
+
+class FullError(CommitError):
+    """There is no room on the database's disk, or it does not let itself be written to."""
+
+    code = "full"

@@ -61,13 +61,16 @@ def guarded(handler: Handler) -> Handler:
         try:
             return await handler(request)
         except Problem as problem:
+            request.app.state.hub.counts.request_errors[problem.code] += 1
             error = {"code": problem.code, "message": str(problem), "field": problem.field}
             content = {"error": error, **problem.more}
             return json_response(content, problem.status, problem.headers)
         except StoppingError as stopping:
+            request.app.state.hub.counts.request_errors[stopping.code] += 1
             error = {"code": stopping.code, "message": str(stopping), "field": None}
             return json_response({"error": error}, 503, {"Retry-After": "1"})
         except StoreError as failure:
+            request.app.state.hub.counts.request_errors[failure.code] += 1
             log.error("%s failed: %s", request.scope["route"].path, failure)
             error = {"code": "store", "message": "the hub's store does not answer", "field": None}
             return json_response({"error": error}, 503, {"Retry-After": "5"})

@@ -135,19 +135,21 @@ class HttpSync:
             self._there(identity)
             answer = await self._exchange(identity, body)
         except _Unsupported as error:
-            return _refusal(pool, Close.BAD_FRAME, str(error), 415)
+            return self._refusal(pool, Close.BAD_FRAME, str(error), 415)
         except RefusedError as refused:
-            return _refusal(pool, refused.code, refused.reason)
+            return self._refusal(pool, refused.code, refused.reason)
         except FrameError as error:
-            return _refusal(pool, Close.BAD_FRAME, str(error))
+            return self._refusal(pool, Close.BAD_FRAME, str(error))
         except GapError as error:
-            return _refusal(pool, Close.GAP, str(error))
+            return self._refusal(pool, Close.GAP, str(error))
         except StoppingError as error:
-            return _refusal(pool, Close.GOING_AWAY, str(error))
+            return self._refusal(pool, Close.GOING_AWAY, str(error))
         except StoreError as error:
             log.error("no exchange: %s", error)
-            return _refusal(pool, Close.STORE_FAILED, "the hub's store does not answer")
+            return self._refusal(pool, Close.STORE_FAILED, "the hub's store does not answer")
         data = encode_body(answer)
+        size = sum(map(len, body.frames))
+        self._endpoint.counts.exchange(len(body.frames), size, len(answer.frames), len(data))
         log.info(
             "exchanged pool=%s device=%s token=%s role=%s frames_in=%d frames_out=%d bytes_out=%d",
             pool,
@@ -179,21 +181,23 @@ class HttpSync:
             if news.rows:
                 tag = await self._tag(pool, news.rows[-1].number)
         except RefusedError as refused:
-            return _refusal(pool, refused.code, refused.reason)
+            return self._refusal(pool, refused.code, refused.reason)
         except GapError as error:
-            return _refusal(pool, Close.GAP, str(error))
+            return self._refusal(pool, Close.GAP, str(error))
         except StoppingError as error:
-            return _refusal(pool, Close.GOING_AWAY, str(error))
+            return self._refusal(pool, Close.GOING_AWAY, str(error))
         except StoreError as error:
             log.error("no updates: %s", error)
-            return _refusal(pool, Close.STORE_FAILED, "the hub's store does not answer")
+            return self._refusal(pool, Close.STORE_FAILED, "the hub's store does not answer")
         told = self._told(identity)
         notices = self._notices(identity) if any(notice.value for notice in told) else {}
         if not news.rows and mark.roster in (0, roster):
             return Response(status_code=304, headers=notices | _tag(mark.text))
         body = news_body(mark, news, tag, roster)
         headers = notices | _tag(body.position)
-        return Response(encode_body(body), headers=headers, media_type=CONTENT_TYPE)
+        data = encode_body(body)
+        self._endpoint.counts.exchange(0, 0, len(body.frames), len(data))
+        return Response(data, headers=headers, media_type=CONTENT_TYPE)
 
     def _there(self, identity: Identity, wait_s: float = 0.0) -> None:
         """Somebody asks, and may wait here so long."""
@@ -211,6 +215,15 @@ class HttpSync:
     def _notices(self, identity: Identity) -> dict[str, str]:
         told = self._told(identity)
         return {NOTICES_HEADER: notices_text(told)} if told else {}
+
+    def _refusal(
+        self, pool: str, code: int, reason: str, status: int | None = None
+    ) -> JSONResponse:
+        self._endpoint.counts.refuse(code)
+        log.info("refused pool=%r code=%d reason=%s", pool, code, reason)
+        error = {"code": code, "message": reason[:200], "field": None}
+        status = status or _STATUS.get(code, 400 if is_permanent(code) else 503)
+        return JSONResponse({"error": error}, status)
 
     async def _news(self, request: Request, identity: Identity, mark: Mark, wait: float) -> News:
         """The rows after a position; none if the roster grew, or if waiting for some was in vain.
@@ -337,10 +350,3 @@ def _seconds(text: str, most: int) -> int:
 
 def _tag(position: str) -> dict[str, str]:
     return {"ETag": f'"{position}"'} if position else {}
-
-
-def _refusal(pool: str, code: int, reason: str, status: int | None = None) -> JSONResponse:
-    log.info("refused pool=%r code=%d reason=%s", pool, code, reason)
-    error = {"code": code, "message": reason[:200], "field": None}
-    status = status or _STATUS.get(code, 400 if is_permanent(code) else 503)
-    return JSONResponse({"error": error}, status)

@@ -20,6 +20,18 @@ ERASE_SECONDS: Final = 2.0
 DRAIN_SECONDS: Final = 5.0
 """How long a stopping hub waits for its last commits, and then for its connections to close."""
 
+PROBE_SECONDS: Final = 2.0
+"""How often a hub without room on its disk tries whether there is some again."""
+
+PROBE_BYTES: Final = 256 * 1024
+"""What it tries to store: a few updates, so that it does not go on for the sake of one."""
+
+DISK_FREE_MB: Final = 100
+"""Free megabytes below which a hub is not ready: time to act before updates are refused."""
+
+READY_SECONDS: Final = 2.0
+"""How long `/readyz` waits for the database; whoever asks gives up soon after."""
+
 CLOSE_SECONDS: Final = 5.0
 """How long a connection that was dropped may take to read why."""
 

@@ -10,7 +10,7 @@ from localmem_hub.compaction import holds_deletes
 from localmem_hub.limits import GATHERED_BYTES_MAX
 from localmem_hub.seams import Batch, Missed, Stored
 from localmem_protocol.errors import ProtocolError
-from localmem_protocol.frames import Notice
+from localmem_protocol.frames import Close, Notice
 from localmem_protocol.limits import QUEUED_UPDATES_MAX
 from localmem_protocol.room import Drop, Effect, Room
 from localmem_protocol.shared_room import SharedRoom
@@ -83,6 +83,13 @@ class LiveRoom:
         frames, size = self._gathered.get(connection, (0, 0))
         self._gathered[connection] = (frames + 1, size + len(data))
         self._carry_out(self.room.receive(connection, data))
+
+    def refuse_writing(self, connection: int, data: bytes, reason: str) -> bool:
+        """Send away, for now, who sends something to store; whether it was so."""
+        if not self.room.would_store(connection, data):
+            return False
+        self._carry_out(self.room.refuse(connection, Close.STORE_FAILED, reason))
+        return True
 
     def notify(self, notice: Notice) -> None:
         """Tell everybody here, and who comes later, what depends on nothing that is stored here."""

@@ -6,12 +6,13 @@ opened by device tokens.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from localmem_hub.database import failures, reading
-from localmem_hub.errors import DamageError
+from localmem_hub.errors import ConfigError, DamageError
 from localmem_hub.postgres import tell
 from localmem_hub.seams import Kind
 from localmem_hub.signals import PoolRemoved, encode
@@ -79,6 +80,24 @@ class PoolAdmin:
             found[name] = PoolRecord(name, one.entries, epoch, size, one.created_ms, one.kind)
         return sorted(found.values(), key=lambda one: (one.created_ms, one.pool))
 
+    def rooms(self, names: Sequence[str] | None = None) -> dict[str, Kind]:
+        """The rooms of these names and of the pools of these ids, or all; and of which kind they are.
+
+        Raises ConfigError for one that is not there.
+        """
+        query = sa.select(pools.c.pool, pools.c.kind).order_by(pools.c.pool)
+        with failures("cannot list rooms"), self._reading.begin() as connection:
+            found: dict[str, Kind] = {row.pool: row.kind for row in connection.execute(query)}
+        if names is None:
+            return found
+        chosen: dict[str, Kind] = {}
+        for name in names:
+            mine = [room for room in found if room == name or _pool_of(room) == name]
+            if not mine:
+                raise ConfigError(f"room: there is no {name[:64]!r}; see `localmem-hub pool list`")
+            chosen |= {room: found[room] for room in mine}
+        return chosen
+
     def roster(self, pool: str) -> Roster | None:
         """A pool's roster, every signature checked; None if it has none. Raises DamageError."""
         query = (
@@ -110,3 +129,8 @@ class PoolAdmin:
             listed = connection.execute(sa.delete(rosters).where(rosters.c.pool == pool)).rowcount
             tell(connection, encode([PoolRemoved(name) for name in dict.fromkeys(names)]))
         return gone + listed > 0
+
+
+def _pool_of(room: str) -> str | None:
+    place = parse_room(room)
+    return None if place is None else place[0]

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, DisconnectionError, SQLAlchemyError
 
-from localmem_hub.errors import CommitError, DatabaseTimeoutError, UnreachableError
+from localmem_hub.errors import CommitError, DatabaseTimeoutError, FullError, UnreachableError
 from localmem_hub.limits import (
     BUSY_MS,
     CONNECT_SECONDS,
@@ -41,6 +41,7 @@ _OPTIONS: Final = {
     "tcp_keepalives_count": 3,
 }
 _TIMED_OUT: Final = {"57014", "55P03"}  # a statement, a lock
+_DISK_FULL: Final = "53100"
 _UNREACHABLE: Final = ("08", "57P", "53")  # connection, shutdown and start, resources
 _WEAK: Final = ("off", "local")
 
@@ -118,6 +119,8 @@ def translate(doing: str, error: DBAPIError, said: str) -> CommitError:
     state = getattr(error.orig, "sqlstate", None) or ""
     if state in _TIMED_OUT:
         return DatabaseTimeoutError(f"{doing}: the database took too long ({said})")
+    if state == _DISK_FULL:
+        return FullError(f"{doing}: there is no room on the database's disk ({said})")
     lost = error.connection_invalidated or state.startswith(_UNREACHABLE)
     if lost or (not state and type(error).__name__ == "OperationalError"):
         return UnreachableError(f"{doing}: the database cannot be reached ({said})")

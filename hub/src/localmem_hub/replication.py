@@ -86,6 +86,11 @@ class Replication:
         self._rosters: dict[str, None] = {}
         self.in_touch = True
 
+    @property
+    def silence_s(self) -> float:
+        """For how long the database was not heard; less than REACH_SECONDS when all is well."""
+        return self._clock.monotonic_s() - self._bus.reached_s
+
     def attach(self, hub: Hub) -> None:
         """Say whose replica this is."""
         self._hub = hub
@@ -255,7 +260,7 @@ class Replication:
         hub = self._here
         while True:
             await asyncio.sleep(REACH_CHECK_SECONDS)
-            in_touch = self._clock.monotonic_s() - self._bus.reached_s <= REACH_SECONDS
+            in_touch = self.silence_s <= REACH_SECONDS
             if in_touch == self.in_touch:
                 continue
             if in_touch:

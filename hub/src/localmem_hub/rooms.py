@@ -22,8 +22,10 @@ from contextlib import suppress
 from typing import Final
 
 from localmem_hub.compaction import build_room, make_snapshot
-from localmem_hub.errors import StoppingError, StoreError, UnreachableError
+from localmem_hub.counts import Counts
+from localmem_hub.errors import FullError, StoppingError, StoreError, UnreachableError
 from localmem_hub.following import Following
+from localmem_hub.headroom import FULL, Headroom
 from localmem_hub.limits import (
     COMPACT_ROWS,
     DRAIN_SECONDS,
@@ -56,6 +58,8 @@ class Rooms:
         random: Random,
         *,
         herald: Herald | None = None,
+        headroom: Headroom | None = None,
+        counts: Counts | None = None,
     ) -> None:
         self._store = store
         self._random = random
@@ -74,6 +78,8 @@ class Rooms:
         self._background: set[asyncio.Task[object]] = set()
         self._erasing: dict[str, bool] = {}  # pool -> whether it has to be done again
         self._herald = herald
+        self._headroom = headroom or Headroom(store, workers)
+        self._counts = counts or Counts()
         self._following: Following | None = None
         self._heard: dict[str, int] = {}  # pool that is being loaded -> how far it is said to be
         self._suspended = ""  # why nobody comes in, if so
@@ -126,6 +132,8 @@ class Rooms:
     def receive(self, live: LiveRoom, connection: int, data: bytes) -> None:
         """Take a frame from a connection."""
         if live.discarded or self._stopping:
+            return
+        if self._headroom.full and live.refuse_writing(connection, data, FULL):
             return
         try:
             live.receive(connection, data)
@@ -224,6 +232,11 @@ class Rooms:
         self._forget_if_idle(live)
 
     @property
+    def behind(self) -> int:
+        """How many rooms lack rows that another replica is said to have stored."""
+        return sum(live.behind > live.head for live in self._live.values())
+
+    @property
     def pools(self) -> list[str]:
         """The pools whose rooms are in use."""
         return list(self._live)
@@ -274,6 +287,7 @@ class Rooms:
         Each of the two takes at most DRAIN_SECONDS.
         """
         self._stopping = True
+        self._headroom.stop()
         self._wake.set()
         if self._committer is not None:
             _, late = await asyncio.wait({self._committer}, timeout=DRAIN_SECONDS)
@@ -329,7 +343,7 @@ class Rooms:
     async def _commit(self, rooms: Sequence[LiveRoom]) -> None:
         batches = [live.under_way for live in rooms if live.under_way is not None]
         now_ms = self._clock.now_ms()
-        catch_up = None
+        since, catch_up = self._clock.monotonic_s(), None
         if self._following is not None:
             catch_up = self._following.catch_up({live.pool: live for live in rooms})
         try:
@@ -337,16 +351,22 @@ class Rooms:
                 lambda: self._store.commit(batches, now_ms, catch_up)
             )
         except Exception as error:
-            # One of them must not fail the others; but a database that is away is so for all.
-            if len(rooms) > 1 and not isinstance(error, UnreachableError):
+            self._counts.commits_failed[getattr(error, "code", "defect")] += 1
+            # One of them must not fail the others; but a database that is away, or full, is so for all.
+            if isinstance(error, FullError):
+                self._headroom.ran_out()
+            if len(rooms) > 1 and not isinstance(error, UnreachableError | FullError):
                 for live in rooms:
                     await self._commit([live])
                 return
             known = isinstance(error, StoreError)
             for live in rooms:
                 log.error("commit failed pool=%s: %s", live.pool, error, exc_info=not known)
-                self._discard(live, "the hub could not store it; try again")
+                full = isinstance(error, FullError)
+                self._discard(live, FULL if full else "the hub could not store it; try again")
             return
+        stored_now = [batch for batch in batches if batch.pool not in refused]
+        self._counts.committed(stored_now, self._clock.monotonic_s() - since)
         for live in rooms:
             if live.pool in refused and self._following is not None:
                 live.reloading = True
@@ -402,6 +422,7 @@ class Rooms:
     def _discard(self, live: LiveRoom, reason: str) -> None:
         if self._live.get(live.pool) is live:
             del self._live[live.pool]
+            self._counts.rooms_discarded += 1
         live.fail(reason)
 
     def _forget_if_idle(self, live: LiveRoom) -> None:
@@ -443,8 +464,10 @@ class Rooms:
             finally:
                 await self._workers.read(hold.release)
         except StoreError as error:
+            self._counts.compactions_failed += 1
             log.warning("compaction put off: %s", error)
             return False
+        self._counts.compactions += 1
         return True
 
     async def _erase(self, pool: str) -> None:

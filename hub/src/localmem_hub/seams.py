@@ -360,6 +360,18 @@ class Store(UpdateLog, SnapshotStore, Protocol):
         """Return if the store answers; raises StoreError."""
         ...
 
+    def current(self) -> bool:
+        """Whether its tables are those of this release; raises StoreError."""
+        ...
+
+    def free_bytes(self) -> int | None:
+        """Bytes that are free where it keeps its data; None if it cannot tell."""
+        ...
+
+    def try_room(self) -> None:
+        """Store something of PROBE_BYTES, and take it away again. Raises FullError, StoreError."""
+        ...
+
     def close(self) -> None:
         """Give the store back."""
         ...

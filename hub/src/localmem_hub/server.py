@@ -20,10 +20,40 @@ from localmem_hub.limits import DRAIN_SECONDS, KEEP_ALIVE_SECONDS, WEBSOCKET_BYT
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
+class Beside(uvicorn.Server):
+    """A second application, on a listener of its own, for as long as the hub runs."""
+
+    def __init__(self, app: Starlette, listener: socket.socket) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=PatientProtocol,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=1,
+            )
+        )
+        self._listener = listener
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Signals are the hub's."""
+        yield
+
+    async def attend(self) -> None:
+        """Serve until `should_exit`."""
+        await self.serve([self._listener])
+
+
 class HubServer(uvicorn.Server):
     """A uvicorn server that says when it listens, and stops the hub before its connections."""
 
-    def __init__(self, app: Starlette, announce: Callable[[], None]) -> None:
+    def __init__(
+        self, app: Starlette, announce: Callable[[], None], beside: Beside | None = None
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -39,6 +69,8 @@ class HubServer(uvicorn.Server):
         )
         self._app = app
         self._announce = announce
+        self._beside = beside
+        self._serving_beside: asyncio.Task[None] | None = None
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -54,6 +86,8 @@ class HubServer(uvicorn.Server):
         """Start, then say so."""
         await super().startup(sockets)
         if self.started:
+            if self._beside is not None:
+                self._serving_beside = asyncio.create_task(self._beside.attend())
             self._announce()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -61,15 +95,24 @@ class HubServer(uvicorn.Server):
         for server in self.servers:
             server.close()
         await self._app.state.hub.stop()
+        if self._beside is not None and self._serving_beside is not None:
+            self._beside.should_exit = True
+            await self._serving_beside
         await super().shutdown(sockets)
 
 
-def run(app: Starlette, host: str, port: int, announce: Callable[[str, int], None]) -> None:
+def run(
+    app: Starlette,
+    host: str,
+    port: int,
+    announce: Callable[[str, int], None],
+    beside: Beside | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT; `announce(url, port)` once it listens. Raises ListenError."""
     listener = listen(host, port)
     address, bound = listener.getsockname()[:2]
     name = f"[{address}]" if ":" in address else address
-    server = HubServer(app, lambda: announce(f"ws://{name}:{bound}", bound))
+    server = HubServer(app, lambda: announce(f"ws://{name}:{bound}", bound), beside)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # its lines hold query strings
     asyncio.run(server.serve([listener]))
 

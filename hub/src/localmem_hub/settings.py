@@ -14,12 +14,15 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from localmem_hub.errors import ConfigError
-from localmem_hub.limits import PAST_EPOCHS_DAYS
+from localmem_hub.limits import DISK_FREE_MB, PAST_EPOCHS_DAYS
+from localmem_hub.logs import LogFormat
 from localmem_hub.plain.limits import WORKERS_MAX
 from localmem_protocol.access import origin_of
 
 PREFIX: Final = "LOCALMEM_HUB_"
 FANOUT: Final = r"^((nats|tls)://\S{1,500})?$"
+METRICS: Final = r"^((\[[0-9a-f:]+\]|[A-Za-z0-9.-]+):)?[0-9]{1,5}$|^$"
+PORT_MAX: Final = 65535
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -43,18 +46,33 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     loopback need not be named. With `open` anybody may make a pool, without an invitation. What is
     stored of an epoch that is over goes when every member has read it, and after `past_epochs_days` at
     the latest; 0 is for ever. `fanout` is the NATS server that replicas on PostgreSQL tell each other
-    by, if there is one.
+    by, if there is one. With less than `disk_free_mb` left on the disk of a SQLite database `/readyz`
+    says so. `metrics` is the `HOST:PORT` (or just the port, on loopback) where Prometheus finds them;
+    empty for nowhere.
     """
 
     database: str
     host: Annotated[str, msgspec.Meta(min_length=1)] = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8765
     log_level: LogLevel = "info"
+    log_format: LogFormat = "text"
     origin: str = ""
     open: bool = False
     past_epochs_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = PAST_EPOCHS_DAYS
     fanout: Annotated[str, msgspec.Meta(pattern=FANOUT)] = ""
+    disk_free_mb: Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)] = DISK_FREE_MB
+    metrics: Annotated[str, msgspec.Meta(pattern=METRICS)] = ""
     plain: Plain = Plain()
+
+    @property
+    def metrics_address(self) -> tuple[str, int] | None:
+        """Host and port of the metrics; None for none. Raises ConfigError."""
+        if not self.metrics:
+            return None
+        host, _, port = self.metrics.rpartition(":")
+        if int(port) > PORT_MAX:
+            raise ConfigError(f"metrics: there is no port {port}")
+        return host.strip("[]") or "127.0.0.1", int(port)
 
     @property
     def origins(self) -> frozenset[str]:

@@ -9,31 +9,45 @@ they catch up (`shared_log.py`).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from typing import Final
 
 import sqlalchemy as sa
 
 from localmem_hub.access_store import SqlAccess
-from localmem_hub.database import empty_log, failures, reading
+from localmem_hub.database import (
+    empty_log,
+    failures,
+    free_bytes,
+    insert_missing,
+    newest_revision,
+    reading,
+    revision,
+)
 from localmem_hub.epoch_store import SqlEpochs
 from localmem_hub.errors import CommitError, StaleError
 from localmem_hub.limits import (
     COMPACT_ROWS,
     POOLS_ASKED_MAX,
+    PROBE_BYTES,
     QUARANTINE_BYTES_MAX,
     QUARANTINE_ROWS_MAX,
 )
 from localmem_hub.mailbox_store import SqlMailboxes
 from localmem_hub.pool_admin import PoolAdmin
 from localmem_hub.postgres import AdvisoryHold, NoHold, lock_for_transaction, lock_key, renew
+from localmem_hub.quarantine_admin import QuarantineAdmin
 from localmem_hub.roster_store import SqlRosters
 from localmem_hub.seams import Batch, CatchUp, Hold, Missed, Stored
 from localmem_hub.shared_log import append_all, numbered, read_missed, settle
 from localmem_hub.tables import clients as client_ids
-from localmem_hub.tables import pools, quarantine, snapshots, updates
+from localmem_hub.tables import pools, quarantine, secrets, snapshots, updates
 from localmem_hub.tokens import SqlTokens
 from localmem_protocol.exchange import News, NumberedRow
 from localmem_protocol.limits import STEP_BYTES
+
+_PROBE: Final = "probe"
 
 
 class SqlStore:
@@ -48,6 +62,7 @@ class SqlStore:
         self.epochs = SqlEpochs(engine)
         self.mailboxes = SqlMailboxes(engine)
         self.pools = PoolAdmin(engine)
+        self.quarantine = QuarantineAdmin(engine)
 
     def commit(
         self, batches: Sequence[Batch], now_ms: int, catch_up: CatchUp | None = None
@@ -230,6 +245,26 @@ class SqlStore:
         """As `Store` says."""
         with failures("the database does not answer"), self._reading.begin() as connection:
             connection.execute(sa.select(pools.c.head).limit(1)).first()
+
+    def current(self) -> bool:
+        """As `Store` says."""
+        with failures("the database does not answer"), self._reading.begin() as connection:
+            return revision(connection) == newest_revision()
+
+    def free_bytes(self) -> int | None:
+        """As `Store` says."""
+        return free_bytes(self._engine)
+
+    def try_room(self) -> None:
+        """As `Store` says. Two transactions: what is taken back in one may never reach the disk."""
+        gone = sa.delete(secrets).where(secrets.c.name == _PROBE)
+        filling = hashlib.shake_256().digest(PROBE_BYTES)  # PostgreSQL compresses what is regular
+        with failures("cannot store anything"):
+            with self._engine.begin() as connection:
+                connection.execute(gone)
+                insert_missing(connection, secrets, name=_PROBE, bytes=filling)
+            with self._engine.begin() as connection:
+                connection.execute(gone)
 
     def close(self) -> None:
         """As `Store` says."""

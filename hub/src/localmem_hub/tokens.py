@@ -16,7 +16,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from localmem_hub.database import failures, insert_missing, reading
-from localmem_hub.errors import ConfigError, TokenError
+from localmem_hub.errors import ConfigError, FullError, TokenError
 from localmem_hub.limits import SEEN_MS
 from localmem_hub.postgres import tell
 from localmem_hub.seams import Identity, Kind, Role
@@ -188,13 +188,16 @@ class SqlTokens:
             tokens.c.revoked_ms.is_(None),
             sa.or_(tokens.c.device.is_(None), tokens.c.device == identity.device),
         )
-        with failures("cannot note a token's use"), self._engine.begin() as connection:
-            noted = connection.execute(
-                sa.update(tokens)
-                .where(usable)
-                .values(device=identity.device, last_seen_ms=now_ms)
-                .returning(tokens.c.id)
-            ).first()
+        noting = sa.update(tokens).values(device=identity.device, last_seen_ms=now_ms)
+        try:
+            with failures("cannot note a token's use"), self._engine.begin() as connection:
+                noted = connection.execute(noting.where(usable).returning(tokens.c.id)).first()
+        except FullError:  # whoever reads is served all the same
+            bound = sa.select(tokens.c.id).where(usable, tokens.c.device == identity.device)
+            with failures("cannot check a token"), self._reading.begin() as connection:
+                noted = connection.execute(bound).first()
+            if noted is None:
+                raise
         if noted is None:
             raise TokenError("another device used this token first, or it was revoked")
 

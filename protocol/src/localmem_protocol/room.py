@@ -272,6 +272,23 @@ class Room:
         except ProtocolError as error:
             return self._refuse(peer, Close.BAD_FRAME, str(error))
 
+    def would_store(self, connection: int, data: bytes) -> bool:
+        """Whether there may be something to store if this frame were taken: it is an update, or a
+        greeting under a client id that is not known to be this device's."""
+        try:
+            frame = decode_frame(data)
+        except FrameError:
+            return False
+        peer = self._peers.get(connection)
+        if peer is None or not isinstance(frame, Hello):
+            return isinstance(frame, Step2 | UpdateFrame)
+        return self._ledger.owner(frame.client) != peer.device
+
+    def refuse(self, connection: int, code: int, reason: str) -> list[Effect]:
+        """Send a connection away with a code of `frames.Close`, unheard."""
+        peer = self._peers.get(connection)
+        return [] if peer is None else self._refuse(peer, code, reason)
+
     def finish(self, connection: int) -> list[Effect]:
         """A transient peer says no more. Once all that answers it has been said it gets a Resume for
         its next request, if it has a client id, and a Drop with `Close.ANSWERED`; `leave` is next."""

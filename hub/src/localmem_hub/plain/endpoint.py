@@ -44,6 +44,7 @@ class PlainEndpoint:
     ) -> None:
         self._rooms = rooms
         self._endpoint = endpoint
+        self._counts = endpoint.counts
         self._tokens = tokens
         self._workers = workers
         self._clock = clock
@@ -60,6 +61,7 @@ class PlainEndpoint:
             identity = await self._identify(name, websocket)
             await self._stay(websocket, identity)
         except RefusedError as refused:
+            self._counts.refuse(refused.code)
             log.info("refused room=%r code=%d", name[:80], refused.code)
             if refused.code == Close.BAD_TOKEN:
                 await websocket.send_bytes(denied(refused.reason))
@@ -102,8 +104,11 @@ class PlainEndpoint:
             since = self._clock.monotonic_s()
             received = Received()
             try:
-                await self._exchange(websocket, connection, room, received)
+                with self._counts.plain.connection(received, connection):
+                    await self._exchange(websocket, connection, room, received)
             finally:
+                if connection.closing is not None:
+                    self._counts.refuse(connection.closing[0])
                 self._rooms.leave(room, connection.number)
                 log.info(
                     "closed room=%s token=%s role=%s code=%d seconds=%.1f "

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from localmem_hub.headroom import FULL
 from localmem_hub.live import Sink
 from localmem_hub.plain.awareness import Awareness
 from localmem_hub.plain.calls import FITS, GAP, TOO_LARGE, Verdict
@@ -102,6 +103,7 @@ class PlainRoom:
         self.rows_uncompacted = 0
         self.busy = False
         self.discarded = False
+        self.full = False  # there is no room to store anything
         self._guests: dict[int, Guest] = {}
         self._awareness = Awareness()
         self._written: list[Written] = []
@@ -241,6 +243,9 @@ class PlainRoom:
         if not guest.writer:
             guest.sink.send(denied("this token may only read"))
             self._drop(connection, Close.READ_ONLY, "this token may only read")
+            return
+        if self.full:
+            self._drop(connection, Close.STORE_FAILED, FULL)
             return
         self._written.append(Written(connection, guest.sender, update))
 

@@ -16,7 +16,9 @@ from contextlib import suppress
 from itertools import count
 from typing import Final
 
-from localmem_hub.errors import DamageError, StaleError, StoppingError, StoreError
+from localmem_hub.counts import Counts
+from localmem_hub.errors import DamageError, FullError, StaleError, StoppingError, StoreError
+from localmem_hub.headroom import FULL, Headroom
 from localmem_hub.limits import COMPACT_ROWS, DRAIN_SECONDS
 from localmem_hub.live import Sink
 from localmem_hub.plain.calls import Compact, Done, Failed, Forget, Load, Missing, Turn
@@ -35,11 +37,21 @@ log: Final = logging.getLogger(__name__)
 class PlainRooms:
     """Every plain room in use. All methods belong to one event loop."""
 
-    def __init__(self, store: Store, workers: Workers, clock: Clock, workshop: Workshop) -> None:
+    def __init__(
+        self,
+        store: Store,
+        workers: Workers,
+        clock: Clock,
+        workshop: Workshop,
+        headroom: Headroom | None = None,
+        counts: Counts | None = None,
+    ) -> None:
         self._store = store
         self._workers = workers
         self._clock = clock
         self._workshop = workshop
+        self._headroom = headroom or Headroom(store, workers)
+        self._counts = counts or Counts()
         self._live: dict[str, PlainRoom] = {}
         self._versions = count(1)
         self._commits: list[tuple[Batch, asyncio.Future[None]]] = []
@@ -68,6 +80,7 @@ class PlainRooms:
     def receive(self, room: PlainRoom, connection: int, data: bytes) -> None:
         """Take a message from a connection."""
         if not self._stopping:
+            room.full = self._headroom.full
             room.receive(connection, data)
             self._work(room)
 
@@ -112,7 +125,8 @@ class PlainRooms:
                 await self._take_turn(room)
         except StoreError as error:
             log.error("plain room failed room=%s: %s", room.name, error)
-            self._discard(room, "the hub could not store or load it; try again")
+            full = isinstance(error, FullError)
+            self._discard(room, FULL if full else "the hub could not store or load it; try again")
         except Exception:  # a defect must not leave a room that answers nobody
             log.exception("plain room failed room=%s", room.name)
             self._discard(room, "the room failed; try again")
@@ -244,15 +258,20 @@ class PlainRooms:
 
     async def _store_together(self, taken: Sequence[tuple[Batch, asyncio.Future[None]]]) -> bool:
         batches = [batch for batch, _ in taken]
-        now_ms = self._clock.now_ms()
+        now_ms, since = self._clock.now_ms(), self._clock.monotonic_s()
         try:
             await self._workers.write(lambda: self._store.commit(batches, now_ms))
         except Exception as error:
-            if len(taken) > 1:
+            self._counts.commits_failed[getattr(error, "code", "defect")] += 1
+            if isinstance(error, FullError):
+                self._headroom.ran_out()
+            elif len(taken) > 1:
                 return False
-            if not taken[0][1].done():
-                taken[0][1].set_exception(error)
+            for _, done in taken:
+                if not done.done():
+                    done.set_exception(error)
             return True
+        self._counts.committed(batches, self._clock.monotonic_s() - since)
         for _, done in taken:
             if not done.done():
                 done.set_result(None)
@@ -264,16 +283,20 @@ class PlainRooms:
             stored = await self._workers.read(lambda: self._store.load(name))
             answer = await self._workshop.call(name, Compact(stored.updates))
             if not isinstance(answer, Done):
+                self._counts.compactions_failed += 1
                 log.error("compaction failed room=%s: its rows stay", name)
                 return
             head, snapshot = stored.head, answer.snapshot
             await self._workers.write(lambda: self._store.compact(name, head, snapshot))
+            self._counts.compactions += 1
         except (StoreError, StoppingError) as error:
+            self._counts.compactions_failed += 1
             log.warning("compaction put off: %s", error)
 
     def _discard(self, room: PlainRoom, reason: str) -> None:
         if self._live.get(room.name) is room:
             del self._live[room.name]
+            self._counts.rooms_discarded += 1
         room.discard(Close.STORE_FAILED, reason)
 
     def _forget_if_idle(self, room: PlainRoom) -> None:
