@@ -16,13 +16,12 @@ from sqlalchemy.exc import IntegrityError
 from localmem_hub.database import failures, reading
 from localmem_hub.errors import AdmissionError, ConfigError
 from localmem_hub.tables import invitations, secrets, spent_challenges
+from localmem_hub.tokens import DAY_MS, DAYS_MAX
 from localmem_protocol.seams import Random
 
 SECRET_BYTES: Final = 32
 CODE_BYTES: Final = 16
 USES_MAX: Final = 10_000
-DAY_MS: Final = 24 * 3600 * 1000
-DAYS_MAX: Final = 3650
 _CODE: Final = re.compile(r"lmi_[0-9a-f]{32}", re.ASCII)
 
 

@@ -149,6 +149,7 @@ class Hub:
         self.rooms.start()
         for recurring in (
             self.endpoint.recheck_forever(),
+            self.endpoint.watch_changes(self.watchers.wake, told=self.replication is not None),
             self.mailboxes.sweep_forever(),
             self.past_epochs.sweep_forever(),
         ):

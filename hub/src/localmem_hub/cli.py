@@ -21,6 +21,7 @@ from localmem_hub.errors import ConfigError, HubError, PlainStoreError
 
 if TYPE_CHECKING:
     from localmem_hub.seams import Kind, Role
+    from localmem_hub.tokens import TokenRecord
 
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
@@ -138,6 +139,7 @@ def token() -> None:
 )
 @click.option("--device", metavar="HEX", help="The device it is for; else the first to use it.")
 @click.option("--role", type=click.Choice(["writer", "reader"]), default="writer")
+@click.option("--days", type=int, help="How long it is good for; until it is revoked, unless told.")
 def create_token(
     config: Path | None,
     database: str | None,
@@ -146,6 +148,7 @@ def create_token(
     plain: str | None,
     device: str | None,
     role: Role,
+    days: int | None,
 ) -> None:
     """Make a token, and print it: it is not shown again."""
     from localmem_hub.system import SystemClock, SystemRandom
@@ -159,11 +162,11 @@ def create_token(
         if kind == "plain" and store.shared:
             raise PlainStoreError
         now_ms = SystemClock().now_ms()
-        made = store.tokens.create(name, device, role, SystemRandom(), now_ms, kind=kind)
+        made = store.tokens.create(name, device, role, SystemRandom(), now_ms, kind=kind, days=days)
     finally:
         store.close()
-    fields = {"id": made.id, "pool": name, "kind": kind, "device": device, "role": role}
-    fields["token"] = made.text
+    fields: dict[str, object] = {"id": made.id, "pool": name, "kind": kind, "device": device}
+    fields |= {"role": role, "days": days, "token": made.text}
     click.echo(json.dumps(fields) if as_json else made.text)
 
 
@@ -172,6 +175,9 @@ def create_token(
 @click.option("--pool", help="Only those of this pool.")
 def list_tokens(config: Path | None, database: str | None, as_json: bool, pool: str | None) -> None:
     """List the tokens, without their secrets."""
+    from localmem_hub.system import SystemClock
+
+    now_ms = SystemClock().now_ms()
     store = open_store(read_settings(config, database=database))
     try:
         records = store.tokens.list(pool)
@@ -181,16 +187,26 @@ def list_tokens(config: Path | None, database: str | None, as_json: bool, pool: 
         click.echo(json.dumps({"tokens": [vars(record) for record in records]}))
         return
     for record in records:
-        state = "revoked" if record.revoked_ms is not None else f"seen {when(record.last_seen_ms)}"
         device = record.device or "no device yet"
+        state = _state(record, now_ms)
         click.echo(f"{record.id}  {record.pool}  {record.role}  {device}  {state}")
+
+
+def _state(record: TokenRecord, now_ms: int) -> str:
+    if record.revoked_ms is not None:
+        return "revoked"
+    expires_ms = record.expires_ms
+    if expires_ms is not None and now_ms >= expires_ms:
+        return f"expired {when(expires_ms)}"
+    seen = f"seen {when(record.last_seen_ms)}"
+    return seen if expires_ms is None else f"{seen}  expires {when(expires_ms)}"
 
 
 @token.command("revoke")
 @common
 @click.argument("token_id", metavar="ID")
 def revoke_token(config: Path | None, database: str | None, as_json: bool, token_id: str) -> None:
-    """End a token. A running hub drops its connections within half a minute."""
+    """End a token. A running hub drops its connections within a second."""
     from localmem_hub.system import SystemClock
 
     store = open_store(read_settings(config, database=database))

@@ -64,7 +64,7 @@ def list_pools(config: Path | None, database: str | None, as_json: bool) -> None
 def remove_pool(
     config: Path | None, database: str | None, as_json: bool, pool_id: str, yes: bool
 ) -> None:
-    """Remove a pool and everything in it. A running hub sends its devices away within half a minute.
+    """Remove a pool and everything in it. A running hub sends its devices away within a second.
 
     The devices keep what they have.
     """

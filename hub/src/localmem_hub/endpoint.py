@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
@@ -26,7 +26,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from localmem_hub.authentication import Authentication
 from localmem_hub.connection import Connection
 from localmem_hub.errors import StoppingError, StoreError, TokenError
-from localmem_hub.limits import RECHECK_SECONDS
+from localmem_hub.limits import CHANGES_SECONDS, RECHECK_SECONDS
 from localmem_hub.live import LiveRoom
 from localmem_hub.rooms import Rooms
 from localmem_hub.rosters import Rosters
@@ -93,7 +93,9 @@ class Endpoint:
         self._workers = workers
         self._clock = clock
         self._numbers = count(1)
+        self.rechecks = 0  # who is being let in while one begins has to be looked up again
         self._live: dict[Droppable, Identity] = {}
+        self._ending: dict[Droppable, int] = {}  # those whose token expires, and when
 
     async def serve(self, websocket: WebSocket) -> None:
         """One connection, from its handshake to its end."""
@@ -129,6 +131,7 @@ class Endpoint:
 
     async def recheck(self) -> None:
         """Send away whoever's token was revoked, and whom a roster knows no more."""
+        self.rechecks += 1
         tokens = {identity.token for identity in self._live.values() if identity.token}
         if tokens:
             revoked = await self._workers.read(lambda: self._tokens.revoked(tokens))
@@ -179,6 +182,33 @@ class Endpoint:
             except StoreError as error:
                 log.warning("tokens not rechecked: %s", error)
 
+    async def watch_changes(self, changed: Callable[[], None], *, told: bool) -> None:
+        """Cut connections off when their token expires, or another process took their right away.
+
+        `changed` is called then: others may have to look as well. Where replicas are `told` by the
+        database (`replication.py`), they need not ask.
+        """
+        known: int | None = None
+        while True:
+            await asyncio.sleep(CHANGES_SECONDS)
+            self._expire()
+            if told:
+                continue
+            try:
+                now = await self._workers.look(self._tokens.changes)
+                if now != known:
+                    changed()
+                    await self.recheck()
+                    known = now
+            except StoreError as error:
+                log.warning("not looked whether tokens changed: %s", error)
+
+    def _expire(self) -> None:
+        now_ms = self._clock.now_ms()
+        for connection, expires_ms in self._ending.items():
+            if now_ms >= expires_ms:
+                connection.drop(Close.BAD_TOKEN, "this token has expired")
+
     def number(self) -> int:
         """A number for a connection, unique within the process."""
         return next(self._numbers)
@@ -188,14 +218,22 @@ class Endpoint:
 
         Raises RefusedError.
         """
-        identity = await self._check(pool, headers, headers.get(DEVICE_HEADER, ""))
-        if not is_device_id(identity.device):
-            raise RefusedError(Close.BAD_FRAME, f"{DEVICE_HEADER} must be 16 lower-case hex digits")
-        if note and identity.fresh:
-            now_ms = self._clock.now_ms()
-            with _refusals():
-                await self._workers.write(lambda: self._tokens.note(identity, now_ms))
-        return identity
+        while True:
+            rechecks = self.rechecks
+            identity = await self._check(pool, headers, headers.get(DEVICE_HEADER, ""))
+            if not is_device_id(identity.device):
+                reason = f"{DEVICE_HEADER} must be 16 lower-case hex digits"
+                raise RefusedError(Close.BAD_FRAME, reason)
+            if note and identity.fresh:
+                await self._note(identity)
+                note = False
+            if self.rechecks == rechecks:
+                return identity
+
+    async def _note(self, identity: Identity) -> None:
+        now_ms = self._clock.now_ms()
+        with _refusals():
+            await self._workers.write(lambda: self._tokens.note(identity, now_ms))
 
     async def _check(self, pool: str, headers: Headers, device: str | None) -> Identity:
         """Whom a token stands for. Raises RefusedError."""
@@ -223,10 +261,13 @@ class Endpoint:
         To be entered without an await after `identify`: so no change is missed.
         """
         self._live[connection] = identity
+        if identity.expires_ms is not None:
+            self._ending[connection] = identity.expires_ms
         try:
             yield
         finally:
             del self._live[connection]
+            self._ending.pop(connection, None)
 
     async def _attend(
         self, websocket: WebSocket, connection: Connection, identity: Identity

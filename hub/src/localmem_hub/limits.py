@@ -24,7 +24,11 @@ CLOSE_SECONDS: Final = 5.0
 """How long a connection that was dropped may take to read why."""
 
 RECHECK_SECONDS: Final = 30.0
-"""How often the tokens of live connections are looked up again."""
+"""How often the tokens of live connections are looked up again, whatever was heard."""
+
+CHANGES_SECONDS: Final = 0.25
+"""How often it is looked whether a token was revoked or has expired. Its connections have to be gone
+within a second."""
 
 SEEN_MS: Final = 60_000
 """How exact a token's last use is; finer would cost a disk sync per connection."""

@@ -75,6 +75,7 @@ class Identity:
     """Whom a token stands for. `fresh` is whether its use still has to be noted.
 
     For a session token `pool` is the room, `roster` the pool whose roster decides, and `token` empty.
+    A device token may be good until `expires_ms` only.
     """
 
     token: str
@@ -84,6 +85,7 @@ class Identity:
     fresh: bool = False
     roster: str = ""
     epoch: int = 0
+    expires_ms: int | None = None
 
 
 class UpdateLog(Protocol):
@@ -182,6 +184,10 @@ class TokenStore(Protocol):
 
     def revoked(self, ids: Iterable[str]) -> set[str]:
         """Which of these token ids are revoked, or gone."""
+        ...
+
+    def changes(self) -> int:
+        """A number that is another one after a token was revoked or a pool removed, by any process."""
         ...
 
 

@@ -70,13 +70,12 @@ class PlainEndpoint:
         scheme, _, token = websocket.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             token = websocket.query_params.get("token", "")
-        now_ms = self._clock.now_ms()
         try:
-            identity = await self._workers.read(
-                lambda: self._tokens.check(token.strip(), name, None, now_ms, kind="plain")
-            )
-            if identity.fresh:
-                await self._workers.write(lambda: self._tokens.note(identity, now_ms))
+            while True:
+                rechecks = self._endpoint.rechecks
+                identity = await self._check(name, token.strip())
+                if self._endpoint.rechecks == rechecks:
+                    return identity
         except TokenError:
             raise RefusedError(Close.BAD_TOKEN, NO_ROOM) from None
         except StoppingError as error:
@@ -84,6 +83,14 @@ class PlainEndpoint:
         except StoreError as error:
             log.error("cannot check a token: %s", error)
             raise RefusedError(Close.STORE_FAILED, "the hub's store does not answer") from None
+
+    async def _check(self, name: str, token: str) -> Identity:
+        now_ms = self._clock.now_ms()
+        identity = await self._workers.read(
+            lambda: self._tokens.check(token, name, None, now_ms, kind="plain")
+        )
+        if identity.fresh:
+            await self._workers.write(lambda: self._tokens.note(identity, now_ms))
         return identity
 
     async def _stay(self, websocket: WebSocket, identity: Identity) -> None:
