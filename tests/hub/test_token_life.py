@@ -12,7 +12,7 @@ import pytest
 from localmem_hub import endpoint, http_sync
 from localmem_hub.app import Policy
 from localmem_hub.database import open_engine
-from localmem_hub.errors import ConfigError, TokenError
+from localmem_hub.errors import CommitError, ConfigError, TokenError
 from localmem_hub.seams import Kind
 from localmem_hub.store import SqlStore
 from localmem_hub.system import SystemRandom
@@ -57,6 +57,10 @@ def create(
         pool, device, "writer", SystemRandom(), START_MS, kind=kind, days=days
     )
     return made.text
+
+
+def failing() -> int:
+    raise CommitError("the database does not answer")
 
 
 def number(token: str) -> str:
@@ -127,7 +131,7 @@ async def test_a_token_that_is_revoked_while_its_device_comes_in_lets_it_not_sta
 ) -> None:
     """The hub looked at the token before, and at all that are in use before it was one of them."""
     token, tokens = create(beside, device=ONE), hub.store.tokens
-    monkeypatch.setattr(tokens, "changes", lambda: 0)  # nothing else finds out
+    monkeypatch.setattr(tokens, "changes", failing)  # nothing else finds out
     await RawClient.join(hub.url, POOL, ONE, token)  # its use is noted
     looked = tokens.check
     loop = asyncio.get_running_loop()
