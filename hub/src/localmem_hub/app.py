@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from localmem_hub.authentication import Authentication
+from localmem_hub.client_address import ClientAddress, Proxies
 from localmem_hub.endpoint import Endpoint
 from localmem_hub.errors import PlainStoreError, StoppingError, StoreError
 from localmem_hub.http_sync import HttpSync
@@ -46,6 +47,7 @@ class Policy:
     must be on a store of several replicas.
     A server without WebSocket, or one that pays for requests that wait, says so here. `past_epochs_days`
     is how long the document of an epoch that is over waits for those who have not read it; 0 for ever.
+    `proxies` are those whose word about addresses is taken.
     """
 
     open: bool = False
@@ -54,6 +56,7 @@ class Policy:
     plain_workers: int = 0
     wait_seconds: int = WAIT_SECONDS_MAX
     past_epochs_days: int = PAST_EPOCHS_DAYS
+    proxies: Proxies | None = None
 
 
 class Hub:
@@ -227,5 +230,7 @@ def create_app(
         ],
         lifespan=lifespan,
     )
+    if hub.policy.proxies is not None:
+        app.add_middleware(ClientAddress, proxies=hub.policy.proxies)
     app.state.hub = hub
     return app

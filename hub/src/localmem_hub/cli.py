@@ -46,6 +46,8 @@ for _command in (invite, pool, device):
 @click.option(
     "--plain", is_flag=True, default=None, help="Serve plain Yjs rooms, which the hub can read."
 )
+@click.option("--tls-cert", metavar="FILE", help="Certificate chain in PEM: speak TLS.")
+@click.option("--tls-key", metavar="FILE", help="Its key, without a password.")
 @click.option("--migrate", is_flag=True, help="Bring an older database to this release first.")
 def serve(
     config: Path | None,
@@ -57,6 +59,8 @@ def serve(
     open_: bool | None,
     fanout: str | None,
     plain: bool | None,
+    tls_cert: str | None,
+    tls_key: str | None,
     migrate: bool,
 ) -> None:
     """Run the hub until it is told to stop."""
@@ -65,7 +69,15 @@ def serve(
     from localmem_hub.system import SystemClock, SystemRandom
 
     settings = read_settings(
-        config, database=database, host=host, port=port, origin=origin, open=open_, fanout=fanout
+        config,
+        database=database,
+        host=host,
+        port=port,
+        origin=origin,
+        open=open_,
+        fanout=fanout,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
     )
     plain_rooms = settings.plain.enabled or bool(plain)
     policy = Policy(
@@ -73,16 +85,19 @@ def serve(
         settings.origins,
         plain_workers=settings.plain.workers if plain_rooms else 0,
         past_epochs_days=settings.past_epochs_days,
+        proxies=settings.proxies,
     )
+    certificate = settings.certificate
     logging.basicConfig(
         level=settings.log_level.upper(),
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
         stream=sys.stderr,
     )
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    if settings.host not in LOOPBACK:
+    if settings.host not in LOOPBACK and certificate is None:
         logging.getLogger(__name__).warning(
-            "listening on %s without TLS: put a TLS proxy in front, or tokens travel in the clear",
+            "listening on %s without TLS: set tls_cert and tls_key, or put a TLS proxy in front; "
+            "else tokens travel in the clear",
             settings.host,
         )
     if settings.host in ("0.0.0.0", "::") and not settings.origin:  # noqa: S104
@@ -106,7 +121,7 @@ def serve(
 
     try:
         app = create_app(store, SystemClock(), SystemRandom(), policy, links)
-        run(app, settings.host, settings.port, announce)
+        run(app, settings.host, settings.port, announce, certificate)
     finally:
         store.close()
 

@@ -1,4 +1,7 @@
-"""Running the application under uvicorn: one process, one port, an orderly end."""
+"""Running the application under uvicorn: one process, one port, an orderly end.
+
+With a certificate it speaks TLS, and looks at the files of that again on SIGHUP.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,12 @@ from typing import Final
 import uvicorn
 from starlette.applications import Starlette
 
-from localmem_hub.errors import ListenError
+from localmem_hub.errors import ConfigError, ListenError
 from localmem_hub.heads import PatientProtocol
 from localmem_hub.limits import DRAIN_SECONDS, KEEP_ALIVE_SECONDS, WEBSOCKET_BYTES_MAX
+from localmem_hub.tls import Certificate
+
+log: Final = logging.getLogger(__name__)
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -23,7 +29,13 @@ SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 class HubServer(uvicorn.Server):
     """A uvicorn server that says when it listens, and stops the hub before its connections."""
 
-    def __init__(self, app: Starlette, announce: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        app: Starlette,
+        announce: Callable[[], None],
+        certificate: Certificate | None = None,
+    ) -> None:
+        context = None if certificate is None else certificate.context
         super().__init__(
             uvicorn.Config(
                 app,
@@ -31,6 +43,8 @@ class HubServer(uvicorn.Server):
                 log_config=None,
                 access_log=False,  # the endpoint has a line per connection, without query strings
                 server_header=False,
+                proxy_headers=False,  # it would believe whoever connects from loopback
+                ssl_context_factory=None if context is None else lambda *_: context,
                 ws_max_size=WEBSOCKET_BYTES_MAX,
                 ws_per_message_deflate=False,  # sealed batches do not shrink
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
@@ -39,6 +53,7 @@ class HubServer(uvicorn.Server):
         )
         self._app = app
         self._announce = announce
+        self._certificate = certificate
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -52,9 +67,20 @@ class HubServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then say so."""
+        if self._certificate is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._renew)
         await super().startup(sockets)
         if self.started:
             self._announce()
+
+    def _renew(self) -> None:
+        assert self._certificate is not None
+        try:
+            self._certificate.reload()
+        except ConfigError as error:
+            log.error("the certificate stays as it was: %s", error)
+        else:
+            log.info("the certificate was read again")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let nobody in, stop the hub, then do the rest."""
@@ -64,12 +90,19 @@ class HubServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def run(app: Starlette, host: str, port: int, announce: Callable[[str, int], None]) -> None:
+def run(
+    app: Starlette,
+    host: str,
+    port: int,
+    announce: Callable[[str, int], None],
+    certificate: Certificate | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT; `announce(url, port)` once it listens. Raises ListenError."""
     listener = listen(host, port)
     address, bound = listener.getsockname()[:2]
     name = f"[{address}]" if ":" in address else address
-    server = HubServer(app, lambda: announce(f"ws://{name}:{bound}", bound))
+    scheme = "ws" if certificate is None else "wss"
+    server = HubServer(app, lambda: announce(f"{scheme}://{name}:{bound}", bound), certificate)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # its lines hold query strings
     asyncio.run(server.serve([listener]))
 

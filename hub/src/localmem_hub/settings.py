@@ -13,9 +13,11 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from localmem_hub.client_address import Proxies
 from localmem_hub.errors import ConfigError
 from localmem_hub.limits import PAST_EPOCHS_DAYS
 from localmem_hub.plain.limits import WORKERS_MAX
+from localmem_hub.tls import Certificate
 from localmem_protocol.access import origin_of
 
 PREFIX: Final = "LOCALMEM_HUB_"
@@ -43,7 +45,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     loopback need not be named. With `open` anybody may make a pool, without an invitation. What is
     stored of an epoch that is over goes when every member has read it, and after `past_epochs_days` at
     the latest; 0 is for ever. `fanout` is the NATS server that replicas on PostgreSQL tell each other
-    by, if there is one.
+    by, if there is one. With the files `tls_cert` and `tls_key` it speaks TLS. `client_header` is read
+    from connections out of the `trusted_proxies` (networks, with commas).
     """
 
     database: str
@@ -54,7 +57,25 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     open: bool = False
     past_epochs_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = PAST_EPOCHS_DAYS
     fanout: Annotated[str, msgspec.Meta(pattern=FANOUT)] = ""
+    tls_cert: str = ""
+    tls_key: str = ""
+    client_header: str = ""
+    trusted_proxies: str = ""
     plain: Plain = Plain()
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """What it serves TLS by, if it does. Raises ConfigError."""
+        if not self.tls_cert and not self.tls_key:
+            return None
+        if not self.tls_cert or not self.tls_key:
+            raise ConfigError("tls_cert, tls_key: TLS needs both files")
+        return Certificate(Path(self.tls_cert), Path(self.tls_key))
+
+    @property
+    def proxies(self) -> Proxies | None:
+        """Whose word about addresses is taken, if anybody's is. Raises ConfigError."""
+        return Proxies.parse(self.client_header, self.trusted_proxies)
 
     @property
     def origins(self) -> frozenset[str]:
@@ -63,7 +84,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         if None in named:
             raise ConfigError("origin: must be URLs such as https://hub.example.com")
         host = f"[{self.host}]" if ":" in self.host else self.host
-        named.add(origin_of(f"http://{host}:{self.port}"))  # none if the host is no plain name
+        scheme = "https" if self.tls_cert else "http"
+        named.add(origin_of(f"{scheme}://{host}:{self.port}"))  # none if the host is no plain name
         return frozenset(origin for origin in named if origin)
 
 
