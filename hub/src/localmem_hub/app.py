@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
+from localmem_hub.audit import Audit
 from localmem_hub.authentication import Authentication
 from localmem_hub.client_address import ClientAddress, Proxies
 from localmem_hub.endpoint import Endpoint
@@ -79,6 +80,7 @@ class Hub:
         self.random = random
         self.policy = policy
         self.workers = Workers()
+        self.audit = Audit(clock)
         self.watchers = Watchers()
         self.replication = Replication(links, clock, random) if links is not None else None
         self.rooms = Rooms(
@@ -86,7 +88,7 @@ class Hub:
         )
         self.rosters = Rosters(store.rosters, self.workers, self._roster_changed)
         self.authentication = Authentication(
-            store.access, self.rosters, self.workers, clock, random, policy.origins
+            store.access, self.rosters, self.workers, clock, random, policy.origins, self.audit
         )
         self.pools = Pools(
             store.rosters,
@@ -94,6 +96,7 @@ class Hub:
             self.authentication,
             self.workers,
             clock,
+            self.audit,
             open_to_all=policy.open,
         )
         self.endpoint = Endpoint(
@@ -103,6 +106,7 @@ class Hub:
             store.tokens,
             self.workers,
             clock,
+            self.audit,
             ["websocket", "http"] if policy.websocket else ["http"],
         )
         self.http = HttpSync(
@@ -121,6 +125,7 @@ class Hub:
             self.authentication,
             self.workers,
             clock,
+            self.audit,
             days=policy.past_epochs_days,
         )
         self.mailboxes = Mailboxes(store.mailboxes, self.workers, clock, random)

@@ -28,8 +28,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from localmem_hub.audit import Audit
 from localmem_hub.errors import TokenError
-from localmem_hub.http_requests import Problem, bearer, decode_body, guarded, json_response
+from localmem_hub.http_requests import Problem, bearer, decode_body, guarded, json_response, peer_of
 from localmem_hub.limits import CHALLENGE_MS, SESSION_MS, SMALL_BODY_BYTES
 from localmem_hub.rate_limits import Rate, RateLimit
 from localmem_hub.rosters import Rosters
@@ -94,6 +95,7 @@ class Authentication:
         clock: Clock,
         random: Random,
         origins: frozenset[str],
+        audit: Audit,
     ) -> None:
         self._store = store
         self._rosters = rosters
@@ -101,6 +103,7 @@ class Authentication:
         self._clock = clock
         self._random = random
         self._origins = origins
+        self._audit = audit
         self._mint = Mint(store.secret(SESSIONS, random))
         self._nobody = DeviceKeys.generate(random).public
         self._asking = RateLimit(ASKING, clock)
@@ -108,8 +111,8 @@ class Authentication:
     def routes(self) -> list[BaseRoute]:
         """What to serve."""
         return [
-            Route("/v1/auth", guarded(self.ask), methods=["POST"]),
-            Route("/v1/auth/proof", guarded(self.prove), methods=["POST"]),
+            Route("/v1/auth", guarded(self.ask, self._audit), methods=["POST"]),
+            Route("/v1/auth/proof", guarded(self.prove, self._audit), methods=["POST"]),
         ]
 
     async def ask(self, request: Request) -> Response:
@@ -139,6 +142,7 @@ class Authentication:
             raise Problem(403, "removed", "this device is not in the pool any more")
         pool, device, now_ms = challenge.pool, challenge.device, self._clock.now_ms()
         log.info("proved pool=%s device=%s role=%s", pool, device, role)
+        self._audit.note("proved", address=peer_of(request), pool=pool, device=device, role=role)
         return json_response(
             {
                 "token": self._mint.grant(pool, device, role, roster.length, now_ms),

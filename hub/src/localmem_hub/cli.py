@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from localmem_hub import __version__
-from localmem_hub.cli_options import common, links_of, open_store, read_settings, when
+from localmem_hub.cli_options import auditing, common, links_of, open_store, read_settings, when
 from localmem_hub.cli_pools import device, invite, pool
 from localmem_hub.errors import ConfigError, HubError, PlainStoreError
 
@@ -65,6 +65,7 @@ def serve(
 ) -> None:
     """Run the hub until it is told to stop."""
     from localmem_hub.app import Policy, create_app
+    from localmem_hub.audit import open_audit
     from localmem_hub.server import run
     from localmem_hub.system import SystemClock, SystemRandom
 
@@ -88,6 +89,7 @@ def serve(
         proxies=settings.proxies,
     )
     certificate = settings.certificate
+    end_audit = open_audit(settings.audit)
     logging.basicConfig(
         level=settings.log_level.upper(),
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
@@ -124,6 +126,7 @@ def serve(
         run(app, settings.host, settings.port, announce, certificate)
     finally:
         store.close()
+        end_audit()
 
 
 @group.command()
@@ -172,12 +175,19 @@ def create_token(
     if name is None or (pool and plain):
         raise ConfigError("pool: name a pool with --pool, or a plain room with --plain")
     kind: Kind = "plain" if plain else "sealed"
-    store = open_store(read_settings(config, database=database))
+    settings = read_settings(config, database=database)
+    store = open_store(settings)
     try:
         if kind == "plain" and store.shared:
             raise PlainStoreError
         now_ms = SystemClock().now_ms()
-        made = store.tokens.create(name, device, role, SystemRandom(), now_ms, kind=kind, days=days)
+        with auditing(settings) as audit:
+            made = store.tokens.create(
+                name, device, role, SystemRandom(), now_ms, kind=kind, days=days
+            )
+            audit.note(
+                "token_created", token=made.id, pool=name, device=device, role=role, days=days
+            )
     finally:
         store.close()
     fields: dict[str, object] = {"id": made.id, "pool": name, "kind": kind, "device": device}
@@ -224,9 +234,13 @@ def revoke_token(config: Path | None, database: str | None, as_json: bool, token
     """End a token. A running hub drops its connections within a second."""
     from localmem_hub.system import SystemClock
 
-    store = open_store(read_settings(config, database=database))
+    settings = read_settings(config, database=database)
+    store = open_store(settings)
     try:
-        known = store.tokens.revoke(token_id, SystemClock().now_ms())
+        with auditing(settings) as audit:
+            known = store.tokens.revoke(token_id, SystemClock().now_ms())
+            if known:
+                audit.note("token_revoked", token=token_id)
     finally:
         store.close()
     if not known:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -15,6 +16,7 @@ from localmem_hub.errors import ConfigError, HubError
 from localmem_hub.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from localmem_hub.audit import Audit
     from localmem_hub.replication import Links
     from localmem_hub.store import SqlStore
 
@@ -64,6 +66,22 @@ def links_of(settings: Settings, store: SqlStore) -> Links | None:
     from localmem_hub.replication import Links
 
     return Links(store.url, settings.fanout)
+
+
+@contextmanager
+def auditing(settings: Settings) -> Iterator[Audit]:
+    """What a command does goes into the audit log as well, if that is a file: the terminal is none.
+
+    Raises ConfigError.
+    """
+    from localmem_hub.audit import OFF, STDERR, Audit, open_audit
+    from localmem_hub.system import SystemClock
+
+    end = open_audit(OFF if settings.audit == STDERR else settings.audit)
+    try:
+        yield Audit(SystemClock())
+    finally:
+        end()
 
 
 def when(time_ms: int | None) -> str:

@@ -19,13 +19,15 @@ from itertools import count
 from typing import Final, Protocol
 
 from starlette.datastructures import Headers, QueryParams
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from localmem_hub.audit import Audit
 from localmem_hub.authentication import Authentication
 from localmem_hub.connection import Connection
 from localmem_hub.errors import StoppingError, StoreError, TokenError
+from localmem_hub.http_requests import peer_of
 from localmem_hub.limits import CHANGES_SECONDS, RECHECK_SECONDS
 from localmem_hub.live import LiveRoom
 from localmem_hub.rooms import Rooms
@@ -34,7 +36,7 @@ from localmem_hub.seams import Identity, TokenStore
 from localmem_hub.session_tokens import SESSION
 from localmem_hub.workers import Workers
 from localmem_protocol.events import is_device_id
-from localmem_protocol.frames import PROTOCOL, ROSTER_NOTICE, Close, Notice
+from localmem_protocol.frames import PROTOCOL, ROSTER_NOTICE, Close, Notice, is_permanent
 from localmem_protocol.limits import FRAME_BYTES_MAX
 from localmem_protocol.room import Peer
 from localmem_protocol.roster import Roster
@@ -83,6 +85,7 @@ class Endpoint:
         tokens: TokenStore,
         workers: Workers,
         clock: Clock,
+        audit: Audit,
         transports: Sequence[str] = ("websocket", "http"),
     ) -> None:
         self._transports = list(transports)
@@ -92,6 +95,7 @@ class Endpoint:
         self._tokens = tokens
         self._workers = workers
         self._clock = clock
+        self.audit = audit
         self._numbers = count(1)
         self.rechecks = 0  # who is being let in while one begins has to be looked up again
         self._live: dict[Droppable, Identity] = {}
@@ -104,12 +108,13 @@ class Endpoint:
         pool = websocket.path_params["pool"]
         try:
             refuse_query(websocket.query_params)
-            identity = await self.identify(pool, websocket.headers)
+            identity = await self.identify(pool, websocket)
             if not offered:
                 raise RefusedError(Close.BAD_FRAME, f"the subprotocol must be {PROTOCOL}")
             await self._stay(websocket, identity)
         except RefusedError as refused:
             log.info("refused pool=%r code=%d reason=%s", pool, refused.code, refused.reason)
+            self.note_refusal(websocket, pool, refused)
             with suppress(WebSocketDisconnect):  # it did not wait for the answer
                 await websocket.close(refused.code, refused.reason)
 
@@ -123,6 +128,7 @@ class Endpoint:
             refuse_query(request.query_params)
             identity = await self._check(request.path_params["pool"], request.headers, device)
         except RefusedError as refused:
+            self.note_refusal(request, request.path_params["pool"], refused)
             error = {"code": refused.code, "message": refused.reason, "field": None}
             status = {Close.BAD_TOKEN: 401, Close.BAD_FRAME: 400}.get(refused.code, 503)
             return JSONResponse({"error": error}, status)
@@ -213,22 +219,57 @@ class Endpoint:
         """A number for a connection, unique within the process."""
         return next(self._numbers)
 
-    async def identify(self, pool: str, headers: Headers, *, note: bool = True) -> Identity:
+    def note_refusal(
+        self, connection: HTTPConnection, pool: str, refused: RefusedError, transport: str = ""
+    ) -> None:
+        """Tell the audit log that somebody was not let in, or not heard."""
+        if is_permanent(refused.code):
+            self.audit.refused(
+                peer_of(connection),
+                pool=pool,
+                device=connection.headers.get(DEVICE_HEADER),
+                transport=transport,
+                code=refused.code,
+                reason=refused.reason,
+            )
+
+    def note_entrance(
+        self, connection: HTTPConnection, identity: Identity, transport: str = "websocket"
+    ) -> None:
+        """Tell the audit log that somebody was let in."""
+        self.audit.admitted(peer_of(connection), transport=transport, **_who(identity))
+
+    def note_end(self, connection: HTTPConnection, identity: Identity, code: int, why: str) -> None:
+        """Tell the audit log that somebody was sent away, if it was for a reason of its own."""
+        if is_permanent(code) or code == Close.ROSTER_CHANGED:
+            who = _who(identity)
+            self.audit.note("cut_off", address=peer_of(connection), **who, code=code, reason=why)
+
+    async def identify(
+        self, pool: str, connection: HTTPConnection, *, note: bool = True
+    ) -> Identity:
         """Whom a connection is from; from then on the token is that device's, unless only asked.
 
         Raises RefusedError.
         """
         while True:
             rechecks = self.rechecks
+            headers = connection.headers
             identity = await self._check(pool, headers, headers.get(DEVICE_HEADER, ""))
             if not is_device_id(identity.device):
                 reason = f"{DEVICE_HEADER} must be 16 lower-case hex digits"
                 raise RefusedError(Close.BAD_FRAME, reason)
             if note and identity.fresh:
                 await self._note(identity)
+                self.note_enrolment(connection, identity)
                 note = False
             if self.rechecks == rechecks:
                 return identity
+
+    def note_enrolment(self, connection: HTTPConnection, identity: Identity) -> None:
+        """Tell the audit log that a token is somebody's now."""
+        if identity.first:
+            self.audit.note("enrolled", address=peer_of(connection), **_who(identity))
 
     async def _note(self, identity: Identity) -> None:
         now_ms = self._clock.now_ms()
@@ -253,6 +294,7 @@ class Endpoint:
         connection = Connection(self.number(), websocket)
         with self.staying(connection, identity):
             await self._attend(websocket, connection, identity)
+            self.note_end(websocket, identity, *(connection.closing or (0, "")))
 
     @contextmanager
     def staying(self, connection: Droppable, identity: Identity) -> Iterator[None]:
@@ -273,6 +315,7 @@ class Endpoint:
         self, websocket: WebSocket, connection: Connection, identity: Identity
     ) -> None:
         room = await self._join(connection, identity)
+        self.note_entrance(websocket, identity)
         since = self._clock.monotonic_s()
         received = Received()
         try:
@@ -360,6 +403,15 @@ def refuse_query(query: QueryParams, allowed: Collection[str] = ()) -> None:
         )
     if unknown := [name for name in query if name not in allowed]:
         raise RefusedError(Close.BAD_FRAME, f"unknown in the query string: {unknown[0][:40]!r}")
+
+
+def _who(identity: Identity) -> dict[str, str]:
+    return {
+        "pool": identity.pool,
+        "device": identity.device,
+        "token": identity.token,
+        "role": identity.role,
+    }
 
 
 @contextmanager

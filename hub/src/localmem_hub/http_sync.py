@@ -127,16 +127,18 @@ class HttpSync:
         try:
             refuse_query(request.query_params)
             _check_headers(request)
-            identity = await self._endpoint.identify(pool, request.headers)
+            identity = await self._endpoint.identify(pool, request)
             body = decode_body(await _read(request))
+            self._endpoint.note_entrance(request, identity, "http")
             self._watchers.release(pool, identity.device)
             # The body took its time: somebody may have lost a right meanwhile.
-            identity = await self._endpoint.identify(pool, request.headers, note=False)
+            identity = await self._endpoint.identify(pool, request, note=False)
             self._there(identity)
             answer = await self._exchange(identity, body)
         except _Unsupported as error:
             return _refusal(pool, Close.BAD_FRAME, str(error), 415)
         except RefusedError as refused:
+            self._endpoint.note_refusal(request, pool, refused, "http")
             return _refusal(pool, refused.code, refused.reason)
         except FrameError as error:
             return _refusal(pool, Close.BAD_FRAME, str(error))
@@ -170,7 +172,8 @@ class HttpSync:
             match = _TAG.fullmatch(request.headers.get("If-None-Match", ""))
             if match is None:
                 raise RefusedError(Close.BAD_FRAME, "send the position as If-None-Match")
-            identity = await self._endpoint.identify(pool, request.headers, note=False)
+            identity = await self._endpoint.identify(pool, request, note=False)
+            self._endpoint.note_entrance(request, identity, "http")
             mark = parse_position(match[1], writer=identity.role == "writer")
             self._there(identity, wait)
             news = await self._news(request, identity, mark, wait)
@@ -179,6 +182,7 @@ class HttpSync:
             if news.rows:
                 tag = await self._tag(pool, news.rows[-1].number)
         except RefusedError as refused:
+            self._endpoint.note_refusal(request, pool, refused, "http")
             return _refusal(pool, refused.code, refused.reason)
         except GapError as error:
             return _refusal(pool, Close.GAP, str(error))
@@ -229,7 +233,7 @@ class HttpSync:
                 return News()
             # Another process's commit wakes nobody here: look again now and then.
             again = await self._watchers.wait(pool, identity.device, min(left, LOOK_SECONDS))
-            now = await self._endpoint.identify(pool, request.headers, note=False)
+            now = await self._endpoint.identify(pool, request, note=False)
             if now.role != identity.role:
                 raise RefusedError(Close.ROSTER_CHANGED, f"may be a {now.role} now")
             if not again or await request.is_disconnected():

@@ -75,7 +75,7 @@ class Identity:
     """Whom a token stands for. `fresh` is whether its use still has to be noted.
 
     For a session token `pool` is the room, `roster` the pool whose roster decides, and `token` empty.
-    A device token may be good until `expires_ms` only.
+    A device token may be good until `expires_ms` only; `first` is whether it is nobody's yet.
     """
 
     token: str
@@ -86,6 +86,7 @@ class Identity:
     roster: str = ""
     epoch: int = 0
     expires_ms: int | None = None
+    first: bool = False
 
 
 class UpdateLog(Protocol):

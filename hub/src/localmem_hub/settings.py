@@ -13,6 +13,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from localmem_hub.audit import STDERR
 from localmem_hub.client_address import Proxies
 from localmem_hub.errors import ConfigError
 from localmem_hub.limits import PAST_EPOCHS_DAYS
@@ -46,7 +47,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     stored of an epoch that is over goes when every member has read it, and after `past_epochs_days` at
     the latest; 0 is for ever. `fanout` is the NATS server that replicas on PostgreSQL tell each other
     by, if there is one. With the files `tls_cert` and `tls_key` it speaks TLS. `client_header` is read
-    from connections out of the `trusted_proxies` (networks, with commas).
+    from connections out of the `trusted_proxies` (networks, with commas). `audit` is where the audit log
+    goes: "stderr", "off", or a file.
     """
 
     database: str
@@ -59,6 +61,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     fanout: Annotated[str, msgspec.Meta(pattern=FANOUT)] = ""
     tls_cert: str = ""
     tls_key: str = ""
+    audit: Annotated[str, msgspec.Meta(min_length=1)] = STDERR
     client_header: str = ""
     trusted_proxies: str = ""
     plain: Plain = Plain()

@@ -192,8 +192,15 @@ class SqlTokens:
         if device is not None and row.device not in (None, device):
             raise TokenError("this token belongs to another device")
         fresh = row.device is None or now_ms - (row.last_seen_ms or 0) >= SEEN_MS
-        owner = device or row.device or ""
-        return Identity(token.id, pool, owner, row.role, fresh, expires_ms=row.expires_ms)
+        return Identity(
+            token.id,
+            pool,
+            device or row.device or "",
+            row.role,
+            fresh,
+            expires_ms=row.expires_ms,
+            first=row.device is None,
+        )
 
     def note(self, identity: Identity, now_ms: int) -> None:
         """As `TokenStore` says."""

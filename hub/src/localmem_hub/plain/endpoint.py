@@ -61,6 +61,7 @@ class PlainEndpoint:
             await self._stay(websocket, identity)
         except RefusedError as refused:
             log.info("refused room=%r code=%d", name[:80], refused.code)
+            self._endpoint.note_refusal(websocket, name, refused, "yjs")
             if refused.code == Close.BAD_TOKEN:
                 await websocket.send_bytes(denied(refused.reason))
             await websocket.close(refused.code, refused.reason)
@@ -74,6 +75,7 @@ class PlainEndpoint:
             while True:
                 rechecks = self._endpoint.rechecks
                 identity = await self._check(name, token.strip())
+                self._endpoint.note_enrolment(websocket, identity)
                 if self._endpoint.rechecks == rechecks:
                     return identity
         except TokenError:
@@ -106,12 +108,15 @@ class PlainEndpoint:
                 )
             except StoppingError as error:
                 raise RefusedError(Close.GOING_AWAY, str(error)) from None
+            self._endpoint.note_entrance(websocket, identity)
             since = self._clock.monotonic_s()
             received = Received()
             try:
                 await self._exchange(websocket, connection, room, received)
             finally:
                 self._rooms.leave(room, connection.number)
+                ended = connection.closing or (0, "")
+                self._endpoint.note_end(websocket, identity, *ended)
                 log.info(
                     "closed room=%s token=%s role=%s code=%d seconds=%.1f "
                     "frames_in=%d bytes_in=%d frames_out=%d bytes_out=%d",
