@@ -27,6 +27,7 @@ from localmem_hub.plain.endpoint import PlainEndpoint
 from localmem_hub.plain.rooms import PlainRooms
 from localmem_hub.plain.workshop import Processes
 from localmem_hub.pools import Pools
+from localmem_hub.quotas import DEFAULT, Bounds, Quotas
 from localmem_hub.replication import Links, Replication
 from localmem_hub.rooms import Rooms
 from localmem_hub.rosters import Rosters
@@ -48,7 +49,7 @@ class Policy:
     must be on a store of several replicas.
     A server without WebSocket, or one that pays for requests that wait, says so here. `past_epochs_days`
     is how long the document of an epoch that is over waits for those who have not read it; 0 for ever.
-    `proxies` are those whose word about addresses is taken.
+    `proxies` are those whose word about addresses is taken, `bounds` what devices and pools may send.
     """
 
     open: bool = False
@@ -58,6 +59,7 @@ class Policy:
     wait_seconds: int = WAIT_SECONDS_MAX
     past_epochs_days: int = PAST_EPOCHS_DAYS
     proxies: Proxies | None = None
+    bounds: Bounds = DEFAULT
 
 
 class Hub:
@@ -86,6 +88,7 @@ class Hub:
         self.rooms = Rooms(
             store, self.workers, clock, self.watchers, random, herald=self.replication
         )
+        self.quotas = Quotas(policy.bounds, store, self.workers, clock, self.rooms.shrink)
         self.rosters = Rosters(store.rosters, self.workers, self._roster_changed)
         self.authentication = Authentication(
             store.access, self.rosters, self.workers, clock, random, policy.origins, self.audit
@@ -107,6 +110,7 @@ class Hub:
             self.workers,
             clock,
             self.audit,
+            self.quotas,
             ["websocket", "http"] if policy.websocket else ["http"],
         )
         self.http = HttpSync(

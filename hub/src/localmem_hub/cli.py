@@ -87,6 +87,7 @@ def serve(
         plain_workers=settings.plain.workers if plain_rooms else 0,
         past_epochs_days=settings.past_epochs_days,
         proxies=settings.proxies,
+        bounds=settings.limits,
     )
     certificate = settings.certificate
     end_audit = open_audit(settings.audit)

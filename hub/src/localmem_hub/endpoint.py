@@ -30,13 +30,23 @@ from localmem_hub.errors import StoppingError, StoreError, TokenError
 from localmem_hub.http_requests import peer_of
 from localmem_hub.limits import CHANGES_SECONDS, RECHECK_SECONDS
 from localmem_hub.live import LiveRoom
+from localmem_hub.quotas import Limit, Quotas, Room
 from localmem_hub.rooms import Rooms
 from localmem_hub.rosters import Rosters
 from localmem_hub.seams import Identity, TokenStore
 from localmem_hub.session_tokens import SESSION
 from localmem_hub.workers import Workers
 from localmem_protocol.events import is_device_id
-from localmem_protocol.frames import PROTOCOL, ROSTER_NOTICE, Close, Notice, is_permanent
+from localmem_protocol.frames import (
+    PROTOCOL,
+    ROSTER_NOTICE,
+    Close,
+    Notice,
+    is_permanent,
+    is_question,
+    is_update,
+    later,
+)
 from localmem_protocol.limits import FRAME_BYTES_MAX
 from localmem_protocol.room import Peer
 from localmem_protocol.roster import Roster
@@ -86,6 +96,7 @@ class Endpoint:
         workers: Workers,
         clock: Clock,
         audit: Audit,
+        quotas: Quotas,
         transports: Sequence[str] = ("websocket", "http"),
     ) -> None:
         self._transports = list(transports)
@@ -96,6 +107,7 @@ class Endpoint:
         self._workers = workers
         self._clock = clock
         self.audit = audit
+        self._quotas = quotas
         self._numbers = count(1)
         self.rechecks = 0  # who is being let in while one begins has to be looked up again
         self._live: dict[Droppable, Identity] = {}
@@ -109,6 +121,7 @@ class Endpoint:
         try:
             refuse_query(websocket.query_params)
             identity = await self.identify(pool, websocket)
+            self.count_request(identity)
             if not offered:
                 raise RefusedError(Close.BAD_FRAME, f"the subprotocol must be {PROTOCOL}")
             await self._stay(websocket, identity)
@@ -219,12 +232,35 @@ class Endpoint:
         """A number for a connection, unique within the process."""
         return next(self._numbers)
 
+    def count_request(self, identity: Identity) -> None:
+        """Count a connection, or a request. Raises RefusedError when there are too many."""
+        _refuse(self._quotas.request(identity))
+
+    def count_frames(
+        self,
+        identity: Identity,
+        frames: Sequence[bytes],
+        room: Room | None = None,
+        *,
+        sealed: bool = True,
+    ) -> None:
+        """Count what a device sent at once. Raises RefusedError for what is too large, or has to wait."""
+        most = self._quotas.bounds.update_bytes
+        updates = [frame for frame in frames if is_update(frame)]
+        if any(len(update) > most for update in updates):
+            raise RefusedError(Close.TOO_LARGE, f"an update of over {most} bytes")
+        if updates:
+            _refuse(self._quotas.admit(identity, updates, room, sealed=sealed))
+        if any(map(is_question, frames)):
+            _refuse(self._quotas.request(identity))
+
     def note_refusal(
         self, connection: HTTPConnection, pool: str, refused: RefusedError, transport: str = ""
     ) -> None:
         """Tell the audit log that somebody was not let in, or not heard."""
-        if is_permanent(refused.code):
-            self.audit.refused(
+        note = self.audit.limited if refused.code == Close.LIMITED else self.audit.refused
+        if is_permanent(refused.code) or refused.code == Close.LIMITED:
+            note(
                 peer_of(connection),
                 pool=pool,
                 device=connection.headers.get(DEVICE_HEADER),
@@ -241,7 +277,9 @@ class Endpoint:
 
     def note_end(self, connection: HTTPConnection, identity: Identity, code: int, why: str) -> None:
         """Tell the audit log that somebody was sent away, if it was for a reason of its own."""
-        if is_permanent(code) or code == Close.ROSTER_CHANGED:
+        if code == Close.LIMITED:
+            self.audit.limited(peer_of(connection), **_who(identity), reason=why)
+        elif is_permanent(code) or code == Close.ROSTER_CHANGED:
             who = _who(identity)
             self.audit.note("cut_off", address=peer_of(connection), **who, code=code, reason=why)
 
@@ -319,7 +357,7 @@ class Endpoint:
         since = self._clock.monotonic_s()
         received = Received()
         try:
-            await self._exchange(websocket, connection, room, received)
+            await self._exchange(websocket, connection, room, identity, received)
         finally:
             self._rooms.leave(room, connection.number)
             log.info(
@@ -356,10 +394,15 @@ class Endpoint:
             room.room.notice = Notice(ROSTER_NOTICE, length)
 
     async def _exchange(
-        self, websocket: WebSocket, connection: Connection, room: LiveRoom, received: Received
+        self,
+        websocket: WebSocket,
+        connection: Connection,
+        room: LiveRoom,
+        identity: Identity,
+        received: Received,
     ) -> None:
         """Read and write until either ends."""
-        reading = asyncio.create_task(self._read(websocket, connection, room, received))
+        reading = asyncio.create_task(self._read(websocket, connection, room, identity, received))
         writing = asyncio.create_task(connection.write())
         try:
             await asyncio.wait({reading, writing}, return_when=asyncio.FIRST_COMPLETED)
@@ -372,7 +415,12 @@ class Endpoint:
                 log.error("connection failed pool=%s", room.pool, exc_info=error)
 
     async def _read(
-        self, websocket: WebSocket, connection: Connection, room: LiveRoom, received: Received
+        self,
+        websocket: WebSocket,
+        connection: Connection,
+        room: LiveRoom,
+        identity: Identity,
+        received: Received,
     ) -> None:
         while True:
             message = await websocket.receive()
@@ -390,8 +438,19 @@ class Endpoint:
                 received.frames += 1
                 received.bytes += len(data)
                 await room.ready(connection.number)
-                if connection.closing is None:  # it may have lost its right while it waited
+                if connection.closing is not None:  # it may have lost its right while it waited
+                    continue
+                try:
+                    self.count_frames(identity, (data,), room.room)
+                except RefusedError as refused:
+                    connection.drop(refused.code, refused.reason)
+                else:
                     self._rooms.receive(room, connection.number, data)
+
+
+def _refuse(limit: Limit | None) -> None:
+    if limit is not None:
+        raise RefusedError(Close.LIMITED, later(limit.reason, limit.seconds))
 
 
 def refuse_query(query: QueryParams, allowed: Collection[str] = ()) -> None:

@@ -128,6 +128,10 @@ class UpdateLog(Protocol):
         """The tag of a row, or of a snapshot up to it; None when neither is there."""
         ...
 
+    def sizes(self, room: str, pool: str) -> tuple[int, int]:
+        """Bytes stored of one room, and of all rooms of its pool (that room, if it has no roster)."""
+        ...
+
     def rows_after(
         self, pool: str, number: int, last: int | None = None, *, tag: str | None = None
     ) -> News | None:

@@ -18,6 +18,7 @@ from localmem_hub.client_address import Proxies
 from localmem_hub.errors import ConfigError
 from localmem_hub.limits import PAST_EPOCHS_DAYS
 from localmem_hub.plain.limits import WORKERS_MAX
+from localmem_hub.quotas import Bounds
 from localmem_hub.tls import Certificate
 from localmem_protocol.access import origin_of
 
@@ -36,7 +37,7 @@ class Plain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     workers: Annotated[int, msgspec.Meta(ge=1, le=WORKERS_MAX)] = 2
 
 
-_PLAIN: Final = Plain.__struct_fields__
+_TABLES: Final = {"plain": Plain.__struct_fields__, "limits": Bounds.__struct_fields__}
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -65,6 +66,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     client_header: str = ""
     trusted_proxies: str = ""
     plain: Plain = Plain()
+    limits: Bounds = Bounds()
 
     @property
     def certificate(self) -> Certificate | None:
@@ -104,12 +106,13 @@ def load_settings(
     if named is not None:
         values |= _read(named)
     for name in Settings.__struct_fields__:
-        if name != "plain" and (text := environment.get(PREFIX + name.upper())):
+        if name not in _TABLES and (text := environment.get(PREFIX + name.upper())):
             values[name] = text
-    told = {name: environment.get(f"{PREFIX}PLAIN_{name.upper()}") for name in _PLAIN}
-    plain = values.get("plain", {})
-    if isinstance(plain, dict):  # else the conversion below says what is wrong
-        values["plain"] = plain | {name: text for name, text in told.items() if text}
+    for table, names in _TABLES.items():
+        told = {name: environment.get(f"{PREFIX}{table}_{name}".upper()) for name in names}
+        given = values.get(table, {})
+        if isinstance(given, dict):  # else the conversion below says what is wrong
+            values[table] = given | {name: text for name, text in told.items() if text}
     values |= {name: value for name, value in (overrides or {}).items() if value is not None}
     try:
         # Not strict: what comes from the environment is text.

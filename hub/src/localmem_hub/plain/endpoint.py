@@ -58,6 +58,7 @@ class PlainEndpoint:
         name = websocket.path_params["room"]
         try:
             identity = await self._identify(name, websocket)
+            self._endpoint.count_request(identity)
             await self._stay(websocket, identity)
         except RefusedError as refused:
             log.info("refused room=%r code=%d", name[:80], refused.code)
@@ -112,7 +113,7 @@ class PlainEndpoint:
             since = self._clock.monotonic_s()
             received = Received()
             try:
-                await self._exchange(websocket, connection, room, received)
+                await self._exchange(websocket, connection, room, identity, received)
             finally:
                 self._rooms.leave(room, connection.number)
                 ended = connection.closing or (0, "")
@@ -132,10 +133,15 @@ class PlainEndpoint:
                 )
 
     async def _exchange(
-        self, websocket: WebSocket, connection: Connection, room: PlainRoom, received: Received
+        self,
+        websocket: WebSocket,
+        connection: Connection,
+        room: PlainRoom,
+        identity: Identity,
+        received: Received,
     ) -> None:
         """Read and write until either ends."""
-        reading = asyncio.create_task(self._read(websocket, connection, room, received))
+        reading = asyncio.create_task(self._read(websocket, connection, room, identity, received))
         writing = asyncio.create_task(connection.write())
         try:
             await asyncio.wait({reading, writing}, return_when=asyncio.FIRST_COMPLETED)
@@ -148,7 +154,12 @@ class PlainEndpoint:
                 log.error("connection failed room=%s", room.name, exc_info=error)
 
     async def _read(
-        self, websocket: WebSocket, connection: Connection, room: PlainRoom, received: Received
+        self,
+        websocket: WebSocket,
+        connection: Connection,
+        room: PlainRoom,
+        identity: Identity,
+        received: Received,
     ) -> None:
         while True:
             message = await websocket.receive()
@@ -166,5 +177,11 @@ class PlainEndpoint:
                 received.frames += 1
                 received.bytes += len(data)
                 await room.ready(connection.number)
-                if connection.closing is None:
+                if connection.closing is not None:
+                    continue
+                try:
+                    self._endpoint.count_frames(identity, (data,), sealed=False)
+                except RefusedError as refused:
+                    connection.drop(refused.code, refused.reason)
+                else:
                     self._rooms.receive(room, connection.number, data)
