@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import logging
 import re
+from asyncio import sleep
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -31,7 +32,7 @@ from starlette.routing import BaseRoute, Route
 from localmem_hub.audit import Audit
 from localmem_hub.errors import TokenError
 from localmem_hub.http_requests import Problem, bearer, decode_body, guarded, json_response, peer_of
-from localmem_hub.limits import CHALLENGE_MS, SESSION_MS, SMALL_BODY_BYTES
+from localmem_hub.limits import CHALLENGE_MS, REFUSAL_SECONDS, SESSION_MS, SMALL_BODY_BYTES
 from localmem_hub.rate_limits import Rate, RateLimit
 from localmem_hub.rosters import Rosters
 from localmem_hub.seams import AccessStore, Identity
@@ -132,10 +133,10 @@ class Authentication:
         """A token, for whoever holds the key."""
         self._asking.check(request)
         proof = await decode_body(request, Proof, SMALL_BODY_BYTES)
-        challenge = self.open(proof)
+        challenge, since_s = self.open(proof), self._clock.monotonic_s()
         roster = await self._rosters.get(challenge.pool)
         keys = _keys_of(roster, challenge.device)
-        await self.spend(proof, challenge, keys)
+        await self.spend(proof, challenge, keys, since_s)
         roster = await self._rosters.get(challenge.pool)
         role = None if roster is None else _role_of(roster, challenge.device)
         if roster is None or role is None:
@@ -164,15 +165,20 @@ class Authentication:
             raise Problem(403, "origin", message, field="origin")
         return challenge
 
-    async def spend(self, proof: Proof, challenge: Challenge, keys: PublicKeys | None) -> None:
+    async def spend(
+        self, proof: Proof, challenge: Challenge, keys: PublicKeys | None, since_s: float
+    ) -> None:
         """Make sure that these keys signed it, and that nobody answers it again. Raises Problem.
 
-        Keys that are not there are refused like wrong ones, after the same work.
+        Keys that are not there are refused like wrong ones, after the same work and, counted from
+        `since_s`, the same time.
         """
         data = proof_data(proof.challenge, proof.origin, challenge.pool, challenge.device)
         try:
             (keys or self._nobody).verify(SIGN_ACCESS, data, proof.signature)
         except SignatureError:
+            took_s = self._clock.monotonic_s() - since_s
+            await sleep(REFUSAL_SECONDS - took_s % REFUSAL_SECONDS)
             raise Problem(401, "proof", "no key that opens anything here") from None
         nonce, now_ms = challenge.nonce.hex(), self._clock.now_ms()
         fresh = await self._workers.write(

@@ -80,6 +80,10 @@ POLL_LOST_SECONDS: Final = 1.0
 CHALLENGE_MS: Final = 60_000
 """How long a challenge may be answered."""
 
+REFUSAL_SECONDS: Final = 0.1
+"""A wrong proof is answered after a multiple of this: how long it took to find the keys of a pool must
+not say whether there is such a pool."""
+
 SESSION_MS: Final = 3_600_000
 """How long a session token opens connections; the roster is looked up at each use all the same."""
 

@@ -186,7 +186,7 @@ class Pools:
         """The pools whose roster names the recovery key of this fingerprint."""
         self._recovering.check(request)
         proof = _proof_in(request)
-        challenge = self._authentication.open(proof)
+        challenge, since_s = self._authentication.open(proof), self._clock.monotonic_s()
         fingerprint = request.path_params["fingerprint"]
         pools: list[str] = []
         keys: PublicKeys | None = None
@@ -196,7 +196,7 @@ class Pools:
             )
             roster = await self._rosters.get(pools[0]) if pools else None
             keys = roster.recovery if roster is not None else None
-        await self._authentication.spend(proof, challenge, keys)
+        await self._authentication.spend(proof, challenge, keys, since_s)
         self._audit.note("recovered", address=peer_of(request), pools=len(pools))
         return json_response({"pools": pools})
 
