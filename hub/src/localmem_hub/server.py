@@ -35,7 +35,6 @@ class HubServer(uvicorn.Server):
         announce: Callable[[], None],
         certificate: Certificate | None = None,
     ) -> None:
-        context = None if certificate is None else certificate.context
         super().__init__(
             uvicorn.Config(
                 app,
@@ -44,13 +43,15 @@ class HubServer(uvicorn.Server):
                 access_log=False,  # the endpoint has a line per connection, without query strings
                 server_header=False,
                 proxy_headers=False,  # it would believe whoever connects from loopback
-                ssl_context_factory=None if context is None else lambda *_: context,
                 ws_max_size=WEBSOCKET_BYTES_MAX,
                 ws_per_message_deflate=False,  # sealed batches do not shrink
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=int(DRAIN_SECONDS),
             )
         )
+        if certificate is not None:
+            self.config.load()
+            self.config.ssl = certificate.context
         self._app = app
         self._announce = announce
         self._certificate = certificate
