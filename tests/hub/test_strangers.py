@@ -22,7 +22,7 @@ from localmem_protocol.exchange import CONTENT_TYPE, Body, Mark, encode_body
 from localmem_protocol.frames import Close
 from localmem_protocol.roster import RECOVERY, Roster
 from support.plain_client import PlainClient
-from support.pool_members import ONE, TWO, Team
+from support.pool_members import ONE, THREE, TWO, Team
 from support.served_hub import START_MS, ServedHub, serving
 from support.sync_client import dial
 
@@ -40,6 +40,7 @@ async def hub(tmp_path: Path) -> AsyncIterator[ServedHub]:
 async def theirs(hub: ServedHub) -> Team:
     """A pool with a roster, in which no stranger is, with something in it."""
     team = Team(1)
+    team.admit(THREE)  # so that the roster is in memory
     await team.found_at(hub, None)
     token(hub, TEAM)
     token(hub, NOTES, "plain")
