@@ -50,7 +50,10 @@ def test_hubs_have_no_right_that_they_do_not_need(name: str) -> None:
 def test_of_many_hubs_only_the_proxy_is_reached_from_outside() -> None:
     scale = compose("compose.scale.yaml")
     assert [name for name, one in scale["services"].items() if "ports" in one] == ["proxy"]
-    assert scale["networks"]["inside"] == {"internal": True}
+    inside = scale["networks"]["inside"]
+    assert inside["internal"]
+    trusted = scale["services"]["hub"]["environment"]["LOCALMEM_HUB_TRUSTED_PROXIES"]
+    assert [one["subnet"] for one in inside["ipam"]["config"]] == [trusted]
     assert all(
         one["networks"] == ["inside"] for name, one in scale["services"].items() if name != "proxy"
     )

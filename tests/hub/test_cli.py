@@ -55,6 +55,8 @@ def test_a_token_is_made_listed_and_revoked(run: Run) -> None:
     assert run("token", "revoke", made["id"])[:2] == (0, f"{made['id']} revoked\n")
     assert "revoked" in run("token", "list", "--pool", "team")[1]
     assert run("token", "list", "--pool", "nobody")[1] == ""
+    run("token", "create", "--pool", "team", "--days", "7")
+    assert run("token", "list")[1].count("expires 2") == 1
 
 
 def test_a_token_is_printed_alone_for_scripts(run: Run) -> None:

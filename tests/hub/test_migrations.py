@@ -27,7 +27,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "9999"
-down_revision = "0004"
+down_revision = "0005"
 
 
 def upgrade():
@@ -85,7 +85,7 @@ def test_an_older_database_waits_for_the_word(
     shutil.copytree(database.MIGRATIONS, newer)
     (newer / "versions" / "r9999_notes.py").write_text(NEXT_REVISION)
     monkeypatch.setattr(database, "MIGRATIONS", newer)
-    with pytest.raises(MigrationError, match=r"at revision 0004, .* needs 9999; .*hub migrate"):
+    with pytest.raises(MigrationError, match=r"at revision 0005, .* needs 9999; .*hub migrate"):
         prepare(engine)
     assert "notes" not in sa.inspect(engine).get_table_names()
     assert prepare(engine, migrate=True)
@@ -110,7 +110,7 @@ def test_a_database_of_0_1_keeps_its_pools_and_tokens(tmp_path: Path) -> None:
         connection.execute(
             updates.insert().values(pool="team", seq=1, device="", bytes=b"x", received_ms=1)
         )
-    with pytest.raises(MigrationError, match="at revision 0001, this release needs 0004"):
+    with pytest.raises(MigrationError, match="at revision 0001, this release needs 0005"):
         prepare(engine)
     assert prepare(engine, migrate=True)
     assert tokens.check(token.text, "team", None, 2).role == "writer"

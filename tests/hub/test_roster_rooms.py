@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 
 from localmem_hub.app import Policy
 from localmem_hub.connection import Connection
@@ -419,7 +420,8 @@ async def test_a_request_in_a_room_is_dropped_with_its_right(hub: ServedHub, tea
     headers = Headers(
         {"Authorization": f"Bearer {await team.token(hub, TWO)}", "X-Localmem-Device": TWO}
     )
-    identity = await endpoint.identify(room_name(team.pool, 1), headers)
+    asking = HTTPConnection({"type": "http", "headers": headers.raw})
+    identity = await endpoint.identify(room_name(team.pool, 1), asking)
     frame = encode_frame(Hello(PROTOCOL, CAPABILITIES, TWO, 0))
     visit = Visit(Peer(endpoint.number(), TWO, transient=True), Body((frame,), ""))
     with endpoint.staying(visit, identity):

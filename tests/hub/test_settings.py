@@ -88,3 +88,15 @@ def test_a_wrong_file_is_named(tmp_path: Path, content: bytes, problem: str) -> 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot read .*gone\.toml"):
         load_settings({}, HOME, tmp_path / "gone.toml")
+
+
+def test_tables_of_settings_come_from_file_and_environment(tmp_path: Path) -> None:
+    file = tmp_path / "hub.toml"
+    file.write_text("[limits]\npool_bytes = 5\ndevice_bytes = 6\n[plain]\nworkers = 3\n")
+    told = {"LOCALMEM_HUB_LIMITS_POOL_BYTES": "7", "LOCALMEM_HUB_PLAIN_ENABLED": "true"}
+    settings = load_settings(told, HOME, file)
+    assert (settings.limits.pool_bytes, settings.limits.device_bytes) == (7, 6)
+    assert (settings.plain.workers, settings.plain.enabled) == (3, True)
+    for name, value in (("POOL_BYTES", "-1"), ("UPDATE_BYTES", "10"), ("DEVICE_BYTES", "many")):
+        with pytest.raises(ConfigError, match=name.lower()):
+            load_settings({f"LOCALMEM_HUB_LIMITS_{name}": value}, HOME)

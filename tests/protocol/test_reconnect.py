@@ -1,7 +1,7 @@
 """When a device tries again."""
 
 from localmem_protocol.errors import FrameError, GapError, RefusedError
-from localmem_protocol.frames import Close
+from localmem_protocol.frames import Close, later
 from localmem_protocol.reconnect import (
     RETRY_FIRST_S,
     RETRY_MAX_S,
@@ -30,6 +30,16 @@ def test_what_trying_again_cannot_help_is_hardly_tried() -> None:
     refused = RefusedError(Close.BAD_TOKEN, permanent=True, reason="no")
     assert Backoff(SeededRandom(1)).delay_s(refused, settled=True) == RETRY_REFUSED_S
     assert Backoff(SeededRandom(1)).delay_s(GapError("later"), settled=True) <= RETRY_FIRST_S
+
+
+def test_who_is_told_when_to_try_again_waits_that_long() -> None:
+    def wait_s(reason: str) -> float:
+        limited = RefusedError(Close.LIMITED, permanent=False, reason=reason)
+        return Backoff(SeededRandom(1)).delay_s(limited, settled=True)
+
+    assert 40 <= wait_s(later("too much", 39.5)) <= 50
+    assert RETRY_FIRST_S <= wait_s("it does not say when") <= 2 * RETRY_FIRST_S
+    assert wait_s(later("a hub that says anything", 99_999)) <= 1.25 * RETRY_REFUSED_S
 
 
 def test_a_session_outlives_what_the_hub_said_and_nothing_that_it_stumbled_over() -> None:

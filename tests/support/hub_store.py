@@ -124,6 +124,9 @@ class ObservedStore:
     def tag(self, pool: str, number: int) -> str | None:
         return self.inner.tag(pool, number)
 
+    def sizes(self, room: str, pool: str) -> tuple[int, int]:
+        return self.inner.sizes(room, pool)
+
     def rows_after(
         self, pool: str, number: int, last: int | None = None, *, tag: str | None = None
     ) -> News | None:

@@ -16,13 +16,12 @@ from sqlalchemy.exc import IntegrityError
 from localmem_hub.database import failures, reading
 from localmem_hub.errors import AdmissionError, ConfigError
 from localmem_hub.tables import invitations, secrets, spent_challenges
+from localmem_hub.tokens import DAY_MS, DAYS_MAX
 from localmem_protocol.seams import Random
 
 SECRET_BYTES: Final = 32
 CODE_BYTES: Final = 16
 USES_MAX: Final = 10_000
-DAY_MS: Final = 24 * 3600 * 1000
-DAYS_MAX: Final = 3650
 _CODE: Final = re.compile(r"lmi_[0-9a-f]{32}", re.ASCII)
 
 
@@ -101,6 +100,11 @@ def take(connection: sa.Connection, code: str, now_ms: int) -> None:
         )
     if taken is None:
         raise AdmissionError("this invitation (lmi_…) is not known here, used up, or expired")
+
+
+def name_of(code: str) -> str:
+    """By what an invitation is named in a log: it lets nobody in."""
+    return _hash(code)[:12]
 
 
 def _hash(code: str) -> str:

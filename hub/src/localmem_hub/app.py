@@ -11,7 +11,9 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from localmem_hub import openapi
+from localmem_hub.audit import Audit
 from localmem_hub.authentication import Authentication
+from localmem_hub.client_address import ClientAddress, Proxies
 from localmem_hub.counts import Counts
 from localmem_hub.endpoint import Endpoint
 from localmem_hub.errors import PlainStoreError
@@ -25,6 +27,7 @@ from localmem_hub.plain.endpoint import PlainEndpoint
 from localmem_hub.plain.rooms import PlainRooms
 from localmem_hub.plain.workshop import Processes
 from localmem_hub.pools import Pools
+from localmem_hub.quotas import DEFAULT, Bounds, Quotas
 from localmem_hub.replication import Links, Replication
 from localmem_hub.rooms import Rooms
 from localmem_hub.rosters import Rosters
@@ -44,7 +47,8 @@ class Policy:
     must be on a store of several replicas.
     A server without WebSocket, or one that pays for requests that wait, says so here. `past_epochs_days`
     is how long the document of an epoch that is over waits for those who have not read it; 0 for ever.
-    `/readyz` wants `disk_free_mb` free megabytes where the database is.
+    `/readyz` wants `disk_free_mb` free megabytes where the database is. `proxies` are those whose word
+    about addresses is taken, `bounds` what devices and pools may send.
     """
 
     open: bool = False
@@ -54,6 +58,8 @@ class Policy:
     wait_seconds: int = WAIT_SECONDS_MAX
     past_epochs_days: int = PAST_EPOCHS_DAYS
     disk_free_mb: int = DISK_FREE_MB
+    proxies: Proxies | None = None
+    bounds: Bounds = DEFAULT
 
 
 class Hub:
@@ -76,6 +82,7 @@ class Hub:
         self.random = random
         self.policy = policy
         self.workers = Workers()
+        self.audit = Audit(clock)
         self.watchers = Watchers()
         self.counts = Counts()
         self.headroom = Headroom(store, self.workers)
@@ -98,9 +105,10 @@ class Hub:
             headroom=self.headroom,
             counts=self.counts,
         )
+        self.quotas = Quotas(policy.bounds, store, self.workers, clock, self.rooms.shrink)
         self.rosters = Rosters(store.rosters, self.workers, self._roster_changed)
         self.authentication = Authentication(
-            store.access, self.rosters, self.workers, clock, random, policy.origins
+            store.access, self.rosters, self.workers, clock, random, policy.origins, self.audit
         )
         self.pools = Pools(
             store.rosters,
@@ -108,6 +116,7 @@ class Hub:
             self.authentication,
             self.workers,
             clock,
+            self.audit,
             open_to_all=policy.open,
         )
         self.endpoint = Endpoint(
@@ -117,6 +126,8 @@ class Hub:
             store.tokens,
             self.workers,
             clock,
+            self.audit,
+            self.quotas,
             ["websocket", "http"] if policy.websocket else ["http"],
             self.counts,
         )
@@ -136,6 +147,7 @@ class Hub:
             self.authentication,
             self.workers,
             clock,
+            self.audit,
             days=policy.past_epochs_days,
         )
         self.mailboxes = Mailboxes(store.mailboxes, self.workers, clock, random)
@@ -170,6 +182,7 @@ class Hub:
         self.rooms.start()
         for recurring in (
             self.endpoint.recheck_forever(),
+            self.endpoint.watch_changes(self.watchers.wake, told=self.replication is not None),
             self.mailboxes.sweep_forever(),
             self.past_epochs.sweep_forever(),
         ):
@@ -233,5 +246,7 @@ def create_app(
         ],
         lifespan=lifespan,
     )
+    if hub.policy.proxies is not None:
+        app.add_middleware(ClientAddress, proxies=hub.policy.proxies)
     app.state.hub = hub
     return app

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import logging
 import re
+from asyncio import sleep
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -28,9 +29,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from localmem_hub.audit import Audit
 from localmem_hub.errors import TokenError
-from localmem_hub.http_requests import Problem, bearer, decode_body, guarded, json_response
-from localmem_hub.limits import CHALLENGE_MS, SESSION_MS, SMALL_BODY_BYTES
+from localmem_hub.http_requests import Problem, bearer, decode_body, guarded, json_response, peer_of
+from localmem_hub.limits import CHALLENGE_MS, REFUSAL_SECONDS, SESSION_MS, SMALL_BODY_BYTES
 from localmem_hub.rate_limits import Rate, RateLimit
 from localmem_hub.rosters import Rosters
 from localmem_hub.seams import AccessStore, Identity
@@ -94,6 +96,7 @@ class Authentication:
         clock: Clock,
         random: Random,
         origins: frozenset[str],
+        audit: Audit,
     ) -> None:
         self._store = store
         self._rosters = rosters
@@ -101,6 +104,7 @@ class Authentication:
         self._clock = clock
         self._random = random
         self._origins = origins
+        self._audit = audit
         self._mint = Mint(store.secret(SESSIONS, random))
         self._nobody = DeviceKeys.generate(random).public
         self._asking = RateLimit(ASKING, clock)
@@ -108,8 +112,8 @@ class Authentication:
     def routes(self) -> list[BaseRoute]:
         """What to serve."""
         return [
-            Route("/v1/auth", guarded(self.ask), methods=["POST"]),
-            Route("/v1/auth/proof", guarded(self.prove), methods=["POST"]),
+            Route("/v1/auth", guarded(self.ask, self._audit), methods=["POST"]),
+            Route("/v1/auth/proof", guarded(self.prove, self._audit), methods=["POST"]),
         ]
 
     async def ask(self, request: Request) -> Response:
@@ -129,16 +133,17 @@ class Authentication:
         """A token, for whoever holds the key."""
         self._asking.check(request)
         proof = await decode_body(request, Proof, SMALL_BODY_BYTES)
-        challenge = self.open(proof)
+        challenge, since_s = self.open(proof), self._clock.monotonic_s()
         roster = await self._rosters.get(challenge.pool)
         keys = _keys_of(roster, challenge.device)
-        await self.spend(proof, challenge, keys)
+        await self.spend(proof, challenge, keys, since_s)
         roster = await self._rosters.get(challenge.pool)
         role = None if roster is None else _role_of(roster, challenge.device)
         if roster is None or role is None:
             raise Problem(403, "removed", "this device is not in the pool any more")
         pool, device, now_ms = challenge.pool, challenge.device, self._clock.now_ms()
         log.info("proved pool=%s device=%s role=%s", pool, device, role)
+        self._audit.note("proved", address=peer_of(request), pool=pool, device=device, role=role)
         return json_response(
             {
                 "token": self._mint.grant(pool, device, role, roster.length, now_ms),
@@ -160,15 +165,20 @@ class Authentication:
             raise Problem(403, "origin", message, field="origin")
         return challenge
 
-    async def spend(self, proof: Proof, challenge: Challenge, keys: PublicKeys | None) -> None:
+    async def spend(
+        self, proof: Proof, challenge: Challenge, keys: PublicKeys | None, since_s: float
+    ) -> None:
         """Make sure that these keys signed it, and that nobody answers it again. Raises Problem.
 
-        Keys that are not there are refused like wrong ones, after the same work.
+        Keys that are not there are refused like wrong ones, after the same work and, counted from
+        `since_s`, the same time.
         """
         data = proof_data(proof.challenge, proof.origin, challenge.pool, challenge.device)
         try:
             (keys or self._nobody).verify(SIGN_ACCESS, data, proof.signature)
         except SignatureError:
+            took_s = self._clock.monotonic_s() - since_s
+            await sleep(REFUSAL_SECONDS - took_s % REFUSAL_SECONDS)
             raise Problem(401, "proof", "no key that opens anything here") from None
         nonce, now_ms = challenge.nonce.hex(), self._clock.now_ms()
         fresh = await self._workers.write(

@@ -20,6 +20,7 @@ from localmem_hub.cli_care import compact, quarantine
 from localmem_hub.cli_devices import device
 from localmem_hub.cli_doctor import doctor
 from localmem_hub.cli_options import (
+    auditing,
     common,
     links_of,
     metrics_of,
@@ -33,6 +34,7 @@ from localmem_hub.logs import start_logging
 
 if TYPE_CHECKING:
     from localmem_hub.seams import Kind, Role
+    from localmem_hub.tokens import TokenRecord
 
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
@@ -59,6 +61,8 @@ for _command in (invite, pool, device, quarantine, compact, doctor):
 @click.option(
     "--plain", is_flag=True, default=None, help="Serve plain Yjs rooms, which the hub can read."
 )
+@click.option("--tls-cert", metavar="FILE", help="Certificate chain in PEM: speak TLS.")
+@click.option("--tls-key", metavar="FILE", help="Its key, without a password.")
 @click.option("--migrate", is_flag=True, help="Bring an older database to this release first.")
 def serve(
     config: Path | None,
@@ -72,10 +76,13 @@ def serve(
     metrics: str | None,
     log_format: str | None,
     plain: bool | None,
+    tls_cert: str | None,
+    tls_key: str | None,
     migrate: bool,
 ) -> None:
     """Run the hub until it is told to stop."""
     from localmem_hub.app import Policy, create_app
+    from localmem_hub.audit import open_audit
     from localmem_hub.server import run
     from localmem_hub.system import SystemClock, SystemRandom
 
@@ -89,6 +96,8 @@ def serve(
         fanout=fanout,
         metrics=metrics,
         log_format=log_format,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
     )
     plain_rooms = settings.plain.enabled or bool(plain)
     policy = Policy(
@@ -97,11 +106,16 @@ def serve(
         plain_workers=settings.plain.workers if plain_rooms else 0,
         past_epochs_days=settings.past_epochs_days,
         disk_free_mb=settings.disk_free_mb,
+        proxies=settings.proxies,
+        bounds=settings.limits,
     )
+    certificate = settings.certificate
+    end_audit = open_audit(settings.audit)
     start_logging(settings.log_level, settings.log_format)
-    if settings.host not in LOOPBACK:
+    if settings.host not in LOOPBACK and certificate is None:
         logging.getLogger(__name__).warning(
-            "listening on %s without TLS: put a TLS proxy in front, or tokens travel in the clear",
+            "listening on %s without TLS: set tls_cert and tls_key, or put a TLS proxy in front; "
+            "else tokens travel in the clear",
             settings.host,
         )
     if settings.host in ("0.0.0.0", "::") and not settings.origin:  # noqa: S104
@@ -125,9 +139,11 @@ def serve(
 
     try:
         app = create_app(store, SystemClock(), SystemRandom(), policy, links)
-        run(app, settings.host, settings.port, announce, metrics_of(settings, app))
+        beside = metrics_of(settings, app)
+        run(app, settings.host, settings.port, announce, certificate, beside)
     finally:
         store.close()
+        end_audit()
 
 
 @group.command()
@@ -158,6 +174,7 @@ def token() -> None:
 )
 @click.option("--device", metavar="HEX", help="The device it is for; else the first to use it.")
 @click.option("--role", type=click.Choice(["writer", "reader"]), default="writer")
+@click.option("--days", type=int, help="How long it is good for; until it is revoked, unless told.")
 def create_token(
     config: Path | None,
     database: str | None,
@@ -166,6 +183,7 @@ def create_token(
     plain: str | None,
     device: str | None,
     role: Role,
+    days: int | None,
 ) -> None:
     """Make a token, and print it: it is not shown again."""
     from localmem_hub.system import SystemClock, SystemRandom
@@ -174,16 +192,23 @@ def create_token(
     if name is None or (pool and plain):
         raise ConfigError("pool: name a pool with --pool, or a plain room with --plain")
     kind: Kind = "plain" if plain else "sealed"
-    store = open_store(read_settings(config, database=database))
+    settings = read_settings(config, database=database)
+    store = open_store(settings)
     try:
         if kind == "plain" and store.shared:
             raise PlainStoreError
         now_ms = SystemClock().now_ms()
-        made = store.tokens.create(name, device, role, SystemRandom(), now_ms, kind=kind)
+        with auditing(settings) as audit:
+            made = store.tokens.create(
+                name, device, role, SystemRandom(), now_ms, kind=kind, days=days
+            )
+            audit.note(
+                "token_created", token=made.id, pool=name, device=device, role=role, days=days
+            )
     finally:
         store.close()
-    fields = {"id": made.id, "pool": name, "kind": kind, "device": device, "role": role}
-    fields["token"] = made.text
+    fields: dict[str, object] = {"id": made.id, "pool": name, "kind": kind, "device": device}
+    fields |= {"role": role, "days": days, "token": made.text}
     click.echo(json.dumps(fields) if as_json else made.text)
 
 
@@ -192,6 +217,9 @@ def create_token(
 @click.option("--pool", help="Only those of this pool.")
 def list_tokens(config: Path | None, database: str | None, as_json: bool, pool: str | None) -> None:
     """List the tokens, without their secrets."""
+    from localmem_hub.system import SystemClock
+
+    now_ms = SystemClock().now_ms()
     store = open_store(read_settings(config, database=database))
     try:
         records = store.tokens.list(pool)
@@ -201,21 +229,35 @@ def list_tokens(config: Path | None, database: str | None, as_json: bool, pool: 
         click.echo(json.dumps({"tokens": [vars(record) for record in records]}))
         return
     for record in records:
-        state = "revoked" if record.revoked_ms is not None else f"seen {when(record.last_seen_ms)}"
         device = record.device or "no device yet"
+        state = _state(record, now_ms)
         click.echo(f"{record.id}  {record.pool}  {record.role}  {device}  {state}")
+
+
+def _state(record: TokenRecord, now_ms: int) -> str:
+    if record.revoked_ms is not None:
+        return "revoked"
+    expires_ms = record.expires_ms
+    if expires_ms is not None and now_ms >= expires_ms:
+        return f"expired {when(expires_ms)}"
+    seen = f"seen {when(record.last_seen_ms)}"
+    return seen if expires_ms is None else f"{seen}  expires {when(expires_ms)}"
 
 
 @token.command("revoke")
 @common
 @click.argument("token_id", metavar="ID")
 def revoke_token(config: Path | None, database: str | None, as_json: bool, token_id: str) -> None:
-    """End a token. A running hub drops its connections within half a minute."""
+    """End a token. A running hub drops its connections within a second."""
     from localmem_hub.system import SystemClock
 
-    store = open_store(read_settings(config, database=database))
+    settings = read_settings(config, database=database)
+    store = open_store(settings)
     try:
-        known = store.tokens.revoke(token_id, SystemClock().now_ms())
+        with auditing(settings) as audit:
+            known = store.tokens.revoke(token_id, SystemClock().now_ms())
+            if known:
+                audit.note("token_revoked", token=token_id)
     finally:
         store.close()
     if not known:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from localmem_hub.cli_options import common, open_store, read_settings, when
+from localmem_hub.cli_options import auditing, common, open_store, read_settings, when
 from localmem_hub.errors import ConfigError
 from localmem_protocol.events import is_device_id
 
@@ -101,7 +101,8 @@ def revoke_device(
     """
     from localmem_hub.system import SystemClock
 
-    store = open_store(read_settings(config, database=database))
+    settings = read_settings(config, database=database)
+    store = open_store(settings)
     try:
         if store.pools.roster(pool_id) is not None:
             raise ConfigError(
@@ -110,8 +111,10 @@ def revoke_device(
         _find(store, pool_id, device_id)
         mine = [one for one in store.tokens.list(pool_id) if one.device == device_id]
         ended = [one.id for one in mine if one.revoked_ms is None]
-        for token in ended:
-            store.tokens.revoke(token, SystemClock().now_ms())
+        with auditing(settings) as audit:
+            for token in ended:
+                if store.tokens.revoke(token, SystemClock().now_ms()):
+                    audit.note("token_revoked", token=token, pool=pool_id, device=device_id)
     finally:
         store.close()
     fields = {"pool": pool_id, "device": device_id, "revoked": ended}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -18,6 +19,7 @@ from localmem_hub.settings import Settings, load_settings
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+    from localmem_hub.audit import Audit
     from localmem_hub.replication import Links
     from localmem_hub.server import Beside
     from localmem_hub.store import SqlStore
@@ -84,6 +86,22 @@ def metrics_of(settings: Settings, app: Starlette) -> Beside | None:
     host, port = listener.getsockname()[:2]
     logging.getLogger(__name__).info("metrics host=%s port=%d", host, port)
     return Beside(metrics_app(app.state.hub), listener)
+
+
+@contextmanager
+def auditing(settings: Settings) -> Iterator[Audit]:
+    """What a command does goes into the audit log as well, if that is a file: the terminal is none.
+
+    Raises ConfigError.
+    """
+    from localmem_hub.audit import OFF, STDERR, Audit, open_audit
+    from localmem_hub.system import SystemClock
+
+    end = open_audit(OFF if settings.audit == STDERR else settings.audit)
+    try:
+        yield Audit(SystemClock())
+    finally:
+        end()
 
 
 def when(time_ms: int | None) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from localmem_hub.cli_options import common, open_store, read_settings, when
+from localmem_hub.cli_options import auditing, common, open_store, read_settings, when
 from localmem_hub.errors import ConfigError
 from localmem_protocol.access import is_pool_id
 
@@ -18,11 +18,15 @@ from localmem_protocol.access import is_pool_id
 @click.option("--days", type=int, default=7, show_default=True, help="How long it is good for.")
 def invite(config: Path | None, database: str | None, as_json: bool, uses: int, days: int) -> None:
     """Make an invitation to create a pool, and print its code: it is not shown again."""
+    from localmem_hub.access_store import name_of
     from localmem_hub.system import SystemClock, SystemRandom
 
-    store = open_store(read_settings(config, database=database))
+    settings = read_settings(config, database=database)
+    store = open_store(settings)
     try:
-        code = store.access.invite(uses, days, SystemRandom(), SystemClock().now_ms())
+        with auditing(settings) as audit:
+            code = store.access.invite(uses, days, SystemRandom(), SystemClock().now_ms())
+            audit.note("invitation_created", invitation=name_of(code), uses=uses, days=days)
     finally:
         store.close()
     fields = {"invitation": code, "uses": uses, "days": days}
@@ -60,17 +64,21 @@ def list_pools(config: Path | None, database: str | None, as_json: bool) -> None
 def remove_pool(
     config: Path | None, database: str | None, as_json: bool, pool_id: str, yes: bool
 ) -> None:
-    """Remove a pool and everything in it. A running hub sends its devices away within half a minute.
+    """Remove a pool and everything in it. A running hub sends its devices away within a second.
 
     The devices keep what they have.
     """
     if as_json and not yes:
         raise ConfigError("yes: with --json nobody can be asked; say --yes")
-    store = open_store(read_settings(config, database=database))
+    settings = read_settings(config, database=database)
+    store = open_store(settings)
     try:
         if not yes:
             click.confirm(f"Remove pool {pool_id[:64]} and everything in it?", abort=True, err=True)
-        known = store.pools.remove(pool_id)
+        with auditing(settings) as audit:
+            known = store.pools.remove(pool_id)
+            if known:
+                audit.note("pool_removed", pool=pool_id)
     finally:
         store.close()
     if not known:
@@ -126,11 +134,16 @@ def drop_epoch(
 
     if as_json and not yes:
         raise ConfigError("yes: with --json nobody can be asked; say --yes")
-    store = open_store(read_settings(config, database=database))
+    settings = read_settings(config, database=database)
+    store = open_store(settings)
     try:
         if not yes:
             click.confirm(f"Drop epoch {epoch} of pool {pool_id[:64]}?", abort=True, err=True)
-        dropped = is_pool_id(pool_id) and store.epochs.drop(pool_id, epoch, SystemClock().now_ms())
+        with auditing(settings) as audit:
+            now_ms = SystemClock().now_ms()
+            dropped = is_pool_id(pool_id) and store.epochs.drop(pool_id, epoch, now_ms)
+            if dropped:
+                audit.note("epoch_dropped", pool=pool_id, epoch=epoch)
         wiped = dropped and store.erase(None)
     finally:
         store.close()

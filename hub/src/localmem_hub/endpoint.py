@@ -12,30 +12,42 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import Final, Protocol
 
 from starlette.datastructures import Headers, QueryParams
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from localmem_hub.audit import Audit
 from localmem_hub.authentication import Authentication
 from localmem_hub.connection import Connection
 from localmem_hub.counts import Counts
 from localmem_hub.errors import StoppingError, StoreError, TokenError
-from localmem_hub.limits import RECHECK_SECONDS
+from localmem_hub.http_requests import peer_of
+from localmem_hub.limits import CHANGES_SECONDS, RECHECK_SECONDS
 from localmem_hub.live import LiveRoom
+from localmem_hub.quotas import Limit, Quotas, Room
 from localmem_hub.rooms import Rooms
 from localmem_hub.rosters import Rosters
 from localmem_hub.seams import Identity, TokenStore
 from localmem_hub.session_tokens import SESSION
 from localmem_hub.workers import Workers
 from localmem_protocol.events import is_device_id
-from localmem_protocol.frames import PROTOCOL, ROSTER_NOTICE, Close, Notice
+from localmem_protocol.frames import (
+    PROTOCOL,
+    ROSTER_NOTICE,
+    Close,
+    Notice,
+    is_permanent,
+    is_question,
+    is_update,
+    later,
+)
 from localmem_protocol.limits import FRAME_BYTES_MAX
 from localmem_protocol.room import Peer
 from localmem_protocol.roster import Roster
@@ -84,6 +96,8 @@ class Endpoint:
         tokens: TokenStore,
         workers: Workers,
         clock: Clock,
+        audit: Audit,
+        quotas: Quotas,
         transports: Sequence[str] = ("websocket", "http"),
         counts: Counts | None = None,
     ) -> None:
@@ -95,8 +109,12 @@ class Endpoint:
         self._tokens = tokens
         self._workers = workers
         self._clock = clock
+        self.audit = audit
+        self._quotas = quotas
         self._numbers = count(1)
+        self.rechecks = 0  # who is being let in while one begins has to be looked up again
         self._live: dict[Droppable, Identity] = {}
+        self._ending: dict[Droppable, int] = {}  # those whose token expires, and when
 
     async def serve(self, websocket: WebSocket) -> None:
         """One connection, from its handshake to its end."""
@@ -105,13 +123,15 @@ class Endpoint:
         pool = websocket.path_params["pool"]
         try:
             refuse_query(websocket.query_params)
-            identity = await self.identify(pool, websocket.headers)
+            identity = await self.identify(pool, websocket)
+            self.count_request(identity)
             if not offered:
                 raise RefusedError(Close.BAD_FRAME, f"the subprotocol must be {PROTOCOL}")
             await self._stay(websocket, identity)
         except RefusedError as refused:
             self.counts.refuse(refused.code)
             log.info("refused pool=%r code=%d reason=%s", pool, refused.code, refused.reason)
+            self.note_refusal(websocket, pool, refused)
             with suppress(WebSocketDisconnect):  # it did not wait for the answer
                 await websocket.close(refused.code, refused.reason)
 
@@ -126,6 +146,7 @@ class Endpoint:
             identity = await self._check(request.path_params["pool"], request.headers, device)
         except RefusedError as refused:
             self.counts.refuse(refused.code)
+            self.note_refusal(request, request.path_params["pool"], refused)
             error = {"code": refused.code, "message": refused.reason, "field": None}
             status = {Close.BAD_TOKEN: 401, Close.BAD_FRAME: 400}.get(refused.code, 503)
             return JSONResponse({"error": error}, status)
@@ -134,6 +155,7 @@ class Endpoint:
 
     async def recheck(self) -> None:
         """Send away whoever's token was revoked, and whom a roster knows no more."""
+        self.rechecks += 1
         tokens = {identity.token for identity in self._live.values() if identity.token}
         if tokens:
             revoked = await self._workers.read(lambda: self._tokens.revoked(tokens))
@@ -189,23 +211,118 @@ class Endpoint:
             except StoreError as error:
                 log.warning("tokens not rechecked: %s", error)
 
+    async def watch_changes(self, changed: Callable[[], None], *, told: bool) -> None:
+        """Cut connections off when their token expires, or another process took their right away.
+
+        `changed` is called then: others may have to look as well. Where replicas are `told` by the
+        database (`replication.py`), they need not ask.
+        """
+        known: int | None = None
+        while True:
+            await asyncio.sleep(CHANGES_SECONDS)
+            self._expire()
+            if told:
+                continue
+            try:
+                now = await self._workers.look(self._tokens.changes)
+                if now != known:
+                    changed()
+                    await self.recheck()
+                    known = now
+            except StoreError as error:
+                log.warning("not looked whether tokens changed: %s", error)
+
+    def _expire(self) -> None:
+        now_ms = self._clock.now_ms()
+        for connection, expires_ms in self._ending.items():
+            if now_ms >= expires_ms:
+                connection.drop(Close.BAD_TOKEN, "this token has expired")
+
     def number(self) -> int:
         """A number for a connection, unique within the process."""
         return next(self._numbers)
 
-    async def identify(self, pool: str, headers: Headers, *, note: bool = True) -> Identity:
+    def count_request(self, identity: Identity) -> None:
+        """Count a connection, or a request. Raises RefusedError when there are too many."""
+        _refuse(self._quotas.request(identity))
+
+    def count_frames(
+        self,
+        identity: Identity,
+        frames: Sequence[bytes],
+        room: Room | None = None,
+        *,
+        sealed: bool = True,
+    ) -> None:
+        """Count what a device sent at once. Raises RefusedError for what is too large, or has to wait."""
+        most = self._quotas.bounds.update_bytes
+        updates = [frame for frame in frames if is_update(frame)]
+        if any(len(update) > most for update in updates):
+            raise RefusedError(Close.TOO_LARGE, f"an update of over {most} bytes")
+        if updates:
+            _refuse(self._quotas.admit(identity, updates, room, sealed=sealed))
+        if any(map(is_question, frames)):
+            _refuse(self._quotas.request(identity))
+
+    def note_refusal(
+        self, connection: HTTPConnection, pool: str, refused: RefusedError, transport: str = ""
+    ) -> None:
+        """Tell the audit log that somebody was not let in, or not heard."""
+        note = self.audit.limited if refused.code == Close.LIMITED else self.audit.refused
+        if is_permanent(refused.code) or refused.code == Close.LIMITED:
+            note(
+                peer_of(connection),
+                pool=pool,
+                device=connection.headers.get(DEVICE_HEADER),
+                transport=transport,
+                code=refused.code,
+                reason=refused.reason,
+            )
+
+    def note_entrance(
+        self, connection: HTTPConnection, identity: Identity, transport: str = "websocket"
+    ) -> None:
+        """Tell the audit log that somebody was let in."""
+        self.audit.admitted(peer_of(connection), transport=transport, **_who(identity))
+
+    def note_end(self, connection: HTTPConnection, identity: Identity, code: int, why: str) -> None:
+        """Tell the audit log that somebody was sent away, if it was for a reason of its own."""
+        if code == Close.LIMITED:
+            self.audit.limited(peer_of(connection), **_who(identity), reason=why)
+        elif is_permanent(code) or code == Close.ROSTER_CHANGED:
+            who = _who(identity)
+            self.audit.note("cut_off", address=peer_of(connection), **who, code=code, reason=why)
+
+    async def identify(
+        self, pool: str, connection: HTTPConnection, *, note: bool = True
+    ) -> Identity:
         """Whom a connection is from; from then on the token is that device's, unless only asked.
 
         Raises RefusedError.
         """
-        identity = await self._check(pool, headers, headers.get(DEVICE_HEADER, ""))
-        if not is_device_id(identity.device):
-            raise RefusedError(Close.BAD_FRAME, f"{DEVICE_HEADER} must be 16 lower-case hex digits")
-        if note and identity.fresh:
-            now_ms = self._clock.now_ms()
-            with _refusals():
-                await self._workers.write(lambda: self._tokens.note(identity, now_ms))
-        return identity
+        while True:
+            rechecks = self.rechecks
+            headers = connection.headers
+            identity = await self._check(pool, headers, headers.get(DEVICE_HEADER, ""))
+            if not is_device_id(identity.device):
+                reason = f"{DEVICE_HEADER} must be 16 lower-case hex digits"
+                raise RefusedError(Close.BAD_FRAME, reason)
+            if note and identity.fresh:
+                await self._note(identity)
+                self.note_enrolment(connection, identity)
+                note = False
+            if self.rechecks == rechecks:
+                return identity
+
+    def note_enrolment(self, connection: HTTPConnection, identity: Identity) -> None:
+        """Tell the audit log that a token is somebody's now."""
+        if identity.first:
+            self.audit.note("enrolled", address=peer_of(connection), **_who(identity))
+
+    async def _note(self, identity: Identity) -> None:
+        now_ms = self._clock.now_ms()
+        with _refusals():
+            await self._workers.write(lambda: self._tokens.note(identity, now_ms))
 
     async def _check(self, pool: str, headers: Headers, device: str | None) -> Identity:
         """Whom a token stands for. Raises RefusedError."""
@@ -225,6 +342,7 @@ class Endpoint:
         connection = Connection(self.number(), websocket)
         with self.staying(connection, identity):
             await self._attend(websocket, connection, identity)
+            self.note_end(websocket, identity, *(connection.closing or (0, "")))
 
     @contextmanager
     def staying(self, connection: Droppable, identity: Identity) -> Iterator[None]:
@@ -233,20 +351,24 @@ class Endpoint:
         To be entered without an await after `identify`: so no change is missed.
         """
         self._live[connection] = identity
+        if identity.expires_ms is not None:
+            self._ending[connection] = identity.expires_ms
         try:
             yield
         finally:
             del self._live[connection]
+            self._ending.pop(connection, None)
 
     async def _attend(
         self, websocket: WebSocket, connection: Connection, identity: Identity
     ) -> None:
         room = await self._join(connection, identity)
+        self.note_entrance(websocket, identity)
         since = self._clock.monotonic_s()
         received = Received()
         try:
             with self.counts.sealed.connection(received, connection):
-                await self._exchange(websocket, connection, room, received)
+                await self._exchange(websocket, connection, room, identity, received)
         finally:
             if connection.closing is not None:
                 self.counts.refuse(connection.closing[0])
@@ -285,10 +407,15 @@ class Endpoint:
             room.room.notice = Notice(ROSTER_NOTICE, length)
 
     async def _exchange(
-        self, websocket: WebSocket, connection: Connection, room: LiveRoom, received: Received
+        self,
+        websocket: WebSocket,
+        connection: Connection,
+        room: LiveRoom,
+        identity: Identity,
+        received: Received,
     ) -> None:
         """Read and write until either ends."""
-        reading = asyncio.create_task(self._read(websocket, connection, room, received))
+        reading = asyncio.create_task(self._read(websocket, connection, room, identity, received))
         writing = asyncio.create_task(connection.write())
         try:
             await asyncio.wait({reading, writing}, return_when=asyncio.FIRST_COMPLETED)
@@ -301,7 +428,12 @@ class Endpoint:
                 log.error("connection failed pool=%s", room.pool, exc_info=error)
 
     async def _read(
-        self, websocket: WebSocket, connection: Connection, room: LiveRoom, received: Received
+        self,
+        websocket: WebSocket,
+        connection: Connection,
+        room: LiveRoom,
+        identity: Identity,
+        received: Received,
     ) -> None:
         while True:
             message = await websocket.receive()
@@ -319,8 +451,19 @@ class Endpoint:
                 received.frames += 1
                 received.bytes += len(data)
                 await room.ready(connection.number)
-                if connection.closing is None:  # it may have lost its right while it waited
+                if connection.closing is not None:  # it may have lost its right while it waited
+                    continue
+                try:
+                    self.count_frames(identity, (data,), room.room)
+                except RefusedError as refused:
+                    connection.drop(refused.code, refused.reason)
+                else:
                     self._rooms.receive(room, connection.number, data)
+
+
+def _refuse(limit: Limit | None) -> None:
+    if limit is not None:
+        raise RefusedError(Close.LIMITED, later(limit.reason, limit.seconds))
 
 
 def refuse_query(query: QueryParams, allowed: Collection[str] = ()) -> None:
@@ -332,6 +475,15 @@ def refuse_query(query: QueryParams, allowed: Collection[str] = ()) -> None:
         )
     if unknown := [name for name in query if name not in allowed]:
         raise RefusedError(Close.BAD_FRAME, f"unknown in the query string: {unknown[0][:40]!r}")
+
+
+def _who(identity: Identity) -> dict[str, str]:
+    return {
+        "pool": identity.pool,
+        "device": identity.device,
+        "token": identity.token,
+        "role": identity.role,
+    }
 
 
 @contextmanager

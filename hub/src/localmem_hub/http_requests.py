@@ -13,14 +13,17 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 
 from localmem_hub.errors import StoppingError, StoreError
 from localmem_hub.limits import BODY_SECONDS
+
+if TYPE_CHECKING:
+    from localmem_hub.audit import Audit
 
 log: Final = logging.getLogger(__name__)
 
@@ -53,8 +56,8 @@ class Problem(Exception):
         self.more = more or {}
 
 
-def guarded(handler: Handler) -> Handler:
-    """The handler, with what it raises as an answer."""
+def guarded(handler: Handler, audit: Audit | None = None) -> Handler:
+    """The handler, with what it raises as an answer. Who is refused is noted, if it says where."""
 
     @wraps(handler)
     async def answer(request: Request) -> Response:
@@ -62,6 +65,8 @@ def guarded(handler: Handler) -> Handler:
             return await handler(request)
         except Problem as problem:
             request.app.state.hub.counts.request_errors[problem.code] += 1
+            if audit is not None:
+                _note(audit, request, problem)
             error = {"code": problem.code, "message": str(problem), "field": problem.field}
             content = {"error": error, **problem.more}
             return json_response(content, problem.status, problem.headers)
@@ -76,6 +81,23 @@ def guarded(handler: Handler) -> Handler:
             return json_response({"error": error}, 503, {"Retry-After": "5"})
 
     return answer
+
+
+def _note(audit: Audit, request: Request, problem: Problem) -> None:
+    note = {401: audit.refused, 403: audit.refused, 429: audit.limited}.get(problem.status)
+    if note is not None:
+        note(
+            peer_of(request),
+            pool=request.path_params.get("pool"),
+            path=request.scope["route"].path,
+            code=problem.code,
+            reason=str(problem),
+        )
+
+
+def peer_of(connection: HTTPConnection) -> str:
+    """The address that a request or connection is from."""
+    return connection.client.host if connection.client else ""
 
 
 def json_response(

@@ -44,7 +44,7 @@ from localmem_protocol.exchange import (
     news_body,
     parse_position,
 )
-from localmem_protocol.frames import Close, Notice, is_permanent
+from localmem_protocol.frames import Close, Notice, is_permanent, wait_s
 from localmem_protocol.limits import EXCHANGE_BYTES_MAX
 from localmem_protocol.presence import notices_text, quickens
 from localmem_protocol.room import Peer
@@ -60,6 +60,7 @@ _STATUS: Final = {
     Close.TOO_LARGE: 413,
     Close.REFUSED_UPDATE: 422,
     Close.GAP: 409,
+    Close.LIMITED: 429,
 }
 _CODES: Final = {413: Close.TOO_LARGE, 408: Close.SLOW}
 """What a device is told about a body, by what others are."""
@@ -127,16 +128,20 @@ class HttpSync:
         try:
             refuse_query(request.query_params)
             _check_headers(request)
-            identity = await self._endpoint.identify(pool, request.headers)
+            identity = await self._endpoint.identify(pool, request)
             body = decode_body(await _read(request))
+            self._endpoint.count_request(identity)
+            self._endpoint.note_entrance(request, identity, "http")
             self._watchers.release(pool, identity.device)
             # The body took its time: somebody may have lost a right meanwhile.
-            identity = await self._endpoint.identify(pool, request.headers, note=False)
+            identity = await self._endpoint.identify(pool, request, note=False)
             self._there(identity)
+            self._endpoint.count_frames(identity, body.frames, self._rooms.held(pool))
             answer = await self._exchange(identity, body)
         except _Unsupported as error:
             return self._refusal(pool, Close.BAD_FRAME, str(error), 415)
         except RefusedError as refused:
+            self._endpoint.note_refusal(request, pool, refused, "http")
             return self._refusal(pool, refused.code, refused.reason)
         except FrameError as error:
             return self._refusal(pool, Close.BAD_FRAME, str(error))
@@ -172,7 +177,9 @@ class HttpSync:
             match = _TAG.fullmatch(request.headers.get("If-None-Match", ""))
             if match is None:
                 raise RefusedError(Close.BAD_FRAME, "send the position as If-None-Match")
-            identity = await self._endpoint.identify(pool, request.headers, note=False)
+            identity = await self._endpoint.identify(pool, request, note=False)
+            self._endpoint.count_request(identity)
+            self._endpoint.note_entrance(request, identity, "http")
             mark = parse_position(match[1], writer=identity.role == "writer")
             self._there(identity, wait)
             news = await self._news(request, identity, mark, wait)
@@ -181,6 +188,7 @@ class HttpSync:
             if news.rows:
                 tag = await self._tag(pool, news.rows[-1].number)
         except RefusedError as refused:
+            self._endpoint.note_refusal(request, pool, refused, "http")
             return self._refusal(pool, refused.code, refused.reason)
         except GapError as error:
             return self._refusal(pool, Close.GAP, str(error))
@@ -223,7 +231,8 @@ class HttpSync:
         log.info("refused pool=%r code=%d reason=%s", pool, code, reason)
         error = {"code": code, "message": reason[:200], "field": None}
         status = status or _STATUS.get(code, 400 if is_permanent(code) else 503)
-        return JSONResponse({"error": error}, status)
+        headers = {"Retry-After": str(wait_s(reason))} if code == Close.LIMITED else None
+        return JSONResponse({"error": error}, status, headers)
 
     async def _news(self, request: Request, identity: Identity, mark: Mark, wait: float) -> News:
         """The rows after a position; none if the roster grew, or if waiting for some was in vain.
@@ -242,7 +251,7 @@ class HttpSync:
                 return News()
             # Another process's commit wakes nobody here: look again now and then.
             again = await self._watchers.wait(pool, identity.device, min(left, LOOK_SECONDS))
-            now = await self._endpoint.identify(pool, request.headers, note=False)
+            now = await self._endpoint.identify(pool, request, note=False)
             if now.role != identity.role:
                 raise RefusedError(Close.ROSTER_CHANGED, f"may be a {now.role} now")
             if not again or await request.is_disconnected():

@@ -36,7 +36,11 @@ CLOSE_SECONDS: Final = 5.0
 """How long a connection that was dropped may take to read why."""
 
 RECHECK_SECONDS: Final = 30.0
-"""How often the tokens of live connections are looked up again."""
+"""How often the tokens of live connections are looked up again, whatever was heard."""
+
+CHANGES_SECONDS: Final = 0.25
+"""How often it is looked whether a token was revoked or has expired. Its connections have to be gone
+within a second."""
 
 SEEN_MS: Final = 60_000
 """How exact a token's last use is; finer would cost a disk sync per connection."""
@@ -87,6 +91,10 @@ POLL_LOST_SECONDS: Final = 1.0
 
 CHALLENGE_MS: Final = 60_000
 """How long a challenge may be answered."""
+
+REFUSAL_SECONDS: Final = 0.1
+"""A wrong proof is answered after a multiple of this: how long it took to find the keys of a pool must
+not say whether there is such a pool."""
 
 SESSION_MS: Final = 3_600_000
 """How long a session token opens connections; the roster is looked up at each use all the same."""

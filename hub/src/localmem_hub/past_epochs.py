@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from localmem_hub.audit import Audit
 from localmem_hub.authentication import Authentication
 from localmem_hub.errors import DamageError, StoreError
 from localmem_hub.http_requests import Problem, guarded, json_response, parse_number
@@ -56,6 +57,7 @@ class PastEpochs:
         authentication: Authentication,
         workers: Workers,
         clock: Clock,
+        audit: Audit,
         *,
         days: int,
     ) -> None:
@@ -65,12 +67,13 @@ class PastEpochs:
         self._authentication = authentication
         self._workers = workers
         self._clock = clock
+        self._audit = audit
         self._days = days
 
     def routes(self) -> list[BaseRoute]:
         """What to serve."""
         path = "/v1/pools/{pool}/epochs/{epoch}/read"
-        return [Route(path, guarded(self.read), methods=["POST"])]
+        return [Route(path, guarded(self.read, self._audit), methods=["POST"])]
 
     async def read(self, request: Request) -> Response:
         """A member has read an epoch that is over to its end; the same again changes nothing."""
@@ -109,5 +112,6 @@ class PastEpochs:
         pool, epoch = past.pool, past.epoch
         dropped = await self._workers.write(lambda: self._store.drop(pool, epoch, now_ms))
         if dropped:
+            self._audit.note("epoch_dropped", pool=pool, epoch=epoch)
             log.info("dropped a past epoch pool=%s epoch=%d", pool, epoch)
             self._rooms.emptied(room_name(pool, epoch))

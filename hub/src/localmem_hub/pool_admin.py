@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from localmem_hub.access_changes import count_change
 from localmem_hub.database import failures, reading
 from localmem_hub.errors import ConfigError, DamageError
 from localmem_hub.postgres import tell
@@ -127,6 +128,7 @@ class PoolAdmin:
             connection.execute(sa.delete(epochs_read).where(epochs_read.c.pool == pool))
             connection.execute(sa.delete(roster_entries).where(roster_entries.c.pool == pool))
             listed = connection.execute(sa.delete(rosters).where(rosters.c.pool == pool)).rowcount
+            count_change(connection)
             tell(connection, encode([PoolRemoved(name) for name in dict.fromkeys(names)]))
         return gone + listed > 0
 

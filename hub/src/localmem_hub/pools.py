@@ -30,15 +30,25 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from localmem_hub.access_store import name_of
+from localmem_hub.audit import Audit
 from localmem_hub.authentication import Authentication, Proof, Session
 from localmem_hub.errors import AdmissionError, LengthError
-from localmem_hub.http_requests import Problem, decode_body, guarded, json_response, number_in
+from localmem_hub.http_requests import (
+    Problem,
+    decode_body,
+    guarded,
+    json_response,
+    number_in,
+    peer_of,
+)
 from localmem_hub.limits import ENTRY_BODY_BYTES, RECOVERED_POOLS_MAX, ROSTER_PAGE_BYTES
 from localmem_hub.rate_limits import Rate, RateLimit
 from localmem_hub.rosters import Rosters
 from localmem_hub.seams import RosterMark, RosterStore
 from localmem_hub.workers import Workers
 from localmem_protocol.access import is_pool_id
+from localmem_protocol.entries import Admit, Remove, Rotate, SetRole, decode_entry
 from localmem_protocol.errors import RosterError
 from localmem_protocol.keys import PublicKeys
 from localmem_protocol.limits import ROSTER_ENTRIES_MAX, ROSTER_ENTRY_BYTES_MAX
@@ -81,6 +91,7 @@ class Pools:
         authentication: Authentication,
         workers: Workers,
         clock: Clock,
+        audit: Audit,
         *,
         open_to_all: bool,
     ) -> None:
@@ -89,6 +100,7 @@ class Pools:
         self._authentication = authentication
         self._workers = workers
         self._clock = clock
+        self._audit = audit
         self._open_to_all = open_to_all
         self._founding = RateLimit(FOUNDING, clock)
         self._changing = RateLimit(CHANGING, clock)
@@ -98,10 +110,12 @@ class Pools:
         """What to serve."""
         roster = "/v1/pools/{pool}/roster"
         return [
-            Route("/v1/pools", guarded(self.found), methods=["POST"]),
-            Route(roster, guarded(self.read), methods=["GET"]),
-            Route(roster, guarded(self.append), methods=["POST"]),
-            Route("/v1/recovery/{fingerprint}", guarded(self.recover), methods=["GET"]),
+            Route("/v1/pools", guarded(self.found, self._audit), methods=["POST"]),
+            Route(roster, guarded(self.read, self._audit), methods=["GET"]),
+            Route(roster, guarded(self.append, self._audit), methods=["POST"]),
+            Route(
+                "/v1/recovery/{fingerprint}", guarded(self.recover, self._audit), methods=["GET"]
+            ),
         ]
 
     async def found(self, request: Request) -> Response:
@@ -124,6 +138,12 @@ class Pools:
             raise Problem(403, error.code, message, field="invitation") from None
         if fresh:
             log.info("pool made pool=%s", pool)
+            self._audit.note(
+                "pool_created",
+                address=peer_of(request),
+                pool=pool,
+                invitation=name_of(invitation) if invitation else None,
+            )
         return json_response({"pool": pool, "length": 1}, 201 if fresh else 200)
 
     async def read(self, request: Request) -> Response:
@@ -151,6 +171,7 @@ class Pools:
         try:
             if await self._append(roster, change):
                 log.info("roster changed pool=%s by=%s", pool, session.device)
+                self._note_change(request, session, change.entry)
         except LengthError:
             pass  # somebody else was faster, perhaps with the same
         position = change.expected
@@ -165,7 +186,7 @@ class Pools:
         """The pools whose roster names the recovery key of this fingerprint."""
         self._recovering.check(request)
         proof = _proof_in(request)
-        challenge = self._authentication.open(proof)
+        challenge, since_s = self._authentication.open(proof), self._clock.monotonic_s()
         fingerprint = request.path_params["fingerprint"]
         pools: list[str] = []
         keys: PublicKeys | None = None
@@ -175,8 +196,25 @@ class Pools:
             )
             roster = await self._rosters.get(pools[0]) if pools else None
             keys = roster.recovery if roster is not None else None
-        await self._authentication.spend(proof, challenge, keys)
+        await self._authentication.spend(proof, challenge, keys, since_s)
+        self._audit.note("recovered", address=peer_of(request), pools=len(pools))
         return json_response({"pools": pools})
+
+    def _note_change(self, request: Request, session: Session, entry: bytes) -> None:
+        """What an entry did that was stored, for the audit log."""
+        who = {"address": peer_of(request), "pool": session.pool, "by": session.device}
+        for action in decode_entry(entry).actions:
+            match action:
+                case Admit():
+                    self._audit.note("enrolled", **who, device=action.device, role=action.role)
+                case Remove():
+                    self._audit.note("removed", **who, device=action.device)
+                case SetRole():
+                    self._audit.note("role_changed", **who, device=action.device, role=action.role)
+                case Rotate():
+                    self._audit.note("rotated", **who, epoch=action.epoch)
+                case _:
+                    pass
 
     async def _enter(self, request: Request) -> Session:
         return await self._authentication.require(request, request.path_params["pool"])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from localmem_hub.http_requests import Problem
+from localmem_hub.http_requests import Problem, peer_of
 from localmem_hub.limits import ADDRESSES_MAX
 from localmem_protocol.seams import Clock
 
@@ -47,7 +47,7 @@ class RateLimit:
 
     def check(self, request: Request) -> None:
         """Let a request pass. Raises Problem."""
-        wait = self.wait_s(address_of(request.client.host if request.client else ""))
+        wait = self.wait_s(address_of(peer_of(request)))
         if wait:
             headers = {"Retry-After": str(math.ceil(wait))}
             raise Problem(429, "too_many", "too many requests from this address", headers=headers)

@@ -191,6 +191,7 @@ class Replication:
             case TokenRevoked():
                 self._rosters.setdefault("", None)
                 self._to_recheck.set()
+                hub.watchers.wake()
             case MailboxChanged(number):
                 hub.mailboxes.changed(number)
 

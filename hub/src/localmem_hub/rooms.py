@@ -40,7 +40,7 @@ from localmem_hub.watchers import Watchers
 from localmem_hub.workers import Workers
 from localmem_protocol.frames import Close, Notice
 from localmem_protocol.presence import Presence
-from localmem_protocol.room import Peer
+from localmem_protocol.room import Peer, Room
 from localmem_protocol.seams import Clock, Random
 
 log: Final = logging.getLogger(__name__)
@@ -230,6 +230,11 @@ class Rooms:
             self.tell(live.pool)
         self._left.set()
         self._forget_if_idle(live)
+
+    def held(self, pool: str) -> Room | None:
+        """A pool's room, if it is in memory."""
+        live = self._live.get(pool)
+        return None if live is None else live.room
 
     @property
     def behind(self) -> int:
@@ -438,6 +443,13 @@ class Rooms:
         elif live.rows_uncompacted >= COMPACT_ROWS:
             live.rows_uncompacted = 0
             self._run(self._compact(live.pool))
+
+    def shrink(self, pool: str) -> None:
+        """A room is too large: put a snapshot in the place of its rows, if it has any."""
+        live = self._live.get(pool)
+        if live is not None and live.rows_uncompacted > 1:
+            live.rows_uncompacted = 0
+            self._run(self._compact(pool))
 
     def _erase_soon(self, pool: str) -> None:
         if pool in self._erasing:

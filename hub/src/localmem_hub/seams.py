@@ -75,6 +75,7 @@ class Identity:
     """Whom a token stands for. `fresh` is whether its use still has to be noted.
 
     For a session token `pool` is the room, `roster` the pool whose roster decides, and `token` empty.
+    A device token may be good until `expires_ms` only; `first` is whether it is nobody's yet.
     """
 
     token: str
@@ -84,6 +85,8 @@ class Identity:
     fresh: bool = False
     roster: str = ""
     epoch: int = 0
+    expires_ms: int | None = None
+    first: bool = False
 
 
 class UpdateLog(Protocol):
@@ -123,6 +126,10 @@ class UpdateLog(Protocol):
 
     def tag(self, pool: str, number: int) -> str | None:
         """The tag of a row, or of a snapshot up to it; None when neither is there."""
+        ...
+
+    def sizes(self, room: str, pool: str) -> tuple[int, int]:
+        """Bytes stored of one room, and of all rooms of its pool (that room, if it has no roster)."""
         ...
 
     def rows_after(
@@ -182,6 +189,10 @@ class TokenStore(Protocol):
 
     def revoked(self, ids: Iterable[str]) -> set[str]:
         """Which of these token ids are revoked, or gone."""
+        ...
+
+    def changes(self) -> int:
+        """A number that is another one after a token was revoked or a pool removed, by any process."""
         ...
 
 

@@ -1,4 +1,7 @@
-"""Running the application under uvicorn: one process, one port, an orderly end."""
+"""Running the application under uvicorn: one process, one port, an orderly end.
+
+With a certificate it speaks TLS, and looks at the files of that again on SIGHUP.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,12 @@ from typing import Final
 import uvicorn
 from starlette.applications import Starlette
 
-from localmem_hub.errors import ListenError
+from localmem_hub.errors import ConfigError, ListenError
 from localmem_hub.heads import PatientProtocol
 from localmem_hub.limits import DRAIN_SECONDS, KEEP_ALIVE_SECONDS, WEBSOCKET_BYTES_MAX
+from localmem_hub.tls import Certificate
+
+log: Final = logging.getLogger(__name__)
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -52,7 +58,11 @@ class HubServer(uvicorn.Server):
     """A uvicorn server that says when it listens, and stops the hub before its connections."""
 
     def __init__(
-        self, app: Starlette, announce: Callable[[], None], beside: Beside | None = None
+        self,
+        app: Starlette,
+        announce: Callable[[], None],
+        certificate: Certificate | None = None,
+        beside: Beside | None = None,
     ) -> None:
         super().__init__(
             uvicorn.Config(
@@ -61,16 +71,21 @@ class HubServer(uvicorn.Server):
                 log_config=None,
                 access_log=False,  # the endpoint has a line per connection, without query strings
                 server_header=False,
+                proxy_headers=False,  # it would believe whoever connects from loopback
                 ws_max_size=WEBSOCKET_BYTES_MAX,
                 ws_per_message_deflate=False,  # sealed batches do not shrink
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=int(DRAIN_SECONDS),
             )
         )
+        if certificate is not None:
+            self.config.load()
+            self.config.ssl = certificate.context
         self._app = app
         self._announce = announce
         self._beside = beside
         self._serving_beside: asyncio.Task[None] | None = None
+        self._certificate = certificate
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -84,11 +99,22 @@ class HubServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then say so."""
+        if self._certificate is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._renew)
         await super().startup(sockets)
         if self.started:
             if self._beside is not None:
                 self._serving_beside = asyncio.create_task(self._beside.attend())
             self._announce()
+
+    def _renew(self) -> None:
+        assert self._certificate is not None
+        try:
+            self._certificate.reload()
+        except ConfigError as error:
+            log.error("the certificate stays as it was: %s", error)
+        else:
+            log.info("the certificate was read again")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let nobody in, stop the hub, then do the rest."""
@@ -106,13 +132,16 @@ def run(
     host: str,
     port: int,
     announce: Callable[[str, int], None],
+    certificate: Certificate | None = None,
     beside: Beside | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; `announce(url, port)` once it listens. Raises ListenError."""
     listener = listen(host, port)
     address, bound = listener.getsockname()[:2]
     name = f"[{address}]" if ":" in address else address
-    server = HubServer(app, lambda: announce(f"ws://{name}:{bound}", bound), beside)
+    scheme = "ws" if certificate is None else "wss"
+    url = f"{scheme}://{name}:{bound}"
+    server = HubServer(app, lambda: announce(url, bound), certificate, beside)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # its lines hold query strings
     asyncio.run(server.serve([listener]))
 

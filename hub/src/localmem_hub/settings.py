@@ -13,10 +13,14 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from localmem_hub.audit import STDERR
+from localmem_hub.client_address import Proxies
 from localmem_hub.errors import ConfigError
 from localmem_hub.limits import DISK_FREE_MB, PAST_EPOCHS_DAYS
 from localmem_hub.logs import LogFormat
 from localmem_hub.plain.limits import WORKERS_MAX
+from localmem_hub.quotas import Bounds
+from localmem_hub.tls import Certificate
 from localmem_protocol.access import origin_of
 
 PREFIX: Final = "LOCALMEM_HUB_"
@@ -36,7 +40,7 @@ class Plain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     workers: Annotated[int, msgspec.Meta(ge=1, le=WORKERS_MAX)] = 2
 
 
-_PLAIN: Final = Plain.__struct_fields__
+_TABLES: Final = {"plain": Plain.__struct_fields__, "limits": Bounds.__struct_fields__}
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -48,7 +52,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     the latest; 0 is for ever. `fanout` is the NATS server that replicas on PostgreSQL tell each other
     by, if there is one. With less than `disk_free_mb` left on the disk of a SQLite database `/readyz`
     says so. `metrics` is the `HOST:PORT` (or just the port, on loopback) where Prometheus finds them;
-    empty for nowhere.
+    empty for nowhere. With the files `tls_cert` and `tls_key` it speaks TLS. `client_header` is read
+    from connections out of the `trusted_proxies` (networks, with commas). `audit` is where the audit log
+    goes: "stderr", "off", or a file.
     """
 
     database: str
@@ -62,7 +68,27 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     fanout: Annotated[str, msgspec.Meta(pattern=FANOUT)] = ""
     disk_free_mb: Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)] = DISK_FREE_MB
     metrics: Annotated[str, msgspec.Meta(pattern=METRICS)] = ""
+    tls_cert: str = ""
+    tls_key: str = ""
+    audit: Annotated[str, msgspec.Meta(min_length=1)] = STDERR
+    client_header: str = ""
+    trusted_proxies: str = ""
     plain: Plain = Plain()
+    limits: Bounds = Bounds()
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """What it serves TLS by, if it does. Raises ConfigError."""
+        if not self.tls_cert and not self.tls_key:
+            return None
+        if not self.tls_cert or not self.tls_key:
+            raise ConfigError("tls_cert, tls_key: TLS needs both files")
+        return Certificate(Path(self.tls_cert), Path(self.tls_key))
+
+    @property
+    def proxies(self) -> Proxies | None:
+        """Whose word about addresses is taken, if anybody's is. Raises ConfigError."""
+        return Proxies.parse(self.client_header, self.trusted_proxies)
 
     @property
     def metrics_address(self) -> tuple[str, int] | None:
@@ -81,7 +107,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         if None in named:
             raise ConfigError("origin: must be URLs such as https://hub.example.com")
         host = f"[{self.host}]" if ":" in self.host else self.host
-        named.add(origin_of(f"http://{host}:{self.port}"))  # none if the host is no plain name
+        scheme = "https" if self.tls_cert else "http"
+        named.add(origin_of(f"{scheme}://{host}:{self.port}"))  # none if the host is no plain name
         return frozenset(origin for origin in named if origin)
 
 
@@ -97,12 +124,13 @@ def load_settings(
     if named is not None:
         values |= _read(named)
     for name in Settings.__struct_fields__:
-        if name != "plain" and (text := environment.get(PREFIX + name.upper())):
+        if name not in _TABLES and (text := environment.get(PREFIX + name.upper())):
             values[name] = text
-    told = {name: environment.get(f"{PREFIX}PLAIN_{name.upper()}") for name in _PLAIN}
-    plain = values.get("plain", {})
-    if isinstance(plain, dict):  # else the conversion below says what is wrong
-        values["plain"] = plain | {name: text for name, text in told.items() if text}
+    for table, names in _TABLES.items():
+        told = {name: environment.get(f"{PREFIX}{table}_{name}".upper()) for name in names}
+        given = values.get(table, {})
+        if isinstance(given, dict):  # else the conversion below says what is wrong
+            values[table] = given | {name: text for name, text in told.items() if text}
     values |= {name: value for name, value in (overrides or {}).items() if value is not None}
     try:
         # Not strict: what comes from the environment is text.

@@ -85,6 +85,7 @@ tokens = Table(
     Column("created_ms", BigInteger, nullable=False),
     Column("revoked_ms", BigInteger),
     Column("last_seen_ms", BigInteger),
+    Column("expires_ms", BigInteger),  # null for one that is good until it is revoked
     CheckConstraint("role IN ('writer', 'reader')", name="role"),
     Index(None, "pool"),
 )
@@ -121,6 +122,13 @@ secrets = Table(
     metadata,
     Column("name", String(16), primary_key=True),
     Column("bytes", LargeBinary, nullable=False),
+)
+
+access_changes = Table(  # one row: how often a right was taken away, for processes beside that one
+    "access_changes",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("count", BigInteger, nullable=False),
 )
 
 spent_challenges = Table(

@@ -15,6 +15,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from localmem_hub.access_changes import changes, count_change
 from localmem_hub.database import failures, insert_missing, reading
 from localmem_hub.errors import ConfigError, FullError, TokenError
 from localmem_hub.limits import SEEN_MS
@@ -30,6 +31,9 @@ ID_BYTES: Final = 8
 SECRET_BYTES: Final = 32
 IDS_AT_ONCE: Final = 500
 """Ids in one statement; databases bound the number of its variables."""
+
+DAY_MS: Final = 24 * 3600 * 1000
+DAYS_MAX: Final = 3650
 
 _TOKEN: Final = re.compile(r"lmt_([0-9a-f]{16})_([0-9a-f]{64})", re.ASCII)
 _POOL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
@@ -62,6 +66,7 @@ class TokenRecord:
     device: str | None
     role: Role
     created_ms: int
+    expires_ms: int | None
     revoked_ms: int | None
     last_seen_ms: int | None
 
@@ -100,11 +105,15 @@ class SqlTokens:
         now_ms: int,
         *,
         kind: Kind = "sealed",
+        days: int | None = None,
     ) -> Token:
         """A new token, and its pool if there is none yet. Raises ConfigError, CommitError.
 
-        With `kind` "plain" it is for a plain room of this name, and for no device.
+        With `kind` "plain" it is for a plain room of this name, and for no device. It is good for so
+        many `days`, or until it is revoked.
         """
+        if days is not None and not 1 <= days <= DAYS_MAX:
+            raise ConfigError(f"days: must be from 1 to {DAYS_MAX}")
         if not is_pool_name(pool):
             raise ConfigError(
                 "pool: 1 to 64 letters, digits, '.', '_', '-'; a letter or digit first"
@@ -133,6 +142,7 @@ class SqlTokens:
                     secret_hash=token.secret_hash,
                     role=role,
                     created_ms=now_ms,
+                    expires_ms=None if days is None else now_ms + days * DAY_MS,
                 )
             )
         return token
@@ -155,6 +165,7 @@ class SqlTokens:
                 .where(here, tokens.c.revoked_ms.is_(None))
                 .values(revoked_ms=now_ms)
             )
+            count_change(connection)
             tell(connection, encode([TokenRevoked()]))
             return connection.scalar(sa.select(tokens.c.id).where(here)) is not None
 
@@ -172,6 +183,8 @@ class SqlTokens:
             raise TokenError("this token is not known here")
         if row.revoked_ms is not None:
             raise TokenError("this token was revoked")
+        if row.expires_ms is not None and now_ms >= row.expires_ms:
+            raise TokenError("this token has expired")
         if row.pool != pool or row.kind != kind:
             raise TokenError("this token is for another pool")
         if kind == "plain":
@@ -179,7 +192,15 @@ class SqlTokens:
         if device is not None and row.device not in (None, device):
             raise TokenError("this token belongs to another device")
         fresh = row.device is None or now_ms - (row.last_seen_ms or 0) >= SEEN_MS
-        return Identity(token.id, pool, device or row.device or "", row.role, fresh)
+        return Identity(
+            token.id,
+            pool,
+            device or row.device or "",
+            row.role,
+            fresh,
+            expires_ms=row.expires_ms,
+            first=row.device is None,
+        )
 
     def note(self, identity: Identity, now_ms: int) -> None:
         """As `TokenStore` says."""
@@ -211,3 +232,8 @@ class SqlTokens:
                 query = sa.select(tokens.c.id).where(here, tokens.c.revoked_ms.is_(None))
                 valid.update(connection.scalars(query))
         return set(wanted) - valid
+
+    def changes(self) -> int:
+        """As `TokenStore` says."""
+        with failures("cannot look whether tokens changed"), self._reading.begin() as connection:
+            return changes(connection)

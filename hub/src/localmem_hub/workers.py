@@ -1,7 +1,8 @@
 """The threads that wait for the database, so that the event loop never does.
 
 One writes and two read: writes queue up behind each other anyway, and a room that is being loaded
-must not keep the others' commits waiting.
+must not keep the others' commits waiting. One more looks at single rows, where an answer that came
+late would let somebody stay who has lost the right to.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ READERS: Final = 2
 
 
 class Workers:
-    """One writer thread and READERS reader threads, started when they are needed."""
+    """One writer thread, READERS reader threads and one that looks, started when they are needed."""
 
     def __init__(self) -> None:
         self._writer = ThreadPoolExecutor(1, "hub-writer")
         self._readers = ThreadPoolExecutor(READERS, "hub-reader")
+        self._lookout = ThreadPoolExecutor(1, "hub-lookout")
         self._closed = False
 
     async def write(self, call: Callable[[], Result]) -> Result:
@@ -37,9 +39,14 @@ class Workers:
         """The result of a call that only reads."""
         return await self._run(self._readers, call)
 
+    async def look(self, call: Callable[[], Result]) -> Result:
+        """The result of a call that reads a row and is not to wait behind others."""
+        return await self._run(self._lookout, call)
+
     def close(self) -> None:
         """Let what runs finish, and start nothing more."""
         self._closed = True
+        self._lookout.shutdown(wait=False, cancel_futures=True)
         self._writer.shutdown(wait=False, cancel_futures=True)
         self._readers.shutdown(wait=False, cancel_futures=True)
 

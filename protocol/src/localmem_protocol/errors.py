@@ -99,6 +99,7 @@ class RefusedError(RemoteError):
         super().__init__(f"the hub refused ({close_code}): {reason}")
         self.close_code = close_code
         self.permanent = permanent
+        self.reason = reason
 
 
 class UpdateError(RemoteError):

@@ -23,6 +23,8 @@ connection would remember, and stands in the place of Hello.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Collection
 from typing import Annotated, Final
 
@@ -54,6 +56,8 @@ CAPABILITIES: Final = (*NEEDED, NOTICES)
 """What this release can do, negotiated by name: unknown ones are ignored."""
 
 _SYNC: Final = 0
+_UPDATES: Final = (b"\x00\x01", b"\x00\x02")
+_LATER: Final = re.compile(r"; try again in ([0-9]{1,6}) s\Z", re.ASCII)
 
 
 class Step1(msgspec.Struct, frozen=True):
@@ -165,11 +169,33 @@ class Close:
     STORE_FAILED: Final = 4503
     GOING_AWAY: Final = 4504
     ROSTER_CHANGED: Final = 4505
+    LIMITED: Final = 4506
 
 
 def is_permanent(code: int) -> bool:
     """Whether a close code says that trying again cannot help."""
     return 4400 <= code < 4500
+
+
+def later(reason: str, seconds: float) -> str:
+    """The reason of a refusal that says when to try again."""
+    return f"{reason}; try again in {max(1, math.ceil(seconds))} s"
+
+
+def wait_s(reason: str) -> int:
+    """How long to wait, by the reason of a refusal; 0 when it does not say."""
+    match = _LATER.search(reason)
+    return int(match[1]) if match else 0
+
+
+def is_update(data: bytes) -> bool:
+    """Whether bytes begin as a frame with a Yjs update does; they are not read further."""
+    return data[:2] in _UPDATES
+
+
+def is_question(data: bytes) -> bool:
+    """Whether bytes begin as a state vector does, which asks for what it lacks."""
+    return data[:2] == b"\x00\x00"
 
 
 def check_capabilities(peer: str, capabilities: Collection[str]) -> None:

@@ -1,7 +1,7 @@
 """When to try again: the pure half of a device's connection loop.
 
-At once after success, ever later after failures, and hardly ever after an answer that was called
-permanent. The waiting, and whoever may cut it short, are the caller's.
+At once after success, ever later after failures, when the hub said if it did, and hardly ever after an
+answer that was called permanent. The waiting, and whoever may cut it short, are the caller's.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from localmem_protocol.errors import ProtocolError, RefusedError
+from localmem_protocol.frames import Close, wait_s
 from localmem_protocol.seams import Random
 
 RETRY_FIRST_S: Final = 1.0
@@ -38,8 +39,12 @@ class Backoff:
         self.failures = 0 if settled else self.failures + 1
         if isinstance(error, ProtocolError) and error.permanent:
             return RETRY_REFUSED_S
+        chance = int.from_bytes(self._random.token_bytes(2)) / 65536
+        if isinstance(error, RefusedError) and error.close_code == Close.LIMITED:
+            asked_s = min(max(wait_s(error.reason), RETRY_FIRST_S), RETRY_REFUSED_S)
+            return asked_s * (1 + chance / 4)
         most = min(RETRY_FIRST_S * 2.0 ** min(self.failures, 10), RETRY_MAX_S)
-        return most / 2 * (1 + int.from_bytes(self._random.token_bytes(2)) / 65536)
+        return most / 2 * (1 + chance)
 
 
 def outlives(error: Exception | None) -> bool:

@@ -59,10 +59,12 @@ class PlainEndpoint:
         name = websocket.path_params["room"]
         try:
             identity = await self._identify(name, websocket)
+            self._endpoint.count_request(identity)
             await self._stay(websocket, identity)
         except RefusedError as refused:
             self._counts.refuse(refused.code)
             log.info("refused room=%r code=%d", name[:80], refused.code)
+            self._endpoint.note_refusal(websocket, name, refused, "yjs")
             if refused.code == Close.BAD_TOKEN:
                 await websocket.send_bytes(denied(refused.reason))
             await websocket.close(refused.code, refused.reason)
@@ -72,13 +74,13 @@ class PlainEndpoint:
         scheme, _, token = websocket.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             token = websocket.query_params.get("token", "")
-        now_ms = self._clock.now_ms()
         try:
-            identity = await self._workers.read(
-                lambda: self._tokens.check(token.strip(), name, None, now_ms, kind="plain")
-            )
-            if identity.fresh:
-                await self._workers.write(lambda: self._tokens.note(identity, now_ms))
+            while True:
+                rechecks = self._endpoint.rechecks
+                identity = await self._check(name, token.strip())
+                self._endpoint.note_enrolment(websocket, identity)
+                if self._endpoint.rechecks == rechecks:
+                    return identity
         except TokenError:
             raise RefusedError(Close.BAD_TOKEN, NO_ROOM) from None
         except StoppingError as error:
@@ -86,6 +88,14 @@ class PlainEndpoint:
         except StoreError as error:
             log.error("cannot check a token: %s", error)
             raise RefusedError(Close.STORE_FAILED, "the hub's store does not answer") from None
+
+    async def _check(self, name: str, token: str) -> Identity:
+        now_ms = self._clock.now_ms()
+        identity = await self._workers.read(
+            lambda: self._tokens.check(token, name, None, now_ms, kind="plain")
+        )
+        if identity.fresh:
+            await self._workers.write(lambda: self._tokens.note(identity, now_ms))
         return identity
 
     async def _stay(self, websocket: WebSocket, identity: Identity) -> None:
@@ -101,15 +111,18 @@ class PlainEndpoint:
                 )
             except StoppingError as error:
                 raise RefusedError(Close.GOING_AWAY, str(error)) from None
+            self._endpoint.note_entrance(websocket, identity)
             since = self._clock.monotonic_s()
             received = Received()
             try:
                 with self._counts.plain.connection(received, connection):
-                    await self._exchange(websocket, connection, room, received)
+                    await self._exchange(websocket, connection, room, identity, received)
             finally:
                 if connection.closing is not None:
                     self._counts.refuse(connection.closing[0])
                 self._rooms.leave(room, connection.number)
+                ended = connection.closing or (0, "")
+                self._endpoint.note_end(websocket, identity, *ended)
                 log.info(
                     "closed room=%s token=%s role=%s code=%d seconds=%.1f "
                     "frames_in=%d bytes_in=%d frames_out=%d bytes_out=%d",
@@ -125,10 +138,15 @@ class PlainEndpoint:
                 )
 
     async def _exchange(
-        self, websocket: WebSocket, connection: Connection, room: PlainRoom, received: Received
+        self,
+        websocket: WebSocket,
+        connection: Connection,
+        room: PlainRoom,
+        identity: Identity,
+        received: Received,
     ) -> None:
         """Read and write until either ends."""
-        reading = asyncio.create_task(self._read(websocket, connection, room, received))
+        reading = asyncio.create_task(self._read(websocket, connection, room, identity, received))
         writing = asyncio.create_task(connection.write())
         try:
             await asyncio.wait({reading, writing}, return_when=asyncio.FIRST_COMPLETED)
@@ -141,7 +159,12 @@ class PlainEndpoint:
                 log.error("connection failed room=%s", room.name, exc_info=error)
 
     async def _read(
-        self, websocket: WebSocket, connection: Connection, room: PlainRoom, received: Received
+        self,
+        websocket: WebSocket,
+        connection: Connection,
+        room: PlainRoom,
+        identity: Identity,
+        received: Received,
     ) -> None:
         while True:
             message = await websocket.receive()
@@ -159,5 +182,11 @@ class PlainEndpoint:
                 received.frames += 1
                 received.bytes += len(data)
                 await room.ready(connection.number)
-                if connection.closing is None:
+                if connection.closing is not None:
+                    continue
+                try:
+                    self._endpoint.count_frames(identity, (data,), sealed=False)
+                except RefusedError as refused:
+                    connection.drop(refused.code, refused.reason)
+                else:
                     self._rooms.receive(room, connection.number, data)
