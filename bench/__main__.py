@@ -26,6 +26,7 @@ BENCHMARKS: Final = {
     "hub-crash": ("bench.hub_crash", "hubs that are killed again and again under load"),
     "hub-fuzz": ("bench.hub_fuzz", "mutated updates and random frames, and what a hub survives"),
     "hub-plain": ("bench.hub_plain", "plain rooms with their documents in processes of their own"),
+    "hub-power-cut": ("bench.power_cut", "what a hub acknowledged, against what it had synced"),
     "hub-rest": ("bench.hub_rest", "start and memory of a hub, by how many rooms it has stored"),
     "idle": ("bench.idle", "bytes of an idle device's day, and what gathering events saves"),
     "ignored": ("bench.ignored_files", "asking git whether it ignores the file of an event"),

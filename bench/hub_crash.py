@@ -8,13 +8,14 @@ what it was acknowledged; in every life that comes to serve a device that knows 
 ROUND_KILLS kills all rooms, and at the end all rooms of all rounds, byte for byte. What devices were shown
 of each other counts like what they were acknowledged: a hub must not pass on what it could lose.
 
-SIGKILL leaves the kernel's page cache alone; for power cuts see `bench.power_cut`.
+SIGKILL leaves the kernel's page cache alone; for power cuts there is `hub-power-cut`.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import resource
 import signal
 import socket
@@ -272,11 +273,12 @@ class Run:
 
 
 def _free_port() -> int:
-    for port in PORTS:
+    first = os.getpid() % len(PORTS)  # others may be at it as well
+    for port in (*PORTS[first:], *PORTS[:first]):
         with socket.socket() as probe, suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
-            return port
+            return int(port)
     raise SystemExit("bench: no port is free")
 
 
