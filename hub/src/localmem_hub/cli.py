@@ -1,4 +1,5 @@
-"""The command line `localmem-hub`: serve, migrate, token; invite, pool and device (`cli_pools.py`).
+"""The command line `localmem-hub`: serve, migrate, token; invite, pool and device (`cli_pools.py`);
+backup and restore (`cli_backup.py`).
 
 Exit codes: 0 done, 1 it failed, 2 it was asked wrongly. Errors are one line on stderr; with
 `--json` they are `{"error": {"code", "message", "field"}}` on stdout, as those of `localmem`.
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from localmem_hub import __version__
+from localmem_hub.cli_backup import backup, restore
 from localmem_hub.cli_options import common, links_of, open_store, read_settings, when
 from localmem_hub.cli_pools import device, invite, pool
 from localmem_hub.errors import ConfigError, HubError, PlainStoreError
@@ -31,7 +33,7 @@ def group() -> None:
     """Keep localmem's devices in sync, without being able to read what they say."""
 
 
-for _command in (invite, pool, device):
+for _command in (invite, pool, device, backup, restore):
     group.add_command(_command)
 
 
@@ -94,6 +96,11 @@ def serve(
             "plain rooms are on: this hub, and who has its database, can read what is in them"
         )
     store = open_store(settings, migrate=migrate)
+    for weakness in store.weaknesses():
+        logging.getLogger(__name__).warning(
+            "the database runs with %s=off: a power cut can take what devices were told is safe",
+            weakness,
+        )
     links = links_of(settings, store)
 
     def announce(url: str, bound: int) -> None:
