@@ -18,7 +18,7 @@ from localmem_hub.authentication import Authentication
 from localmem_hub.endpoint import Endpoint
 from localmem_hub.errors import PlainStoreError, StoppingError, StoreError
 from localmem_hub.http_sync import HttpSync
-from localmem_hub.limits import PAST_EPOCHS_DAYS, WAIT_SECONDS_MAX
+from localmem_hub.limits import PAST_EPOCHS_DAYS, STOP_SECONDS, STOP_STEPS, WAIT_SECONDS_MAX
 from localmem_hub.mailboxes import Mailboxes
 from localmem_hub.past_epochs import PastEpochs
 from localmem_hub.plain.endpoint import PlainEndpoint
@@ -54,6 +54,7 @@ class Policy:
     plain_workers: int = 0
     wait_seconds: int = WAIT_SECONDS_MAX
     past_epochs_days: int = PAST_EPOCHS_DAYS
+    stop_seconds: float = STOP_SECONDS
 
 
 class Hub:
@@ -159,13 +160,15 @@ class Hub:
     async def stop(self) -> None:
         """Commit what has arrived and send everybody away. A second call does nothing."""
         recurring, self._recurring = self._recurring, []
+        step_s = self.policy.stop_seconds / STOP_STEPS
         for task in recurring:
             task.cancel()
         if recurring:
             self.mailboxes.stop()
             self.watchers.close()
             await asyncio.gather(
-                self.rooms.stop(), *([self.plain.stop()] if self.plain is not None else [])
+                self.rooms.stop(step_s),
+                *([self.plain.stop(step_s)] if self.plain is not None else []),
             )
             self.workers.close()
 

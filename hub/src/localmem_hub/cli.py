@@ -74,6 +74,7 @@ def serve(
         settings.origins,
         plain_workers=settings.plain.workers if plain_rooms else 0,
         past_epochs_days=settings.past_epochs_days,
+        stop_seconds=settings.stop_seconds,
     )
     logging.basicConfig(
         level=settings.log_level.upper(),
@@ -112,7 +113,7 @@ def serve(
 
     try:
         app = create_app(store, SystemClock(), SystemRandom(), policy, links)
-        run(app, settings.host, settings.port, announce)
+        run(app, settings.host, settings.port, announce, settings.stop_seconds)
     finally:
         store.close()
 

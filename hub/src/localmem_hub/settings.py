@@ -14,7 +14,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from localmem_hub.errors import ConfigError
-from localmem_hub.limits import PAST_EPOCHS_DAYS
+from localmem_hub.limits import PAST_EPOCHS_DAYS, STOP_SECONDS
 from localmem_hub.plain.limits import WORKERS_MAX
 from localmem_protocol.access import origin_of
 
@@ -43,7 +43,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     loopback need not be named. With `open` anybody may make a pool, without an invitation. What is
     stored of an epoch that is over goes when every member has read it, and after `past_epochs_days` at
     the latest; 0 is for ever. `fanout` is the NATS server that replicas on PostgreSQL tell each other
-    by, if there is one.
+    by, if there is one. `stop_seconds` is how long the hub may take to stop; what is not stored by then was
+    not acknowledged either.
     """
 
     database: str
@@ -54,6 +55,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     open: bool = False
     past_epochs_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = PAST_EPOCHS_DAYS
     fanout: Annotated[str, msgspec.Meta(pattern=FANOUT)] = ""
+    stop_seconds: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = STOP_SECONDS
     plain: Plain = Plain()
 
     @property

@@ -11,8 +11,8 @@ import pytest
 from localmem_hub.backup import make_backup, put_back
 from localmem_hub.system import SystemClock as HubClock
 from localmem_hub.system import SystemRandom as HubRandom
-from localmem_node.errors import SyncError
-from localmem_node.sync.hub_client import HubClient, HubRefused
+from localmem_node.errors import HubRefused, SyncError
+from localmem_node.sync.hub_client import HubClient
 from localmem_node.sync.pool_admin import Opened, PoolAdmin
 from localmem_node.sync.pool_client import PoolClient
 from localmem_node.sync.pool_files import PoolFiles
