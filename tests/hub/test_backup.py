@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
+import shlex
 import sqlite3
 import stat
 import subprocess
@@ -14,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from bench.postgres_server import PostgresServer
+from bench.postgres_server import PostgresServer, find_binaries
 from localmem_hub import backup as backups
 from localmem_hub.authentication import SESSIONS
 from localmem_hub.backup import make_backup, put_back, void_in_place
@@ -35,6 +37,7 @@ from support.hub_process import HubProcess, running_hub
 from support.sync_client import RawClient, append, close_code, dial
 
 ONE, TWO = "000000000000000a", "000000000000000b"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "backup.md"
 NOW = 1_760_000_000_000
 
 
@@ -119,12 +122,17 @@ async def test_after_a_restore_what_was_given_out_is_void_and_new_tokens_open(
         raw = await RawClient.join(hub.url, "team", ONE, token)
         await raw.write(b"kept")
         await raw.acknowledged(1)
-        assert command(hub, "backup", str(copy))[0] == 0
+        make_backup(hub.database_url, copy)
+        assert (
+            secret in hub.database.read_bytes() + hub.database.with_name("hub.db-wal").read_bytes()
+        )
+        assert secret not in copy.read_bytes()
         await raw.write(b"lost")
         await raw.acknowledged(2)
-        for wanted in ([str(copy)], ["--yes"]):
-            code, refused = command(hub, "restore", *wanted)
-            assert (code, refused["error"]["code"]) == (1, "in_use")
+        with pytest.raises(InUseError):
+            put_back(hub.database_url, copy, NOW)
+        with pytest.raises(InUseError):
+            void_in_place(hub.database_url, NOW)
         assert contents(hub.database) == [b"kept", b"lost"]
         await raw.socket.close()
         hub.kill()  # what its log holds belongs to the database that is kept
@@ -242,20 +250,9 @@ def test_a_backup_that_fails_leaves_the_one_before(
     assert copy.read_bytes() == before
 
 
-def test_a_postgresql_that_was_put_back_is_voided_where_it_is(postgres: PostgresServer) -> None:
-    url = postgres.prepared()
-    store = SqlStore(open_engine(url))
-    token = store.tokens.create("team", ONE, "writer", SystemRandom(), 1)
-    with pytest.raises(InUseError):
-        void_in_place(url, NOW)
-    store.close()
-    assert void_in_place(url, NOW).tokens == 1
-    store = SqlStore(open_engine(url))
-    with pytest.raises(TokenError, match="revoked"):
-        store.tokens.check(token.text, "team", ONE, NOW)
-    store.close()
+def test_only_a_file_is_copied_here(postgres: PostgresServer) -> None:
     with pytest.raises(ConfigError, match=r"docs/backup\.md"):
-        make_backup(url, Path("copy"))
+        make_backup(postgres.url("any"), Path("copy"))
 
 
 def test_a_server_that_may_lose_what_it_committed_is_named(postgres: PostgresServer) -> None:
@@ -264,3 +261,66 @@ def test_a_server_that_may_lose_what_it_committed_is_named(postgres: PostgresSer
         assert store.weaknesses() == ["fsync"]  # the tests' own
     finally:
         store.close()
+
+
+def documented(section: str) -> list[str]:
+    """The commands of a section of docs/backup.md."""
+    _, _, rest = DOCUMENT.read_text().partition(f"\n## {section}\n")
+    blocks = re.findall(r"```sh\n(.*?)```", rest.partition("\n## ")[0], re.DOTALL)
+    return "".join(blocks).splitlines()
+
+
+def run_documented(line: str, changed: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command of the document with these parts of it replaced."""
+    for said, meant in changed.items():
+        line = line.replace(said, meant)
+    line = line.replace("localmem-hub ", f"{sys.executable} -m localmem_hub ", 1)
+    return subprocess.run(shlex.split(line), capture_output=True, text=True, check=False)
+
+
+def test_the_commands_for_sqlite_work_as_they_are_documented(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup, restore = documented("SQLite")
+    database = tmp_path / "hub.db"
+    monkeypatch.setenv("LOCALMEM_HUB_DATABASE", f"sqlite:///{database}")
+    store = made(database)
+    there = {"/var/backups/localmem-hub.db": str(tmp_path / "copy")}
+    assert run_documented(backup, there).returncode == 0
+    assert "in use" in run_documented(restore, there).stderr
+    store.close()
+    ran = run_documented(restore, there)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "1 device tokens and 0 invitations are void" in ran.stdout
+
+
+def test_the_commands_for_postgresql_work_as_they_are_documented(
+    tmp_path: Path, postgres: PostgresServer
+) -> None:
+    dump, put, void = documented("PostgreSQL")
+    url, empty = postgres.prepared(), postgres.database()
+    store = SqlStore(open_engine(url))
+    token = store.tokens.create("team", ONE, "writer", SystemRandom(), 1)
+    binaries = find_binaries()
+    assert binaries is not None
+    there = {
+        "/var/backups/localmem-hub.dump": str(tmp_path / "copy"),
+        "postgresql+psycopg://hub@db.example.com/restored": empty,
+        "postgresql://hub@db.example.com/restored": empty.replace("+psycopg", ""),
+        "postgresql://hub@db.example.com/hub": url.replace("+psycopg", ""),
+        "pg_": f"{binaries}/pg_",
+    }
+    for line in (dump, put):
+        ran = run_documented(line, there)
+        assert (ran.returncode, ran.stderr) == (0, "")
+    restored = SqlStore(open_engine(empty))
+    assert restored.tokens.check(token.text, "team", ONE, NOW).device == ONE
+    assert "in use" in run_documented(void, there).stderr
+    restored.close()
+    assert run_documented(void, there).returncode == 0
+    restored = SqlStore(open_engine(empty))
+    with pytest.raises(TokenError, match="revoked"):
+        restored.tokens.check(token.text, "team", ONE, NOW)
+    assert store.tokens.check(token.text, "team", ONE, NOW).device == ONE
+    restored.close()
+    store.close()

@@ -1,7 +1,7 @@
 """Backups of a hub on SQLite, and what has to happen when any hub is put back to an older state.
 
 A backup is one consistent state, taken while hubs go on (https://www.sqlite.org/backup.html): one file for
-its owner alone, under its name only once it is whole and on disk. Restoring wants the hub stopped, and keeps
+its owner alone, without the secret of session tokens, under its name only once it is whole and on disk. Restoring wants the hub stopped, and keeps
 what was there under another name.
 
 A hub that is put back does not know what was revoked since, and who used up which invitation. So whatever
@@ -197,6 +197,10 @@ def _copy(source: Path, target: Path) -> tuple[str, int]:
         try:
             (revision,) = other.execute("SELECT version_num FROM alembic_version").fetchone()
             (pools,) = other.execute("SELECT count(*) FROM pools").fetchone()
+            # Whoever reads a backup must not be able to make session tokens. A restore ends them anyway.
+            other.execute("PRAGMA secure_delete=ON")
+            with other:
+                other.execute("DELETE FROM secrets WHERE name = ?", (SESSIONS,))
         except (sqlite3.Error, TypeError):
             raise DamageError(f"{source} is not the database of a hub") from None
     _sync(target)
