@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from pathlib import Path
 
+import pytest
 from websockets.exceptions import ConnectionClosed
 
 from localmem_protocol.envelope import PoolKey
@@ -12,11 +15,12 @@ from localmem_protocol.frames import Ack, Close
 from localmem_protocol.simulation import SeededRandom
 from localmem_protocol.updates import decode_update
 from support.hub_process import HubProcess, running_hub
-from support.sync_client import RawClient, SyncClient
+from support.sync_client import RawClient, SyncClient, close_code
 
 POOL = PoolKey("team", 1, bytes(32))
 ONE, TWO = "000000000000000a", "000000000000000b"
 KILLS = 10
+AHEAD = 200  # batches that are not acknowledged yet
 
 
 def contents(update: bytes, client: int) -> list[bytes]:
@@ -83,6 +87,79 @@ async def test_devices_go_on_where_they_were_after_the_hub_died(tmp_path: Path) 
                 device.url = hub.url
     assert [e.id for e in one.log.ordered()] == [e.id for e in two.log.ordered()]
     assert len(clients) == 1
+
+
+async def test_a_hub_that_is_stopped_under_load_keeps_what_it_acknowledged(
+    tmp_path: Path,
+) -> None:
+    with running_hub(tmp_path) as hub:
+        token = hub.token(POOL.pool)  # bound to the first
+        raws = [await RawClient.join(hub.url, POOL.pool, ONE, token)]
+        raws.append(await RawClient.join(hub.url, POOL.pool, TWO, hub.token(POOL.pool, TWO)))
+
+        async def flood(raw: RawClient) -> int:
+            confirmed = 0
+
+            async def read() -> None:
+                nonlocal confirmed
+                while True:
+                    frame = await raw.next()
+                    if isinstance(frame, Ack):
+                        confirmed = max(confirmed, frame.clock)
+                        flowing.set()
+                        room.set()
+
+            room = asyncio.Event()
+            reading = asyncio.create_task(read())
+            reading.add_done_callback(lambda _: room.set())
+            with contextlib.suppress(ConnectionClosed):
+                while not reading.done():
+                    if raw.clock - confirmed >= AHEAD:
+                        room.clear()
+                        await room.wait()
+                    await raw.write(b"batch %d" % raw.clock)
+            with pytest.raises(ConnectionClosed):
+                await reading
+            return confirmed
+
+        flowing = asyncio.Event()
+        async with asyncio.timeout(60):
+            flooding = [asyncio.create_task(flood(raw)) for raw in raws]
+            await flowing.wait()
+            assert await asyncio.to_thread(hub.stop) == 0
+            confirmed = await asyncio.gather(*flooding)
+            assert {raw.socket.close_code for raw in raws} == {Close.GOING_AWAY}
+            hub.start()
+            again = await RawClient.join(hub.url, POOL.pool, ONE, token)
+            update = await again.synchronise()
+            await again.socket.close()
+        for raw, clock in zip(raws, confirmed, strict=True):
+            kept = contents(update, raw.client)
+            assert kept == [b"batch %d" % number for number in range(len(kept))]
+            assert raw.clock >= len(kept) >= clock
+        assert sum(confirmed) > 0
+
+
+async def test_a_hub_whose_database_does_not_answer_stops_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCALMEM_HUB_STOP_SECONDS", "0.6")
+    with running_hub(tmp_path) as hub:
+        token = hub.token(POOL.pool, ONE)
+        async with asyncio.timeout(60):
+            raw = await RawClient.join(hub.url, POOL.pool, ONE, token)
+            await raw.write(b"stored")
+            await raw.acknowledged(1)
+            with contextlib.closing(sqlite3.connect(hub.database)) as other:
+                other.execute("BEGIN IMMEDIATE")  # for as long as the hub lives
+                await raw.write(b"waits")
+                assert await asyncio.to_thread(hub.stop) == 1
+            assert await close_code(raw.socket) == Close.GOING_AWAY
+        assert "stopping took too long" in hub.log.read_text()
+        hub.start()
+        again = await RawClient.join(hub.url, POOL.pool, ONE, token, client=raw.client)
+        assert again.clock == 1
+        await again.socket.close()
 
 
 async def write_until_refused(raw: RawClient) -> int:

@@ -20,7 +20,13 @@ from localmem_hub.errors import PlainStoreError
 from localmem_hub.headroom import Headroom
 from localmem_hub.health import Health
 from localmem_hub.http_sync import HttpSync
-from localmem_hub.limits import DISK_FREE_MB, PAST_EPOCHS_DAYS, WAIT_SECONDS_MAX
+from localmem_hub.limits import (
+    DISK_FREE_MB,
+    PAST_EPOCHS_DAYS,
+    STOP_SECONDS,
+    STOP_STEPS,
+    WAIT_SECONDS_MAX,
+)
 from localmem_hub.mailboxes import Mailboxes
 from localmem_hub.past_epochs import PastEpochs
 from localmem_hub.plain.endpoint import PlainEndpoint
@@ -60,6 +66,7 @@ class Policy:
     disk_free_mb: int = DISK_FREE_MB
     proxies: Proxies | None = None
     bounds: Bounds = DEFAULT
+    stop_seconds: float = STOP_SECONDS
 
 
 class Hub:
@@ -194,13 +201,15 @@ class Hub:
         """Commit what has arrived and send everybody away. A second call does nothing."""
         self.health.stopping = True
         recurring, self._recurring = self._recurring, []
+        step_s = self.policy.stop_seconds / STOP_STEPS
         for task in recurring:
             task.cancel()
         if recurring:
             self.mailboxes.stop()
             self.watchers.close()
             await asyncio.gather(
-                self.rooms.stop(), *([self.plain.stop()] if self.plain is not None else [])
+                self.rooms.stop(step_s),
+                *([self.plain.stop(step_s)] if self.plain is not None else []),
             )
             self.workers.close()
 

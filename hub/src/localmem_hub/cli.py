@@ -1,5 +1,6 @@
-"""The command line `localmem-hub`: serve, migrate, token; invite and pool (`cli_pools.py`);
-device (`cli_devices.py`); quarantine and compact (`cli_care.py`); doctor (`cli_doctor.py`).
+"""The command line `localmem-hub`: serve, migrate, token; invite and pool (`cli_pools.py`); device
+(`cli_devices.py`); quarantine and compact (`cli_care.py`); backup and restore (`cli_backup.py`);
+doctor (`cli_doctor.py`).
 
 Exit codes: 0 done, 1 it failed, 2 it was asked wrongly. Errors are one line on stderr; with
 `--json` they are `{"error": {"code", "message", "field"}}` on stdout, as those of `localmem`.
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from localmem_hub import __version__
+from localmem_hub.cli_backup import backup, restore
 from localmem_hub.cli_care import compact, quarantine
 from localmem_hub.cli_devices import device
 from localmem_hub.cli_doctor import doctor
@@ -45,7 +47,7 @@ def group() -> None:
     """Keep localmem's devices in sync, without being able to read what they say."""
 
 
-for _command in (invite, pool, device, quarantine, compact, doctor):
+for _command in (invite, pool, device, quarantine, compact, backup, restore, doctor):
     group.add_command(_command)
 
 
@@ -108,6 +110,7 @@ def serve(
         disk_free_mb=settings.disk_free_mb,
         proxies=settings.proxies,
         bounds=settings.limits,
+        stop_seconds=settings.stop_seconds,
     )
     certificate = settings.certificate
     end_audit = open_audit(settings.audit)
@@ -128,6 +131,11 @@ def serve(
             "plain rooms are on: this hub, and who has its database, can read what is in them"
         )
     store = open_store(settings, migrate=migrate)
+    for weakness in store.weaknesses():
+        logging.getLogger(__name__).warning(
+            "the database runs with %s=off: a power cut can take what devices were told is safe",
+            weakness,
+        )
     links = links_of(settings, store)
 
     def announce(url: str, bound: int) -> None:
@@ -140,7 +148,8 @@ def serve(
     try:
         app = create_app(store, SystemClock(), SystemRandom(), policy, links)
         beside = metrics_of(settings, app)
-        run(app, settings.host, settings.port, announce, certificate, beside)
+        stop_s = settings.stop_seconds
+        run(app, settings.host, settings.port, announce, certificate, beside, stop_s)
     finally:
         store.close()
         end_audit()

@@ -188,6 +188,15 @@ def empty_log(engine: sa.Engine) -> bool:
         connection.close()
 
 
+def sync_folder(folder: Path) -> None:
+    """See that the names in a folder survive the power going."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _refuse_foreign(script: ScriptDirectory, current: str | None, *, empty: bool) -> None:
     if current is None and not empty:
         raise MigrationError("the database holds other tables; give the hub one of its own")
@@ -203,9 +212,13 @@ def _config(connection: sa.Connection | None = None) -> Config:
 
 def _make_private(path: Path) -> None:
     """Create the file for its owner alone; SQLite's own companions take over its mode."""
+    new = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        sync_folder(path.parent)
+    if new:  # SQLite syncs the folder of its file, and not who holds that
+        sync_folder(path.parent.parent)
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:

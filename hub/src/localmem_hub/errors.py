@@ -10,7 +10,8 @@ HubError
 ├── StoppingError           the hub is going away: nobody comes in any more
 └── StoreError              the database
     ├── MigrationError      its tables are not those of this release
-    ├── DamageError         what is stored of a pool does not load
+    ├── InUseError          a hub has it, and must be stopped first
+    ├── DamageError         what is stored does not load, of a pool or as a whole
     ├── SnapshotError       a snapshot that must not take the place of its rows
     └── CommitError         a transaction did not happen: nothing of it may be acknowledged
         ├── StaleError      …because another process wrote to the pool: load it again
@@ -93,8 +94,17 @@ class MigrationError(StoreError):
     code = "migration"
 
 
+class InUseError(StoreError):
+    """The database is to be changed under a hub that runs."""
+
+    code = "in_use"
+
+    def __init__(self) -> None:
+        super().__init__("the database is in use; stop every hub on it first")
+
+
 class DamageError(StoreError):
-    """What is stored of a pool does not load."""
+    """What is stored does not load, of a pool or as a whole."""
 
     code = "damage"
 

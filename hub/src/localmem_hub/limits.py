@@ -17,8 +17,19 @@ COMPACT_ROWS: Final = 1024
 ERASE_SECONDS: Final = 2.0
 """How long what was forgotten may stay in the tables, so that several forgettings share a snapshot."""
 
-DRAIN_SECONDS: Final = 5.0
-"""How long a stopping hub waits for its last commits, and then for its connections to close."""
+STOP_SECONDS: Final = 16.0
+"""How long a hub may take to stop, unless `stop_seconds` says otherwise: less than the patience of those
+who stop it (systemd's 90 s, the 20 s of the compose files)."""
+
+STOP_STEPS: Final = 4
+"""The last commits, telling everybody, their goodbyes, and what the server has left: each may take as
+long as the others."""
+
+GOODBYE_SECONDS: Final = 0.02
+"""How often a stopping hub looks whether everybody has said goodbye."""
+
+DRAIN_SECONDS: Final = STOP_SECONDS / STOP_STEPS
+"""How long one of them may take then."""
 
 PROBE_SECONDS: Final = 2.0
 """How often a hub without room on its disk tries whether there is some again."""

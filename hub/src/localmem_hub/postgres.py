@@ -44,6 +44,8 @@ _TIMED_OUT: Final = {"57014", "55P03"}  # a statement, a lock
 _DISK_FULL: Final = "53100"
 _UNREACHABLE: Final = ("08", "57P", "53")  # connection, shutdown and start, resources
 _WEAK: Final = ("off", "local")
+_NEEDED: Final = ("fsync", "full_page_writes")
+"""Settings of a server without which a power cut can take, or break, what was committed."""
 
 
 def connection_options(name: str) -> dict[str, object]:
@@ -112,6 +114,26 @@ def _prepare_connection(connection: Any, _: object) -> None:
         if cursor.fetchone()[0] in _WEAK:
             cursor.execute("SET synchronous_commit = on")
     connection.commit()
+
+
+def weaknesses(connection: sa.Connection) -> list[str]:
+    """Settings by which the server may lose what it has committed; a session cannot change them."""
+    if connection.dialect.name != "postgresql":
+        return []
+    settings = {name: connection.exec_driver_sql(f"SHOW {name}").scalar() for name in _NEEDED}
+    return [name for name, value in settings.items() if value == "off"]
+
+
+def others_connected(connection: sa.Connection) -> bool:
+    """Whether another process of a hub is connected to this database. Elsewhere False."""
+    if connection.dialect.name != "postgresql":
+        return False
+    query = sa.text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND application_name LIKE :names AND pid <> pg_backend_pid()"
+    )
+    found = connection.scalar(query, {"names": "localmem-hub %"})
+    return bool(found)
 
 
 def translate(doing: str, error: DBAPIError, said: str) -> CommitError:

@@ -286,16 +286,16 @@ class Rooms:
         """Serve again."""
         self._suspended = ""
 
-    async def stop(self) -> None:
+    async def stop(self, step_s: float = DRAIN_SECONDS) -> None:
         """Commit what has arrived, send everybody away, and wait until they are gone.
 
-        Each of the two takes at most DRAIN_SECONDS.
+        Each of the two takes at most `step_s`.
         """
         self._stopping = True
         self._headroom.stop()
         self._wake.set()
         if self._committer is not None:
-            _, late = await asyncio.wait({self._committer}, timeout=DRAIN_SECONDS)
+            _, late = await asyncio.wait({self._committer}, timeout=step_s)
             if late:
                 log.error("stopped before the last commit was done")
                 self._committer.cancel()
@@ -303,7 +303,7 @@ class Rooms:
         for live in rooms:
             live.discard(Close.GOING_AWAY, "the hub is stopping; try again")
         with suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_SECONDS):
+            async with asyncio.timeout(step_s):
                 while any(live.sinks for live in rooms):
                     self._left.clear()
                     await self._left.wait()

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
+import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import Final
 
 import uvicorn
@@ -18,11 +21,16 @@ from starlette.applications import Starlette
 
 from localmem_hub.errors import ConfigError, ListenError
 from localmem_hub.heads import PatientProtocol
-from localmem_hub.limits import DRAIN_SECONDS, KEEP_ALIVE_SECONDS, WEBSOCKET_BYTES_MAX
+from localmem_hub.limits import (
+    GOODBYE_SECONDS,
+    KEEP_ALIVE_SECONDS,
+    STOP_SECONDS,
+    STOP_STEPS,
+    WEBSOCKET_BYTES_MAX,
+)
 from localmem_hub.tls import Certificate
 
 log: Final = logging.getLogger(__name__)
-
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -63,6 +71,7 @@ class HubServer(uvicorn.Server):
         announce: Callable[[], None],
         certificate: Certificate | None = None,
         beside: Beside | None = None,
+        stop_seconds: float = STOP_SECONDS,
     ) -> None:
         super().__init__(
             uvicorn.Config(
@@ -75,7 +84,7 @@ class HubServer(uvicorn.Server):
                 ws_max_size=WEBSOCKET_BYTES_MAX,
                 ws_per_message_deflate=False,  # sealed batches do not shrink
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=int(DRAIN_SECONDS),
+                timeout_graceful_shutdown=max(1, int(stop_seconds / STOP_STEPS)),
             )
         )
         if certificate is not None:
@@ -86,6 +95,7 @@ class HubServer(uvicorn.Server):
         self._beside = beside
         self._serving_beside: asyncio.Task[None] | None = None
         self._certificate = certificate
+        self._stop_seconds = stop_seconds
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -96,6 +106,18 @@ class HubServer(uvicorn.Server):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal: stop in order, or be ended when that takes too long.
+
+        A thread that waits for a database which does not answer would keep the process for ever. What it
+        was to store is acknowledged to nobody.
+        """
+        if not self.should_exit:
+            watchdog = threading.Timer(self._stop_seconds, _end)
+            watchdog.daemon = True
+            watchdog.start()
+        super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then say so."""
@@ -121,10 +143,24 @@ class HubServer(uvicorn.Server):
         for server in self.servers:
             server.close()
         await self._app.state.hub.stop()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._stop_seconds / STOP_STEPS):
+                await self._goodbyes()
         if self._beside is not None and self._serving_beside is not None:
             self._beside.should_exit = True
             await self._serving_beside
         await super().shutdown(sockets)
+
+    async def _goodbyes(self) -> None:
+        """Wait for those who were told why it ends to say that they heard it.
+
+        A socket that is closed while something unread is on it takes back what was sent last.
+        """
+        while True:
+            there = self.server_state.connections
+            if all(getattr(one, "close_timer", None) is None for one in there):
+                return
+            await asyncio.sleep(GOODBYE_SECONDS)
 
 
 def run(
@@ -134,16 +170,26 @@ def run(
     announce: Callable[[str, int], None],
     certificate: Certificate | None = None,
     beside: Beside | None = None,
+    stop_seconds: float = STOP_SECONDS,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; `announce(url, port)` once it listens. Raises ListenError."""
+    """Serve until SIGTERM or SIGINT; `announce(url, port)` once it listens. Raises ListenError.
+
+    After a signal the process has `stop_seconds`, or ends with exit code 1.
+    """
     listener = listen(host, port)
     address, bound = listener.getsockname()[:2]
     name = f"[{address}]" if ":" in address else address
     scheme = "ws" if certificate is None else "wss"
     url = f"{scheme}://{name}:{bound}"
-    server = HubServer(app, lambda: announce(url, bound), certificate, beside)
+    server = HubServer(app, lambda: announce(url, bound), certificate, beside, stop_seconds)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # its lines hold query strings
     asyncio.run(server.serve([listener]))
+
+
+def _end() -> None:
+    log.error("stopping took too long; what was not stored by now was not acknowledged")
+    logging.shutdown()
+    os._exit(1)
 
 
 def listen(host: str, port: int) -> socket.socket:

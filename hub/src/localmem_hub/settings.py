@@ -16,7 +16,7 @@ import msgspec
 from localmem_hub.audit import STDERR
 from localmem_hub.client_address import Proxies
 from localmem_hub.errors import ConfigError
-from localmem_hub.limits import DISK_FREE_MB, PAST_EPOCHS_DAYS
+from localmem_hub.limits import DISK_FREE_MB, PAST_EPOCHS_DAYS, STOP_SECONDS
 from localmem_hub.logs import LogFormat
 from localmem_hub.plain.limits import WORKERS_MAX
 from localmem_hub.quotas import Bounds
@@ -50,7 +50,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     loopback need not be named. With `open` anybody may make a pool, without an invitation. What is
     stored of an epoch that is over goes when every member has read it, and after `past_epochs_days` at
     the latest; 0 is for ever. `fanout` is the NATS server that replicas on PostgreSQL tell each other
-    by, if there is one. With less than `disk_free_mb` left on the disk of a SQLite database `/readyz`
+    by, if there is one. `stop_seconds` is how long the hub may take to stop; what is not stored by then was
+    not acknowledged either. With less than `disk_free_mb` left on the disk of a SQLite database `/readyz`
     says so. `metrics` is the `HOST:PORT` (or just the port, on loopback) where Prometheus finds them;
     empty for nowhere. With the files `tls_cert` and `tls_key` it speaks TLS. `client_header` is read
     from connections out of the `trusted_proxies` (networks, with commas). `audit` is where the audit log
@@ -66,6 +67,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     open: bool = False
     past_epochs_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = PAST_EPOCHS_DAYS
     fanout: Annotated[str, msgspec.Meta(pattern=FANOUT)] = ""
+    stop_seconds: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = STOP_SECONDS
     disk_free_mb: Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)] = DISK_FREE_MB
     metrics: Annotated[str, msgspec.Meta(pattern=METRICS)] = ""
     tls_cert: str = ""

@@ -36,7 +36,14 @@ from localmem_hub.limits import (
 )
 from localmem_hub.mailbox_store import SqlMailboxes
 from localmem_hub.pool_admin import PoolAdmin
-from localmem_hub.postgres import AdvisoryHold, NoHold, lock_for_transaction, lock_key, renew
+from localmem_hub.postgres import (
+    AdvisoryHold,
+    NoHold,
+    lock_for_transaction,
+    lock_key,
+    renew,
+    weaknesses,
+)
 from localmem_hub.quarantine_admin import QuarantineAdmin
 from localmem_hub.roster_store import SqlRosters
 from localmem_hub.seams import Batch, CatchUp, Hold, Missed, Stored
@@ -204,6 +211,11 @@ class SqlStore:
     def renew(self) -> None:
         """As `Store` says."""
         renew(self._engine)
+
+    def weaknesses(self) -> list[str]:
+        """Settings of the database by which it may lose what it has committed."""
+        with failures("cannot look at the database"), self._reading.begin() as connection:
+            return weaknesses(connection)
 
     @property
     def url(self) -> sa.URL:

@@ -1,13 +1,14 @@
-"""A real hub whose database is put back to an older copy: devices notice, and nothing is lost."""
+"""A real hub that is put back to a backup from when it ran: devices notice, and nothing is lost."""
 
 from __future__ import annotations
 
 import contextlib
-import shutil
 from pathlib import Path
 
 import pytest
 
+from localmem_hub.backup import make_backup, put_back
+from localmem_hub.system import SystemClock
 from localmem_protocol.envelope import PoolKey
 from localmem_protocol.replica import Replica
 from localmem_protocol.simulation.production import canonical
@@ -18,28 +19,21 @@ from support.waiting import until
 
 
 class Backups:
-    """Copies of a stopped hub's database, as `cp` makes them."""
+    """A backup of a hub, made while it runs; what was given out before it is put back is void then."""
 
-    def __init__(self, hub: HubProcess, folder: Path) -> None:
-        self.hub, self.folder = hub, folder
+    def __init__(self, hub: HubProcess, copy: Path) -> None:
+        self.hub, self.copy = hub, copy
 
     def make(self) -> None:
-        self.hub.stop()
-        self.folder.mkdir()
-        for path in self._files():
-            shutil.copy(path, self.folder)
-        self.hub.start()
+        make_backup(self.hub.database_url, self.copy)
 
-    def put_back(self) -> None:
+    def put_back(self, *nodes: Node) -> None:
         self.hub.stop()
-        for path in self._files():
-            path.unlink()
-        for path in self.folder.iterdir():
-            shutil.copy(path, self.hub.database.parent)
+        voided, _ = put_back(self.hub.database_url, self.copy, SystemClock().now_ms())
         self.hub.start()
-
-    def _files(self) -> list[Path]:
-        return list(self.hub.database.parent.glob("hub.db*"))
+        assert voided.tokens == len(nodes)
+        for node in nodes:
+            node.token = self.hub.token(POOL)
 
 
 async def connected(hub: HubProcess, *nodes: Node) -> None:
@@ -64,7 +58,7 @@ async def test_devices_converge_and_lose_nothing_after_the_hub_was_restored(
     (tmp_path / "hub").mkdir()
     with running_hub(tmp_path / "hub") as hub:
         one, two, three = nodes = [Node(n, hub.token(POOL), way) for n in (ONE, TWO, THREE)]
-        backups = Backups(hub, tmp_path / "backup")
+        backups = Backups(hub, tmp_path / "backup.db")
         one.log.happen("before the backup")
         await connected(hub, one, two)
         backups.make()
@@ -74,7 +68,7 @@ async def test_devices_converge_and_lose_nothing_after_the_hub_was_restored(
         await connected(hub, *nodes)
         await connected(hub, *nodes)
         assert all(len(node.log.events) == 4 for node in nodes)
-        backups.put_back()
+        backups.put_back(*nodes)
         four = Node("04" * 8, hub.token(POOL), way)  # comes first, and is given a client id
         four.log.happen("after")
         await connected(hub, four)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
+from localmem_hub.backup import make_backup, put_back
 from localmem_hub.system import SystemClock as HubClock
 from localmem_hub.system import SystemRandom as HubRandom
-from localmem_node.errors import SyncError
+from localmem_node.errors import HubRefused, SyncError
 from localmem_node.sync.hub_client import HubClient
 from localmem_node.sync.pool_admin import Opened, PoolAdmin
 from localmem_node.sync.pool_client import PoolClient
@@ -69,9 +70,7 @@ class World:
         )
         peer = Peer(TWO, self.two.identity.keys.public, "laptop")
         self.two.admin.join(self.one.admin.admit(opened, peer, "member"), NOTHING)
-        hub.stop()
-        shutil.copy(hub.database, self.backup)
-        hub.start()
+        make_backup(hub.database_url, self.backup)
 
     def rotate(self, standing: Standing) -> None:
         """Device ONE begins an epoch, as it knows the roster."""
@@ -81,9 +80,7 @@ class World:
 
     def put_back(self) -> None:
         self.hub.stop()
-        for path in self.hub.database.parent.glob("hub.db*"):
-            path.unlink()
-        shutil.copy(self.backup, self.hub.database)
+        put_back(self.hub.database_url, self.backup, HubClock().now_ms())
         self.hub.start()
 
     def length(self) -> int:
@@ -116,6 +113,27 @@ def test_it_is_given_back_what_it_lacks_by_whoever_knows_more(world: World, by: 
     late = world.two.as_it_was(2)
     assert world.two.client(world.hub).refresh(late)
     assert list(late.entries) == entries
+
+
+def test_who_came_in_by_key_proves_it_again_and_an_invitation_is_void(world: World) -> None:
+    client = world.two.client(world.hub)
+    client.refresh(world.two.standing)
+    before = client.token()
+    with world.hub.store() as store:
+        invitation = store.access.invite(1, 1, HubRandom(), HubClock().now_ms())
+    make_backup(world.hub.database_url, world.backup)
+    world.put_back()
+    client.hub = HubClient(world.hub.http_url)  # the same token, of a roster as long as it is now
+    headers = {"Authorization": f"Bearer {before}"}
+    url = f"{world.hub.http_url}/v1/pools/{client.pool}/roster"
+    assert httpx2.get(url, headers=headers, trust_env=False).status_code == 401
+    assert not client.refresh(world.two.standing)
+    assert client.token() != before
+    stranger = Device(world.backup.with_name("stranger"), "33" * 8)
+    with pytest.raises(HubRefused, match="not known here, used up, or expired"):
+        stranger.admin.create(
+            world.hub.http_url, "theirs", NOTHING, label="desk", invitation=invitation
+        )
 
 
 def test_who_wants_to_change_it_mends_it_first(world: World) -> None:

@@ -90,16 +90,16 @@ class PlainRooms:
         self._left.set()
         self._forget_if_idle(room)
 
-    async def stop(self) -> None:
+    async def stop(self, step_s: float = DRAIN_SECONDS) -> None:
         """Store what has arrived, send everybody away, and wait until they are gone.
 
-        Each of the two takes at most DRAIN_SECONDS.
+        Each of the two takes at most `step_s`.
         """
         self._stopping = True
         for task in self._background:
             task.cancel()
         if self._turns:
-            _, late = await asyncio.wait(self._turns, timeout=DRAIN_SECONDS)
+            _, late = await asyncio.wait(self._turns, timeout=step_s)
             for task in late:
                 log.error("stopped before the last turn of a plain room was done")
                 task.cancel()
@@ -107,7 +107,7 @@ class PlainRooms:
         for room in rooms:
             room.discard(Close.GOING_AWAY, "the hub is stopping; try again")
         with suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_SECONDS):
+            async with asyncio.timeout(step_s):
                 while any(room.guests for room in rooms):
                     self._left.clear()
                     await self._left.wait()
