@@ -16,6 +16,7 @@ from starlette.applications import Starlette
 from localmem_hub.errors import ListenError
 from localmem_hub.heads import PatientProtocol
 from localmem_hub.limits import DRAIN_SECONDS, KEEP_ALIVE_SECONDS, WEBSOCKET_BYTES_MAX
+from localmem_hub.wire import WireProtocol
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -28,6 +29,7 @@ class HubServer(uvicorn.Server):
             uvicorn.Config(
                 app,
                 http=PatientProtocol,
+                ws=WireProtocol,
                 log_config=None,
                 access_log=False,  # the endpoint has a line per connection, without query strings
                 server_header=False,
