@@ -18,17 +18,35 @@ from localmem_protocol.frames import Close
 from localmem_protocol.limits import OUTGOING_BYTES_MAX
 
 
+class Outbox:
+    """The connections that were told something in this turn of the event loop."""
+
+    def __init__(self) -> None:
+        self._told: dict[Connection, None] = {}
+
+    def add(self, connection: Connection) -> None:
+        """Write what it is told when this turn is over."""
+        if not self._told:
+            asyncio.get_running_loop().call_soon(self._write)
+        self._told[connection] = None
+
+    def _write(self) -> None:
+        told, self._told = self._told, {}
+        for connection in told:
+            connection.write_now()
+
+
 class Connection:
     """A `rooms.Sink` on an accepted WebSocket. `number` is unique within the process."""
 
-    def __init__(self, number: int, websocket: WebSocket) -> None:
+    def __init__(self, number: int, websocket: WebSocket, outbox: Outbox) -> None:
         self.number = number
         self.frames_sent = 0
         self.bytes_sent = 0
         self.closing: tuple[int, str] | None = None
         self._websocket = websocket
         self._wire = wire_of(websocket.scope)
-        self._scheduled = False
+        self._outbox = outbox
         self._queue: deque[bytes] = deque()
         self._queued = 0
         self._wake = asyncio.Event()
@@ -42,9 +60,8 @@ class Connection:
         self._queued += len(data)
         if self._wire is None:
             self._wake.set()
-        elif not self._scheduled:
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._write_now)
+        else:
+            self._outbox.add(self)
         if self._queued > OUTGOING_BYTES_MAX:
             self._queue.clear()
             self.drop(Close.SLOW, "reads too slowly; connect again")
@@ -77,9 +94,8 @@ class Connection:
         finally:
             self._patience = None
 
-    def _write_now(self) -> None:
+    def write_now(self) -> None:
         """Write what was queued in this turn; the task goes on with what the reader does not take."""
-        self._scheduled = False
         if self.closing is None:
             self._hand_over()
             if self._queue:

@@ -24,7 +24,7 @@ from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from localmem_hub.authentication import Authentication
-from localmem_hub.connection import Connection
+from localmem_hub.connection import Connection, Outbox
 from localmem_hub.errors import StoppingError, StoreError, TokenError
 from localmem_hub.limits import RECHECK_SECONDS
 from localmem_hub.live import LiveRoom
@@ -93,6 +93,7 @@ class Endpoint:
         self._workers = workers
         self._clock = clock
         self._numbers = count(1)
+        self.outbox = Outbox()
         self._live: dict[Droppable, Identity] = {}
 
     async def serve(self, websocket: WebSocket) -> None:
@@ -212,7 +213,7 @@ class Endpoint:
             )
 
     async def _stay(self, websocket: WebSocket, identity: Identity) -> None:
-        connection = Connection(self.number(), websocket)
+        connection = Connection(self.number(), websocket, self.outbox)
         with self.staying(connection, identity):
             await self._attend(websocket, connection, identity)
 

@@ -72,6 +72,10 @@ class WireProtocol(WebSocketsSansIOProtocol):
 
     def write(self, messages: deque[bytes]) -> int:
         """As `Wire` says."""
+        if len(messages) == 1 and self.writable.is_set():  # mostly
+            data = messages.popleft()
+            self._put(_head(len(data)) + data)
+            return len(data)
         taken = 0
         while messages and self.writable.is_set():
             parts: list[bytes] = []
@@ -80,10 +84,13 @@ class WireProtocol(WebSocketsSansIOProtocol):
                 data = messages.popleft()
                 parts += (_head(len(data)), data)
                 size += len(data)
-            if self.conn.state is OPEN and not self.transport.is_closing():
-                self.transport.write(b"".join(parts))
+            self._put(b"".join(parts))
             taken += size
         return taken
+
+    def _put(self, data: bytes) -> None:
+        if self.conn.state is OPEN and not self.transport.is_closing():
+            self.transport.write(data)
 
     def send_receive_event_to_app(self) -> None:
         """A message came. Several small ones may wait: to stop reading and begin again costs more."""
