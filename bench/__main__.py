@@ -22,7 +22,7 @@ BENCHMARKS: Final = {
         "bench.hooks",
         "what an editor waits for at each of its hooks, the daemon well or not",
     ),
-    "hub": ("bench.hub", "updates that a hub merges, stores and passes on"),
+    "hub": ("bench.hub", "a hub beside hocuspocus, y-websocket and pycrdt-websocket"),
     "hub-crash": ("bench.hub_crash", "hubs that are killed again and again under load"),
     "hub-fuzz": ("bench.hub_fuzz", "mutated updates and random frames, and what a hub survives"),
     "hub-plain": ("bench.hub_plain", "plain rooms with their documents in processes of their own"),

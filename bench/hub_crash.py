@@ -30,7 +30,7 @@ from typing import Any, Final, Literal, get_args
 
 import numpy as np
 
-from bench.hub_load import GONE, Told, Writer, compare, read_room
+from bench.hub_writers import GONE, Told, Writer, compare, read_room
 from bench.postgres_server import MISSING, PostgresServer, find_binaries, running_postgres
 from bench.report import print_json, print_progress, print_table
 from bench.warm_hub import WarmHub

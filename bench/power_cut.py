@@ -29,7 +29,7 @@ from typing import Any, Final
 import numpy as np
 import sqlalchemy as sa
 
-from bench.hub_load import Told, Writer, batch
+from bench.hub_writers import Told, Writer, batch
 from bench.postgres_server import ends_with_its_parent
 from bench.report import print_json, print_table
 from bench.traced_disk import COMMAND, Call, Disk, read_trace

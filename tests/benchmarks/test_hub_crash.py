@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench import hub_crash
-from bench.hub_load import Told, Writer, compare
+from bench.hub_writers import Told, Writer, compare
 from bench.postgres_server import MISSING, find_binaries
 from support.missing import missing
 

@@ -2,6 +2,7 @@
 
 Nobody waits for a slow reader: what a room says is queued here, and a queue over
 OUTGOING_BYTES_MAX is thrown away with its connection. The device catches up by its state vector.
+What is said in one turn of the event loop goes out together (`wire.py`), where the server can do that.
 """
 
 from __future__ import annotations
@@ -12,19 +13,40 @@ from collections import deque
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from localmem_hub.limits import CLOSE_SECONDS
+from localmem_hub.wire import wire_of
 from localmem_protocol.frames import Close
 from localmem_protocol.limits import OUTGOING_BYTES_MAX
+
+
+class Outbox:
+    """The connections that were told something in this turn of the event loop."""
+
+    def __init__(self) -> None:
+        self._told: dict[Connection, None] = {}
+
+    def add(self, connection: Connection) -> None:
+        """Write what it is told when this turn is over."""
+        if not self._told:
+            asyncio.get_running_loop().call_soon(self._write)
+        self._told[connection] = None
+
+    def _write(self) -> None:
+        told, self._told = self._told, {}
+        for connection in told:
+            connection.write_now()
 
 
 class Connection:
     """A `rooms.Sink` on an accepted WebSocket. `number` is unique within the process."""
 
-    def __init__(self, number: int, websocket: WebSocket) -> None:
+    def __init__(self, number: int, websocket: WebSocket, outbox: Outbox) -> None:
         self.number = number
         self.frames_sent = 0
         self.bytes_sent = 0
         self.closing: tuple[int, str] | None = None
         self._websocket = websocket
+        self._wire = wire_of(websocket.scope)
+        self._outbox = outbox
         self._queue: deque[bytes] = deque()
         self._queued = 0
         self._wake = asyncio.Event()
@@ -36,7 +58,10 @@ class Connection:
             return
         self._queue.append(data)
         self._queued += len(data)
-        self._wake.set()
+        if self._wire is None:
+            self._wake.set()
+        else:
+            self._outbox.add(self)
         if self._queued > OUTGOING_BYTES_MAX:
             self._queue.clear()
             self.drop(Close.SLOW, "reads too slowly; connect again")
@@ -69,7 +94,25 @@ class Connection:
         finally:
             self._patience = None
 
+    def write_now(self) -> None:
+        """Write what was queued in this turn; the task goes on with what the reader does not take."""
+        if self.closing is None:
+            self._hand_over()
+            if self._queue:
+                self._wake.set()
+
+    def _hand_over(self) -> None:
+        if self._wire is not None:
+            before = len(self._queue)
+            taken = self._wire.write(self._queue)
+            self._queued -= taken
+            self.bytes_sent += taken
+            self.frames_sent += before - len(self._queue)
+
     async def _flush(self) -> None:
+        while self._queue and self._wire is not None:
+            await self._wire.until_ready()
+            self._hand_over()
         while self._queue:
             data = self._queue.popleft()
             await self._websocket.send_bytes(data)

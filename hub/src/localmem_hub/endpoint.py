@@ -25,7 +25,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from localmem_hub.audit import Audit
 from localmem_hub.authentication import Authentication
-from localmem_hub.connection import Connection
+from localmem_hub.connection import Connection, Outbox
 from localmem_hub.counts import Counts
 from localmem_hub.errors import StoppingError, StoreError, TokenError
 from localmem_hub.http_requests import peer_of
@@ -113,6 +113,7 @@ class Endpoint:
         self._quotas = quotas
         self._numbers = count(1)
         self.rechecks = 0  # who is being let in while one begins has to be looked up again
+        self.outbox = Outbox()
         self._live: dict[Droppable, Identity] = {}
         self._ending: dict[Droppable, int] = {}  # those whose token expires, and when
 
@@ -339,7 +340,7 @@ class Endpoint:
             )
 
     async def _stay(self, websocket: WebSocket, identity: Identity) -> None:
-        connection = Connection(self.number(), websocket)
+        connection = Connection(self.number(), websocket, self.outbox)
         with self.staying(connection, identity):
             await self._attend(websocket, connection, identity)
             self.note_end(websocket, identity, *(connection.closing or (0, "")))

@@ -29,6 +29,7 @@ from localmem_hub.limits import (
     WEBSOCKET_BYTES_MAX,
 )
 from localmem_hub.tls import Certificate
+from localmem_hub.wire import WireProtocol
 
 log: Final = logging.getLogger(__name__)
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -77,6 +78,7 @@ class HubServer(uvicorn.Server):
             uvicorn.Config(
                 app,
                 http=PatientProtocol,
+                ws=WireProtocol,
                 log_config=None,
                 access_log=False,  # the endpoint has a line per connection, without query strings
                 server_header=False,

@@ -1,9 +1,8 @@
 """Updates and snapshots in SQL. Every method is one transaction, and blocks.
 
-A pool's updates are numbered by `UPDATE pools SET head = head + n … RETURNING` inside the
-transaction that stores them, and pools are taken in sorted order: numbers have no gaps, and no
-reader can see a number whose predecessor commits later. The head that this returns also tells
-whether another process wrote meanwhile; such a commit is given up whole, but by replicas that say how
+A pool's updates are numbered from the head that is read, and locked, inside the transaction that
+stores them, and pools are taken in sorted order: numbers have no gaps, and no reader can see a
+number whose predecessor commits later. That head also tells whether another process wrote meanwhile; such a commit is given up whole, but by replicas that say how
 they catch up (`shared_log.py`).
 """
 
@@ -55,6 +54,18 @@ from localmem_protocol.exchange import News, NumberedRow
 from localmem_protocol.limits import STEP_BYTES
 
 _PROBE: Final = "probe"
+# Made once, and as text: to build them and to look them up costs more than what they do.
+_PLACES: Final = (
+    sa.select(pools.c.pool, pools.c.head, pools.c.tag)
+    .where(pools.c.pool.in_(sa.bindparam("names", expanding=True)))
+    .order_by(pools.c.pool)
+    .with_for_update()  # SQLite's transaction has the lock already
+)
+_MOVE: Final = sa.text("UPDATE pools SET head = :head, tag = :tag WHERE pool = :pool")
+_INSERT: Final = sa.text(
+    "INSERT INTO updates (pool, seq, device, bytes, received_ms, tag) "
+    "VALUES (:pool, :seq, :device, :bytes, :received_ms, :tag)"
+)
 
 
 class SqlStore:
@@ -82,10 +93,10 @@ class SqlStore:
                 settled = settle(connection, batches, catch_up)
                 batches, refused = settled.batches, settled.refused
                 append_all(connection, settled, now_ms)
+            else:
+                _append(connection, [batch for batch in batches if batch.rows], now_ms)
             for batch in batches:
                 _register(connection, batch)
-                if catch_up is None:
-                    _append(connection, batch, now_ms)
                 _quarantine(connection, batch, now_ms)
         return refused
 
@@ -310,23 +321,29 @@ def _register(connection: sa.Connection, batch: Batch) -> None:
         )
 
 
-def _append(connection: sa.Connection, batch: Batch, now_ms: int) -> None:
-    if not batch.rows:
-        return
-    here = pools.c.pool == batch.pool
-    grown = connection.execute(
-        sa.update(pools)
-        .where(here)
-        .values(head=pools.c.head + len(batch.rows))
-        .returning(pools.c.head, pools.c.tag)
-    ).first()
-    if grown is None:
-        raise CommitError(f"there is no pool {batch.pool}")
-    if grown.head != batch.head + len(batch.rows):
-        raise StaleError(f"another process wrote to pool {batch.pool}; run one hub per database")
-    rows = numbered(batch, grown.tag, now_ms)
-    connection.execute(sa.update(pools).where(here).values(tag=rows[-1]["tag"]))
-    connection.execute(sa.insert(updates), rows)
+def _append(connection: sa.Connection, batches: Sequence[Batch], now_ms: int) -> None:
+    """Number and store the rows of all batches, in as few statements as pools allow."""
+    places: dict[str, tuple[int, str]] = {}
+    for first in range(0, len(batches), POOLS_ASKED_MAX):
+        some = [batch.pool for batch in batches[first : first + POOLS_ASKED_MAX]]
+        for pool, head, tag in connection.execute(_PLACES, {"names": some}):
+            places[pool] = (head, tag)
+    moved: list[dict[str, object]] = []
+    rows: list[dict[str, object]] = []
+    for batch in batches:
+        if batch.pool not in places:
+            raise CommitError(f"there is no pool {batch.pool}")
+        head, tag = places[batch.pool]
+        if head != batch.head:
+            raise StaleError(
+                f"another process wrote to pool {batch.pool}; run one hub per database"
+            )
+        new = numbered(batch, tag, now_ms)
+        moved.append({"pool": batch.pool, "head": new[-1]["seq"], "tag": new[-1]["tag"]})
+        rows += new
+    if rows:
+        connection.execute(_MOVE, moved)
+        connection.execute(_INSERT, rows)
 
 
 def _tag_of(connection: sa.Connection, pool: str, number: int) -> str | None:

@@ -70,6 +70,7 @@ from localmem_protocol.updates import (
     decode_state_vector,
     decode_update,
     encode_update,
+    join,
     split,
 )
 
@@ -126,6 +127,15 @@ class Quarantined:
 
 
 @dataclass
+class Passing:
+    """What one connection wrote, to be passed on as one update."""
+
+    device: str
+    updates: list[Update] = field(default_factory=list)
+    encoded: bytes = b""  # of the first
+
+
+@dataclass
 class Commit:
     """What goes into one transaction, in this order, and what waits for it.
 
@@ -139,6 +149,7 @@ class Commit:
     effects: list[Effect] = field(default_factory=list)
     acks: dict[int, Ack] = field(default_factory=dict)  # connection -> the newest
     last: list[Effect] = field(default_factory=list)  # what ends a request, after its acks
+    passing: dict[int, Passing] = field(default_factory=dict)  # sender -> what others are to get
     erases: bool = False
 
     def __bool__(self) -> bool:
@@ -314,6 +325,7 @@ class Room:
         """What to store now: None while a commit is under way, or when there is nothing."""
         if self._under_way is not None or not self._next:
             return None
+        self._pass_gathered()
         self._under_way, self._next = self._next, Commit()
         return self._under_way
 
@@ -347,6 +359,7 @@ class Room:
     def _answer(self, connection: int, vector: bytes) -> list[Effect]:
         """What somebody with this state vector lacks, or the first part of it."""
         decode_state_vector(vector)
+        self._pass_gathered()  # what is new so far is in the answer
         data = self._document.since(vector)
         if len(data) > self._step_bytes:
             pieces = split(decode_update(data, stored=True), self._step_bytes)
@@ -381,6 +394,7 @@ class Room:
             self._ledger.register(client, peer.device)
             self._next.clients[client] = peer.device
         self._clients[peer.connection] = client
+        self._pass_gathered()
         self._synced.discard(peer.connection)
         clock, head = self._held(client)
         said: list[Frame] = [Welcome(CAPABILITIES, client, clock, head, peer.writer)]
@@ -472,10 +486,7 @@ class Room:
                 if peer.transient:  # whoever is connected as this client lost touch, or is a clone
                     replaced = self._replace(peer, client)
                 self._next.erases |= self._forgets(update, peer.device)
-                frame = encode_frame(UpdateFrame(news))
-                self._next.effects += (
-                    Send(other, frame) for other in self._synced if other != peer.connection
-                )
+                self._gather(peer, update, news)
         except GapError:
             raise
         except (UpdateError, MergeError) as error:
@@ -487,6 +498,36 @@ class Room:
             return [Send(peer.connection, encode_frame(ack))]
         waiting.acks[peer.connection] = ack
         return replaced
+
+    def _gather(self, peer: Peer, update: Update, encoded: bytes) -> None:
+        """Have an update passed on, as one with the others of its sender in this commit.
+
+        Updates of several senders may change places by that. So what could build on another sender's
+        (deletes, and a second connection of one device) goes after all before it.
+        """
+        passing = self._next.passing
+        mine = passing.get(peer.connection)
+        if update.deletes or (
+            mine is None and any(one.device == peer.device for one in passing.values())
+        ):
+            self._pass_gathered()
+            mine = None
+        if mine is None:
+            mine = passing[peer.connection] = Passing(peer.device, encoded=encoded)
+        mine.updates.append(update)
+        if update.deletes:
+            self._pass_gathered()
+
+    def _pass_gathered(self) -> None:
+        """Put what was gathered among the effects, for those who are in sync by now."""
+        passing, self._next.passing = self._next.passing, {}
+        for sender, one in passing.items():
+            pieces = [one.encoded]
+            if len(one.updates) > 1:
+                pieces = [encode_update(joined) for joined in join(one.updates)]
+            others = [connection for connection in self._synced if connection != sender]
+            for frame in (encode_frame(UpdateFrame(piece)) for piece in pieces):
+                self._next.effects += (Send(connection, frame) for connection in others)
 
     def _check(self, update: Update, device: str) -> dict[int, str]:
         """Whether a device may say this; the client ids that it brings. Raises UpdateError, GapError.

@@ -99,7 +99,7 @@ class PlainEndpoint:
         return identity
 
     async def _stay(self, websocket: WebSocket, identity: Identity) -> None:
-        connection = Connection(self._endpoint.number(), websocket)
+        connection = Connection(self._endpoint.number(), websocket, self._endpoint.outbox)
         with self._endpoint.staying(connection, identity):
             try:
                 room = self._rooms.join(
