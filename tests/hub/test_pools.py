@@ -12,10 +12,9 @@ import msgspec
 import pytest
 
 from localmem_hub import pools
-from localmem_hub.access_store import DAY_MS
 from localmem_hub.app import Policy
 from localmem_hub.errors import CommitError
-from localmem_hub.limits import ENTRY_BODY_BYTES
+from localmem_hub.limits import DAY_MS, ENTRY_BODY_BYTES
 from localmem_hub.pools import FOUNDING, fingerprint_of
 from localmem_hub.rosters import Rosters
 from localmem_hub.seams import RosterMark

@@ -423,7 +423,7 @@ class SilentDevice(Session):
 
     def __init__(self, *given: Any, **more: Any) -> None:
         super().__init__(*given, **more)
-        self._fetcher._answers = lambda replica, want: []  # type: ignore[method-assign]
+        self._document.fetcher._answers = lambda replica, want: []  # type: ignore[method-assign]
 
 
 class CarelessDevice(SilentDevice):
@@ -431,12 +431,12 @@ class CarelessDevice(SilentDevice):
 
     def __init__(self, *given: Any, **more: Any) -> None:
         super().__init__(*given, **more)
-        find = self._fetcher._in_checkout
+        find = self._document.fetcher._in_checkout
 
         def lose(reference: Reference, key: bytes) -> None:
             find(reference, key)
 
-        self._fetcher._in_checkout = lose  # type: ignore[method-assign]
+        self._document.fetcher._in_checkout = lose  # type: ignore[method-assign]
 
 
 def device(open_device: OpenDevice) -> Implementation:

@@ -15,8 +15,9 @@ from sqlalchemy.exc import IntegrityError
 
 from localmem_hub.database import failures, reading
 from localmem_hub.errors import AdmissionError, ConfigError
+from localmem_hub.limits import DAY_MS
 from localmem_hub.tables import invitations, secrets, spent_challenges
-from localmem_hub.tokens import DAY_MS, DAYS_MAX
+from localmem_hub.tokens import DAYS_MAX
 from localmem_protocol.seams import Random
 
 SECRET_BYTES: Final = 32

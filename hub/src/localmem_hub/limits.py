@@ -2,6 +2,8 @@
 
 from typing import Final
 
+DAY_MS: Final = 24 * 3600 * 1000
+
 GATHERED_BYTES_MAX: Final = 16 * 1024 * 1024
 """Bytes that one connection may have in the commit that is being gathered; then it waits."""
 

@@ -23,7 +23,7 @@ from localmem_hub.audit import Audit
 from localmem_hub.authentication import Authentication
 from localmem_hub.errors import DamageError, StoreError
 from localmem_hub.http_requests import Problem, guarded, json_response, parse_number
-from localmem_hub.limits import PAST_SECONDS
+from localmem_hub.limits import DAY_MS, PAST_SECONDS
 from localmem_hub.rooms import Rooms
 from localmem_hub.rosters import Rosters
 from localmem_hub.seams import EpochStore, PastEpoch
@@ -33,8 +33,6 @@ from localmem_protocol.roster import RECOVERY, Roster
 from localmem_protocol.seams import Clock
 
 log: Final = logging.getLogger(__name__)
-
-DAY_MS: Final = 24 * 3600 * 1000
 
 
 def is_due(past: PastEpoch, roster: Roster | None, now_ms: int, days: int) -> bool:

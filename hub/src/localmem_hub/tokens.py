@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from localmem_hub.access_changes import changes, count_change
 from localmem_hub.database import failures, insert_missing, reading
 from localmem_hub.errors import ConfigError, FullError, TokenError
-from localmem_hub.limits import SEEN_MS
+from localmem_hub.limits import DAY_MS, SEEN_MS
 from localmem_hub.postgres import tell
 from localmem_hub.seams import Identity, Kind, Role
 from localmem_hub.signals import TokenRevoked, encode
@@ -32,7 +32,6 @@ SECRET_BYTES: Final = 32
 IDS_AT_ONCE: Final = 500
 """Ids in one statement; databases bound the number of its variables."""
 
-DAY_MS: Final = 24 * 3600 * 1000
 DAYS_MAX: Final = 3650
 
 _TOKEN: Final = re.compile(r"lmt_([0-9a-f]{16})_([0-9a-f]{64})", re.ASCII)
