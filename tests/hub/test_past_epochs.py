@@ -16,7 +16,8 @@ from localmem_hub import rooms
 from localmem_hub.app import Policy
 from localmem_hub.cli import group as cli
 from localmem_hub.compaction import make_snapshot
-from localmem_hub.past_epochs import DAY_MS, is_due
+from localmem_hub.limits import DAY_MS
+from localmem_hub.past_epochs import is_due
 from localmem_hub.seams import PastEpoch, Store
 from localmem_hub.tables import roster_entries
 from localmem_protocol.access import room_name

@@ -13,10 +13,10 @@ from localmem_hub import endpoint, http_sync
 from localmem_hub.app import Policy
 from localmem_hub.database import open_engine
 from localmem_hub.errors import CommitError, ConfigError, TokenError
+from localmem_hub.limits import DAY_MS
 from localmem_hub.seams import Kind
 from localmem_hub.store import SqlStore
 from localmem_hub.system import SystemRandom
-from localmem_hub.tokens import DAY_MS
 from localmem_protocol.exchange import Mark
 from localmem_protocol.frames import Close
 from localmem_protocol.simulation import SeededRandom

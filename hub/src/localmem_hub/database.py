@@ -133,7 +133,7 @@ def prepare(engine: sa.Engine, *, migrate: bool = False) -> bool:
     MigrationError, which says what to do, and StoreError when the database does not answer.
     """
     script = ScriptDirectory.from_config(_config())
-    newest = newest_revision()
+    newest = script.get_current_head()
     try:
         with engine.begin() as connection:
             postgres.lock_for_transaction(connection, postgres.MIGRATING)
