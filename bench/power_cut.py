@@ -28,6 +28,7 @@ from typing import Any, Final
 
 import numpy as np
 import sqlalchemy as sa
+from sqlalchemy import event
 
 from bench.hub_writers import Told, Writer, batch
 from bench.postgres_server import ends_with_its_parent
@@ -295,7 +296,7 @@ def _hub(file: str, synchronous: str) -> None:
 
     def opened(url: str) -> sa.Engine:
         engine = made(url)
-        sa.event.listen(engine, "connect", prepare)
+        event.listen(engine, "connect", prepare)
         return engine
 
     database.open_engine = opened

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
+from sqlalchemy.exc import ArgumentError
 
 from localmem_hub.authentication import SESSIONS
 from localmem_hub.database import failures, open_engine, prepare, sync_folder
@@ -160,7 +161,7 @@ def unused(database: Path) -> Iterator[None]:
 def _file_of(url: str) -> Path:
     try:
         parsed = sa.make_url(url)
-    except sa.exc.ArgumentError as error:
+    except ArgumentError as error:
         raise ConfigError(f"database: {error}") from None
     if parsed.get_backend_name() != "sqlite" or not parsed.database:
         raise ConfigError("database: only a SQLite file is copied here; see docs/backup.md")

@@ -217,8 +217,9 @@ def _make_private(path: Path) -> None:
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         sync_folder(path.parent)
-    if new:  # SQLite syncs the folder of its file, and not who holds that
-        sync_folder(path.parent.parent)
+    if new:  # SQLite syncs the folder of its file, and not the one that this is in
+        with suppress(PermissionError):
+            sync_folder(path.parent.parent)
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:
