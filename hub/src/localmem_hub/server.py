@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Final
@@ -19,6 +21,14 @@ from localmem_hub.limits import DRAIN_SECONDS, KEEP_ALIVE_SECONDS, WEBSOCKET_BYT
 from localmem_hub.wire import WireProtocol
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+SWITCH_SECONDS: Final = 0.0005
+"""How long the writer's thread may keep the event loop waiting for the interpreter, each time that it
+came back from the system; Python's own 5 ms is as long as a commit."""
+
+GARBAGE_OBJECTS: Final = 20_000
+"""New objects before circles among them are looked for. Rooms make many that stay, and Python's own
+700 has it look at them again and again."""
 
 
 class HubServer(uvicorn.Server):
@@ -73,6 +83,9 @@ def run(app: Starlette, host: str, port: int, announce: Callable[[str, int], Non
     name = f"[{address}]" if ":" in address else address
     server = HubServer(app, lambda: announce(f"ws://{name}:{bound}", bound))
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # its lines hold query strings
+    sys.setswitchinterval(SWITCH_SECONDS)
+    gc.freeze()
+    gc.set_threshold(GARBAGE_OBJECTS, 20, 50)
     asyncio.run(server.serve([listener]))
 
 
