@@ -24,7 +24,7 @@ from localmem_protocol.limits import CLIENTS_PER_DEVICE_MAX, SEGMENT_BATCHES_MAX
 from localmem_protocol.parcels import Parcel
 from localmem_protocol.replica import Replica
 from localmem_protocol.room import Drop, Effect, Peer, Room, Send
-from localmem_protocol.updates import Item, encode_update
+from localmem_protocol.updates import Item, decode_update, encode_update
 from localmem_protocol.updates import Update as Structs
 from support.events import event
 
@@ -97,6 +97,45 @@ def test_writes_during_a_commit_wait_for_the_next_one() -> None:
     assert bench.room.take() is None
     assert (1, Ack(1, 1)) in sent(bench.room.committed())
     assert (1, Ack(1, 2)) in bench.commit()
+
+
+def test_what_one_device_wrote_in_a_commit_is_passed_on_as_one_update() -> None:
+    bench = Bench()
+    other = Replica(POOL, TWO, 2)
+    for number in range(3):
+        bench.write(number)
+        bench.give(2, Update(other.append([event(10 + number, TWO)])))
+    told = bench.commit()
+    assert len(bench.rows) == 6
+    for reader, author in ((1, 2), (2, 1)):
+        (passed,) = [f for c, f in told if c == reader and isinstance(f, Update)]
+        update = decode_update(passed.update)
+        assert list(update.items) == [author]
+        assert (update.items[author][0].clock, update.items[author][-1].end) == (0, 3)
+    assert [frame for _, frame in told if isinstance(frame, Ack)] == [Ack(1, 3), Ack(2, 3)]
+
+
+def test_what_builds_on_another_connections_update_is_passed_on_after_it() -> None:
+    bench = Bench()
+    bench.room.join(Peer(3, ONE))
+    bench.give(3, Hello(PROTOCOL, CAPABILITIES, ONE, 7))
+    bench.commit()
+    content = (b"x",)
+
+    def give(connection: int, update: Structs) -> None:
+        bench.give(connection, Update(encode_update(update)))
+
+    give(1, Structs({1: [Item(0, 1, content, None, None, ONE)]}))
+    give(3, Structs({7: [Item(0, 1, content, (1, 0))]}))
+    give(1, Structs({1: [Item(1, 1, content, (7, 0))]}))
+    give(2, Structs({2: [Item(0, 1, content, None, None, TWO)]}))
+    give(1, Structs({1: [Item(2, 1, content, (1, 1))]}, {1: [(0, 1)]}))
+    passed = [f.update for c, f in bench.commit() if c == 2 and isinstance(f, Update)]
+    replayed = Ledger()
+    for data in passed:  # each can be merged after those before it
+        update = decode_update(data)
+        replayed.note(update, replayed.check(update))
+    assert (replayed.clock(1), replayed.clock(7)) == (3, 1)
 
 
 def test_a_question_after_an_uncommitted_write_is_answered_after_its_commit() -> None:

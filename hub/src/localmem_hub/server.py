@@ -6,10 +6,12 @@ With a certificate it speaks TLS, and looks at the files of that again on SIGHUP
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
@@ -33,6 +35,14 @@ from localmem_hub.wire import WireProtocol
 
 log: Final = logging.getLogger(__name__)
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+SWITCH_SECONDS: Final = 0.0005
+"""How long the writer's thread may keep the event loop waiting for the interpreter, each time that it
+came back from the system; Python's own 5 ms is as long as a commit."""
+
+GARBAGE_OBJECTS: Final = 20_000
+"""New objects before circles among them are looked for. Rooms make many that stay, and Python's own
+700 has it look at them again and again."""
 
 
 class Beside(uvicorn.Server):
@@ -185,6 +195,9 @@ def run(
     url = f"{scheme}://{name}:{bound}"
     server = HubServer(app, lambda: announce(url, bound), certificate, beside, stop_seconds)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # its lines hold query strings
+    sys.setswitchinterval(SWITCH_SECONDS)
+    gc.freeze()
+    gc.set_threshold(GARBAGE_OBJECTS, 20, 50)
     asyncio.run(server.serve([listener]))
 
 

@@ -513,7 +513,7 @@ class Room:
             self._pass_gathered()
             mine = None
         if mine is None:
-            mine = passing[peer.connection] = Passing(peer.device, encoded=encoded)
+            mine = self._next.passing[peer.connection] = Passing(peer.device, encoded=encoded)
         mine.updates.append(update)
         if update.deletes:
             self._pass_gathered()

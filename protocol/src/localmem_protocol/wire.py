@@ -55,6 +55,10 @@ class Reader:
 
     def varuint(self, most: int = VARUINT_MAX) -> int:
         """The next varuint, refused above `most`."""
+        at, data = self.at, self.data
+        if at < len(data) and (small := data[at]) < 0x80 and small <= most:  # mostly
+            self.at = at + 1
+            return small
         byte = self.byte()
         value, shift = byte & 0x7F, 7
         while byte >= 0x80:
