@@ -10,6 +10,11 @@ from localmem_protocol.simulation.device import SimulatedDevice
 from localmem_protocol.simulation.participants import Implementation
 
 
+def may_ask(device: SimulatedDevice) -> bool:
+    """Whether a device's side may write, by its own account; one that does not say so may."""
+    return bool(getattr(device.side, "writer", True))
+
+
 class Naming:
     """An event by each name that a reference to it has: one for each key that the pool had."""
 
@@ -43,11 +48,14 @@ class Naming:
         return {self._ids[one] for one in found if one in self._ids} - found
 
     def due(self, devices: Sequence[SimulatedDevice]) -> int:
-        """How many texts devices wait for that another of them has: (event, device) pairs."""
+        """How many texts devices wait for that another of them has: (event, device) pairs.
+
+        A reader asks nobody, and waits for what others ask for.
+        """
         return sum(
             any(event_id in other.disk.log.events for other in devices)
             for device in devices
-            if device.side is not None
+            if device.side is not None and may_ask(device)
             for event_id in self.ids(self._waiting(device.side)) - device.disk.log.events.keys()
         )
 

@@ -21,7 +21,7 @@ from localmem_protocol.room import Commit
 from localmem_protocol.session import ARRAY_BYTES_MAX
 from localmem_protocol.signatures import Problem
 from localmem_protocol.simulation.device import SimulatedDevice
-from localmem_protocol.simulation.naming import Naming
+from localmem_protocol.simulation.naming import Naming, may_ask
 from localmem_protocol.simulation.participants import DeviceSide, Implementation, Witness
 from localmem_protocol.simulation.people import People
 from localmem_protocol.simulation.secrecy import Forgotten, Removed
@@ -412,9 +412,10 @@ class Oracle:
     def _has_text(self, name: str, device: SimulatedDevice, held: set[str]) -> bool:
         """Whether a device that lacks the text of a reference has it in its clone, or can ask for it.
 
-        Only in the newest document: nobody may ask in those before, whose names are other ones.
+        Only in the newest document: nobody may ask in those before, whose names are other ones; and a reader
+        asks nobody.
         """
-        return name in held or self.naming.was_offered(name, device)
+        return (name in held and may_ask(device)) or self.naming.was_offered(name, device)
 
     def _owed(self, name: str, devices: Sequence[SimulatedDevice]) -> bool:
         """Whether the device that recorded it takes part, and ought to have sent it.
