@@ -306,3 +306,67 @@ async def test_tokens_of_another_time_open_nothing(hub: HubProcess) -> None:
     )
     head = f"POST /v1/auth/proof HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
     assert await status(hub, (head + body).encode()) == 401
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ["Authorization: Bearer lmt_' OR '1'='1"],
+        ["Authorization: Bearer lmt_" + "0" * 16 + "_" + "0" * 63 + "'"],
+        ["Authorization: Bearer " + "lmt_" * 2000],
+        ["Authorization: Bearer {token}", "Authorization: Bearer nonsense", "Cookie: a=b"],
+        ["Authorization: Basic {token}"],
+        ["Authorization: Bearer {token}", "X-Localmem-Device: ' OR 1=1 --"],
+        ["Authorization: Bearer {token}", "X-Localmem-Device: " + "f" * 17],
+        ["Authorization: Bearer {token}", "X-Localmem-Device: \u0660" + "0" * 15],
+        ["Authorization: Bearer {token}", f"X-Localmem-Device: {TWO}"],
+        ["X-Original-URL: /v1/sync/others", "X-Rewrite-URL: /v1/sync/others", "X-User: root"],
+        ["X-Forwarded-For: 127.0.0.1", "X-Real-IP: 127.0.0.1", "Forwarded: for=127.0.0.1"],
+    ],
+)
+async def test_no_header_opens_another_pool_or_passes_for_another_device(
+    hub: HubProcess, headers: list[str]
+) -> None:
+    token = hub.token("headers", ONE)
+    lines = "".join(f"{line.format(token=token)}\r\n" for line in headers)
+    for path in ("/v1/sync/others", f"/v1/pools/{POOL_ID}/roster", "/v1/sync/others/updates"):
+        request = f'GET {path} HTTP/1.1\r\nHost: x\r\nIf-None-Match: "0.w."\r\n{lines}\r\n'
+        assert await status(hub, request.encode()) in (400, 401, 431)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/pools/../sync/others",
+        "/v1/pools/%2e%2e/roster",
+        "/v1/pools/'%20OR%20'1'='1/roster",
+        "/v1/pools/" + "a" * 5000 + "/roster",
+        "/v1/pools/%00/roster",
+        "/v1/recovery/'%20OR%201=1",
+        "/v1/mailboxes/1%20OR%201=1/0",
+        "/v1/mailboxes/-1/0",
+        "/v1/mailboxes/%D9%A1/0",
+        "//v1/sync/others",
+        "/v1/sync/others/",
+        "/v1/sync/others/updates/..",
+        "/V1/SYNC/others",
+    ],
+)
+async def test_no_path_leads_around_what_asks_for_a_token(hub: HubProcess, path: str) -> None:
+    request = f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"
+    assert await status(hub, request.encode()) in (307, 400, 401, 404, 405)
+
+
+async def test_a_device_token_knows_no_clock_but_the_hubs(hub: HubProcess) -> None:
+    """One that was made in the future is good, one of the past has expired, by the hub's clock alone."""
+    day_ms, now_ms = 24 * 3600 * 1000, time.time_ns() // 1_000_000
+    with hub.store() as store:
+        made = [
+            store.tokens.create("clocks", None, "writer", SystemRandom(), at_ms, days=1).text
+            for at_ms in (now_ms - day_ms - 1000, now_ms + 100 * day_ms)
+        ]
+    for token, expected in zip(made, (401, 200), strict=True):
+        skewed = "Date: Thu, 01 Jan 1970 00:00:00 GMT"
+        request = f"GET /v1/sync/clocks HTTP/1.1\r\nHost: x\r\n{skewed}\r\n"
+        request += f"Authorization: Bearer {token}\r\n\r\n"
+        assert await status(hub, request.encode()) == expected

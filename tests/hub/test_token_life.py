@@ -14,13 +14,15 @@ from localmem_hub.app import Policy
 from localmem_hub.database import open_engine
 from localmem_hub.errors import CommitError, ConfigError, TokenError
 from localmem_hub.limits import DAY_MS
-from localmem_hub.seams import Kind
+from localmem_hub.seams import Kind, RosterMark
 from localmem_hub.store import SqlStore
 from localmem_hub.system import SystemRandom
+from localmem_protocol.access import room_name
 from localmem_protocol.exchange import Mark
 from localmem_protocol.frames import Close
 from localmem_protocol.simulation import SeededRandom
 from support.plain_client import PlainClient
+from support.pool_members import Team
 from support.served_hub import START_MS, ServedHub, serving
 from support.sync_client import RawClient, close_code, dial
 
@@ -105,6 +107,22 @@ async def test_whoever_is_in_a_pool_that_another_process_removes_is_cut_off(
         one = await RawClient.join(hub.url, POOL, ONE, create(beside))
         beside.pools.remove(POOL)
         assert await close_code(one.socket) == Close.BAD_TOKEN
+
+
+async def test_whom_another_process_takes_out_of_a_roster_is_cut_off(
+    hub: ServedHub, beside: SqlStore
+) -> None:
+    async with asyncio.timeout(20):
+        team = Team()
+        team.admit(TWO)
+        await team.found_at(hub, beside.access.invite(1, 1, SystemRandom(), START_MS))
+        two = await RawClient.join(
+            hub.url, room_name(team.pool, 1), TWO, await team.token(hub, TWO)
+        )
+        entry, roster = team.remove(TWO), team.roster
+        mark = RosterMark(roster.length, roster.head)
+        beside.rosters.append(team.pool, entry, mark, roster.epoch, START_MS)
+        assert await close_code(two.socket) == Close.BAD_TOKEN
 
 
 async def test_a_token_that_expires_is_cut_off_and_opens_nothing_more(

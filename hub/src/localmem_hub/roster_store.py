@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from localmem_hub.access_changes import count_change
 from localmem_hub.access_store import take
 from localmem_hub.database import failures, insert_missing, reading
 from localmem_hub.errors import CommitError, LengthError
@@ -102,6 +103,7 @@ class SqlRosters:
                 raise LengthError(length)
             _add(connection, pool, entry, mark)
             _make_room(connection, pool, epoch, now_ms)
+            count_change(connection)
             tell(connection, encode([RosterGrew(pool)]))
 
     def recovered(self, recovery: str, limit: int) -> list[str]:

@@ -192,7 +192,8 @@ class TokenStore(Protocol):
         ...
 
     def changes(self) -> int:
-        """A number that is another one after a token was revoked or a pool removed, by any process."""
+        """A number that is another one after a token was revoked, a pool removed, or a roster changed,
+        by any process; of a store for one hub."""
         ...
 
 
