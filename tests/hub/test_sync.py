@@ -57,7 +57,7 @@ async def test_two_devices_hold_the_same_events_in_the_same_order(
             await asyncio.gather(one.settle(), two.settle())
         await asyncio.gather(one.receive(40), two.receive(40))
         assert ids(one) == ids(two)
-        assert not one.session.problems
+        assert not one.session.reported.problems
 
 
 async def test_what_a_device_records_offline_reaches_the_others_later(

@@ -49,7 +49,7 @@ class Team(World):
 
     def crash(self, index: int) -> None:
         super().crash(index)
-        self.devices[index].session._fetcher._texts = self.checkouts[index]
+        self.devices[index].session._document.fetcher._texts = self.checkouts[index]
 
     def write(self, index: int, text: str, *also: int) -> Event:
         """An edit in a commit that these devices have."""
@@ -306,14 +306,14 @@ def test_a_want_brings_nothing_out_that_is_not_referred_to_or_not_shared_any_mor
     assert team.repository is not None
     fields = {"timestamp": 1, "snippet": "of another pool", "kind": "edit"}
     unsent = log.keep(parse_draft(fields | team.repository.place("of another pool")))
-    team.devices[0].session._pending.watermark = unsent.sequence  # its rule leaves it out
+    team.devices[0].session._document.pending.watermark = unsent.sequence  # its rule leaves it out
     private = team.write(0, "private")
     team.rest()
     key = team.pool.reference_key()
     asked = [refer(event, key) for event in (unsent, private)]
     wants = sorted(Want(one.device, one.sequence, one.text_hash) for one in asked if one)
     session = team.session(1)
-    session._append(Parcel(wants=tuple(wants)), {})
+    session._document.append(Parcel(wants=tuple(wants)), {}, 1 << 20)
     team.rest()
     team.rest_long(0)
     team.rest()
@@ -328,7 +328,7 @@ def test_so_many_wait_for_each_other_and_the_others_come_together() -> None:
         team.record(index, f"of device {index}")
     team.rest()
     want = Want(team.log(1).device, 1, bytes(5))
-    turns = [one.session._fetcher._turn(one.session.replica, want) for one in team.devices]
+    turns = [one.session._document.fetcher._turn(one.session.replica, want) for one in team.devices]
     assert turns == [TURNS_MAX, 0, *range(1, TURNS_MAX), TURNS_MAX, TURNS_MAX]
 
 

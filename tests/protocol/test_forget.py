@@ -360,7 +360,7 @@ def test_a_copy_of_this_machine_goes_on_although_its_running_segment_was_evicted
         world.rest_of(0, 1)
     replica = world.devices[0].session.replica
     assert copy != replica.client
-    assert not any(client == copy for client, _ in replica._own_batches())
+    assert not any(client == copy for client, _ in replica._own.batches())
     if restarted:
         world.crash(2)
     world.settle()

@@ -87,7 +87,7 @@ def test_former_client_ids_leave_nothing_behind_for_good() -> None:
             ours.append([event(number)])
             ours.evict(most)
         kept = [ours.export()]
-        sizes.append(sum(len(sealed) for _, sealed in ours._own_batches()))
+        sizes.append(sum(len(sealed) for _, sealed in ours._own.batches()))
     assert max(sizes) <= most
     assert min(sizes[50:]) > most // 2
 

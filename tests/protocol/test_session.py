@@ -383,7 +383,7 @@ def test_however_much_is_there_already_is_passed_over() -> None:
     bench.ready()
     for number in range(2000):
         bench.log.record("there", number + 1)
-    bench.session._pending.note(bench.log.events.values())
+    bench.session._document.pending.note(bench.log.events.values())
     page = bench.log.own_events
     bench.log.own_events = lambda after, limit: page(after, min(limit, 1))  # type: ignore[method-assign]
     assert bench.upload() == []

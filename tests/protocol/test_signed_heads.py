@@ -350,9 +350,14 @@ def test_a_session_reports_once_and_counts() -> None:
         with pytest.raises(AssertionError, match="refused"):
             world.settle()
     session = world.devices[1].session
-    assert session.troubles == len(session.problems) == len(session.take_problems()) == 1
-    assert session.take_problems() == []
-    assert session.unreadable == 0
+    assert (
+        session.reported.troubles
+        == len(session.reported.problems)
+        == len(session.reported.take_news())
+        == 1
+    )
+    assert session.reported.take_news() == []
+    assert session.reported.unreadable == 0
     assert not world.devices[1].log.events
 
 

@@ -117,7 +117,7 @@ class DishonestHub(World):
         self.rest_long(index)
         return [
             (one.kind, one.device, one.client, one.clock, one.sequence)
-            for one in self.session(index).take_problems()
+            for one in self.session(index).reported.take_news()
         ]
 
     def drop_document(self, index: int) -> None:
@@ -158,7 +158,7 @@ def test_a_frozen_tail_is_reported_by_who_does_not_see_it() -> None:
     assert hub.found(1) == []  # nobody has said so yet
     hub.work(2, "of another device")
     assert hub.found(1) == [("withheld", X, client, clock, 2)]
-    reason = hub.session(1).problems[-1].reason
+    reason = hub.session(1).reported.problems[-1].reason
     assert reason == f"device {Z} was shown {hub.clock(0)} batches, this one {clock}"
     assert hub.found(1) == []
     hub.work(2, "and again")
@@ -197,7 +197,7 @@ def test_a_forked_tail_is_reported_by_both_sides_and_by_its_owner() -> None:
     assert hub.found(1) == [("fork", X, client, clock, 2)]
     assert hub.found(2) == [("fork", X, client, clock, 90)]
     assert hub.found(0) == [("fork", X, client, clock, 2)]
-    assert Z in hub.session(1).problems[-1].reason
+    assert Z in hub.session(1).reported.problems[-1].reason
 
 
 def test_an_older_state_after_a_restart_is_reported_at_once() -> None:
@@ -211,7 +211,10 @@ def test_an_older_state_after_a_restart_is_reported_at_once() -> None:
     hub.most[1] = {client: early}
     hub.rest()
     assert hub.found(1) == [("replay", X, client, late, 2)]
-    assert hub.session(1).problems[-1].reason == f"the hub shows {early} batches, and had {late}"
+    assert (
+        hub.session(1).reported.problems[-1].reason
+        == f"the hub shows {early} batches, and had {late}"
+    )
     hub.again(1)
     assert hub.found(1) == []
 
@@ -243,9 +246,9 @@ def test_heads_outlive_compaction_and_what_was_evicted_is_no_alarm() -> None:
     session = hub.session(0)
     evicted = session.replica.evict(2000)
     assert evicted is not None
-    session._keep(evicted)
+    session._document.keep(evicted)
     hub.rest()
-    hub.session(1)._compact()
+    hub.session(1)._document.compact_if_due(now=True)
     hub.crash(1)
     hub.rest()
     assert hub.found(1) == []
@@ -301,7 +304,9 @@ def test_a_hub_that_was_restored_is_named_and_all_is_well_when_its_devices_were_
     hub.cut(1)
     hub.rest()
     assert hub.found(1) == []
-    assert [one.kind for one in hub.session(1).problems] == ["replay"]  # it stays in the list
+    assert [one.kind for one in hub.session(1).reported.problems] == [
+        "replay"
+    ]  # it stays in the list
     restore()
     hub.rest_of(1)
     found = hub.found(
@@ -387,7 +392,7 @@ def test_views_in_another_s_name_are_not_heard() -> None:
     reader.integrate(honest.append([event(1, device=X)]))
     reader.integrate(victim.append([event(1, device=Y)]))
     forger = Replica(POOL, Y, 2, [victim.export()])
-    forger._sealer = forger._new_sealer()
+    forger._own.start_segment()
     head, views = forger.head_before(1), (View(1, 9, b"lies"),)
     assert head is not None
     genuine = victim.signatures.head(2, 1, head)  # signs no views
@@ -446,7 +451,7 @@ def test_where_somebody_forgot_what_may_have_said_it_nothing_is_missing() -> Non
         reader.integrate(writer.append([event(number, device=X)]))
     for number in range(SEGMENT_BATCHES_MAX + 2, 2 * SEGMENT_BATCHES_MAX + 3):
         writer.append([event(number, device=X)])
-    assert writer.evict(writer._own_bytes - 100)
+    assert writer.evict(writer._own.size - 100)
     tidier.integrate(writer.export())
     last = tidier.segments.segment_of(1, writer.clock - 1)
     assert last is not None

@@ -329,7 +329,7 @@ class RequestsWorld:
         for device in self.devices:
             for client, clock in device.acknowledged.items():
                 assert clocks._ledger.clock(client) >= clock
-            assert not device.session.problems
+            assert not device.session.reported.problems
 
 
 def contents(session: Session) -> dict[tuple[int, int], bytes | None]:

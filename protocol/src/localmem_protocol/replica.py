@@ -22,7 +22,6 @@ from localmem_protocol.envelope import (
     NO_HASH,
     Opener,
     PoolKey,
-    Sealer,
     batch_hash,
     opens_segment,
 )
@@ -30,6 +29,7 @@ from localmem_protocol.errors import BatchError, HistoryError, SealError
 from localmem_protocol.events import Event
 from localmem_protocol.ledger import Ledger, mark_of
 from localmem_protocol.limits import STEP_BYTES
+from localmem_protocol.own_array import OwnArray
 from localmem_protocol.padding import Padding
 from localmem_protocol.parcels import TOMBSTONE_BYTES, Parcel
 from localmem_protocol.referenced import Referenced
@@ -57,9 +57,6 @@ Content = Event | Reference | Want
 
 MOVED_BYTES: Final = STEP_BYTES // 2
 """Sealed bytes whose content one update puts elsewhere; it has to fit into a frame, packed anew."""
-
-GATHERED_BYTES_MAX: Final = 32 * 1024
-"""Sealed bytes that a segment gathers of what is moved; the next to be forgotten moves them again."""
 
 TOMBSTONES_SHARE: Final = 8
 """Tombstones of evicted segments are kept on while they take at most this part of the array."""
@@ -112,17 +109,16 @@ class Replica:
         self.segments = Segments()
         self.referenced = Referenced(pool.reference_key(), dict(marks or {}))
         self.signatures = signatures or Signatures(pool, device)
-        self._padding = padding
         self._document = Document(client or 1)
+        self._own = OwnArray(self._document, pool, device, client, padding)
         self._openers: dict[int, Opener] = {}
-        self._own_bytes = 0  # sealed bytes in the own array
         self.loaded = Integrated()
         for data in updates:
             update = decode_update(data, stored=True)
             self._set_aside(update.deletes, self.loaded)
             self._follow(self._document.load(data, update), update.deletes, self.loaded)
         self._document.verify()
-        self._sealer = self._new_sealer()
+        self._own.start_segment()
 
     @property
     def ledger(self) -> Ledger:
@@ -240,32 +236,12 @@ class Replica:
     def evict(self, bytes_max: int) -> bytes | None:
         """Drop whole segments from the front of the own array until it fits; None if it does.
 
-        The running segment of this client id stays. That of another one, under which a copy of this
-        machine may be writing on, goes when its newest batch is older than all that stays: nobody
-        wrote there for as long as the array reaches back, and whoever goes on there all the same
-        begins another. So do tombstones stay, the newest ones, which are appended again. Returns the
-        update to keep and to send.
+        As `OwnArray.evict` says. The tombstones in them stay, the newest ones, which are appended again.
+        Returns the update to keep and to send.
         """
-        if self._own_bytes <= bytes_max:
+        data, deletes = self._own.evict(bytes_max)
+        if not deletes:
             return None
-        array = self._document.array(self.device)
-        batches = self._own_batches()
-        left = sum(len(sealed) for _, sealed in batches)
-        places: list[int] = []
-        for segment in _evictable(batches, self.client):
-            if left <= bytes_max:
-                break
-            places += segment
-            left -= sum(len(batches[place][1]) for place in segment)
-        if not places:
-            return None
-
-        def remove() -> None:
-            for place in sorted(places, reverse=True):
-                del array[place]
-
-        data = self._document.change(remove)
-        deletes = decode_update(data, stored=True).deletes
         tombstones = self.segments.tombstones_in(deletes)
         self._drop(deletes)
         most = bytes_max // TOMBSTONES_SHARE // TOMBSTONE_BYTES
@@ -288,7 +264,8 @@ class Replica:
             # Looked up again: what was moved before may have gone into one of them.
             found = [self.segments.segment_of(*one.id) for one in listed]
             group = [one for one in found if one is not None]
-            self._make_room(group)
+            moved = sum(one.size for one in group)
+            self._own.make_room(moved, self.segments, self.clock)
             held = [parcel for one in self._read(group).values() for parcel in one.values()]
             updates.append(self.move(_ranges(group), held, keep, tombstones))
             tombstones = ()
@@ -379,19 +356,6 @@ class Replica:
                     if mark is not None and mark != mark_of(clock, sealed):
                         raise HistoryError(f"other bytes at clock {clock} of client {client}")
 
-    def _own_batches(self) -> list[tuple[int, bytes]]:
-        """(client id, sealed batch) of the own array, in its order."""
-        array = self._document.array(self.device)
-        clients = self.ledger.clients_of(self.device)
-        if len(clients) == 1:
-            return [(clients[0], bytes(sealed)) for sealed in array]
-        writers = {
-            sealed: client
-            for client in clients
-            for sealed in contents(self._document.run(client, 0)).values()
-        }
-        return [(writers[bytes(sealed)], bytes(sealed)) for sealed in array]
-
     def _append(
         self, sealing: Sequence[Parcel], *, signed: bool = False, views: bool = False
     ) -> bytes:
@@ -402,21 +366,15 @@ class Replica:
         if not self.client:
             raise ValueError("no client id yet: the hub gives one")
         first = self.clock
-        if signed or self._sealer.starts:
-            before_it = self._sealer.head
+        if signed or self._own.starts:
+            before_it = self._own.head
             seen = self.signatures.views(before_it) if views else ()
             head = self.signatures.head(self.client, first, before_it, seen)
             sealing = [with_head(sealing[0], head, seen), *sealing[1:]]
-        sealed: list[bytes] = []
-        before = [self._sealer.head]
-        for clock, parcel in enumerate(sealing, start=first):
-            sealed.append(self._sealer.seal(parcel, clock))
-            before.append(self._sealer.head)
-        array = self._document.array(self.device)
-        data = self._document.change(lambda: array.extend(sealed))
-        for clock, (parcel, batch) in enumerate(zip(sealing, sealed, strict=True), start=first):
-            self._note(self.client, clock, batch, parcel)
-            link = (batch_hash(batch), before[clock - first])
+        data, appended = self._own.append(sealing, first)
+        for clock, (parcel, one) in enumerate(zip(sealing, appended, strict=True), start=first):
+            self._note(self.client, clock, one.sealed, parcel)
+            link = (batch_hash(one.sealed), one.previous)
             problems = self.signatures.note(self.device, self.client, clock, link, parcel)
             self.signatures.mute |= any(problem.kind == "signature" for problem in problems)
         return data
@@ -433,19 +391,6 @@ class Replica:
             return alone or encode_update(Update({}, deletes))
         appended = decode_update(self._append(sealing or [Parcel()], signed=signed), stored=True)
         return encode_update(Update(appended.items, deletes))
-
-    def _make_room(self, group: Sequence[Segment]) -> None:
-        """Start a segment for what is moved, unless it fits into the running one."""
-        running = self.segments.segment_of(self.client, self.clock - 1)
-        moved = sum(one.size for one in group)
-        if running is not None and running.size + moved > GATHERED_BYTES_MAX:
-            self._sealer = self._new_sealer()
-
-    def _new_sealer(self) -> Sealer:
-        """A sealer that starts a segment after the newest own batch."""
-        mine = self.ledger.account(self.client)
-        head = (mine and mine.head) or NO_HASH
-        return Sealer(self.pool, self.device, self.client, head, self._padding)
 
     def _set_aside(self, deletes: Ranges, result: Integrated) -> None:
         """Read what the deletes of an update would strand, before they are carried out."""
@@ -533,7 +478,7 @@ class Replica:
                 batch.referred = b"".join(self.referenced.marks(batch.names).values())
         self.segments.add(client, clock, batch)
         if self.ledger.owner(client) == self.device:
-            self._own_bytes += len(sealed)
+            self._own.size += len(sealed)
 
     def _drop(self, deletes: Ranges) -> None:
         """Follow what was deleted, by whomever."""
@@ -543,10 +488,10 @@ class Replica:
         for client, listed in deletes.items():
             size = self.segments.delete({client: listed})
             if self.ledger.owner(client) == self.device:
-                self._own_bytes -= size
+                self._own.size -= size
         running = self.segments.segment_of(self.client, self.clock - 1)
         if self.client in deletes and running is None:
-            self._sealer = self._new_sealer()
+            self._own.start_segment()
 
 
 def _ranges(segments: Iterable[Segment]) -> Ranges:
@@ -568,22 +513,3 @@ def _groups(segments: Sequence[Segment]) -> Iterable[list[Segment]]:
         size += one.size
     if group:
         yield group
-
-
-def _evictable(batches: Sequence[tuple[int, bytes]], client: int) -> list[list[int]]:
-    """The places of each segment but the running one of this client id, in the order to evict them.
-
-    Segments of several client ids lie interleaved when two copies of a machine write at once. One
-    that may be written on is as old as its newest batch, any other as its first.
-    """
-    found: list[list[int]] = []
-    running: dict[int, int] = {}  # client -> its newest segment in `found`
-    for place, (client, sealed) in enumerate(batches):
-        if client not in running or opens_segment(sealed):
-            running[client] = len(found)
-            found.append([])
-        found[running[client]].append(place)
-    own = running.get(client)
-    newest = set(running.values())
-    ages = {n: places[-1] if n in newest else places[0] for n, places in enumerate(found)}
-    return [found[number] for number in sorted(ages, key=ages.__getitem__) if number != own]

@@ -1,36 +1,56 @@
-"""Which problems were reported: each once, whatever comes again on the next connection."""
+"""What was wrong with what came: each problem is reported once, whatever comes again."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
 from localmem_protocol.signatures import Problem
+
+PROBLEMS_MAX: Final = 64
+"""Problems kept for a look; all are counted."""
 
 REPORTED_MAX: Final = 4096
 """Problems that are known to have been reported; beyond that one may be reported again."""
 
 
 class Reported:
-    """What one session has reported."""
+    """What one session has reported.
+
+    `problems` are the latest, `troubles` is how many there were, and `unreadable` how many of them were
+    batches that did not open.
+    """
 
     def __init__(self) -> None:
+        self.problems: deque[Problem] = deque(maxlen=PROBLEMS_MAX)
+        self.troubles = self.unreadable = 0
+        self._news: deque[Problem] = deque(maxlen=PROBLEMS_MAX)
         self._known: set[tuple[str, str, int, int]] = set()
         self._standing: set[tuple[str, str, int, int]] = set()
 
-    def is_news(self, problem: Problem) -> bool:
-        """Whether this was not reported yet; it counts as reported from now on.
+    def report(self, problem: Problem) -> None:
+        """Count it, unless it was reported before.
 
         But a batch that did not open: those are counted again when another document is read.
         """
         once = _once(problem)
         if once in self._known:
-            return False
+            return
         if problem.kind != "unopened":
             if len(self._known) >= REPORTED_MAX:
                 self._known.clear()
             self._known.add(once)
-        return True
+        self.problems.append(problem)
+        self._news.append(problem)
+        self.troubles += 1
+        self.unreadable += problem.kind == "unopened"
+
+    def take_news(self) -> list[Problem]:
+        """Those since the last call, for a log; the newest of them if there are very many."""
+        news = list(self._news)
+        self._news.clear()
+        return news
 
     def stand(self, problems: Iterable[Problem]) -> None:
         """These are there now. What was there the last time, and is over, is news when it comes again."""

@@ -13,9 +13,9 @@ from localmem_node.sync.way import Target
 from localmem_protocol.errors import RefusedError
 from localmem_protocol.frames import Close
 from localmem_protocol.lineage import Lineage, Run
+from localmem_protocol.reported import Reported
 from localmem_protocol.roster import remove, rotate
 from localmem_protocol.session import Session, State
-from localmem_protocol.signatures import Problem
 from localmem_protocol.tombstones import TombstoneKey
 from support.pool_members import TWO
 from support.pool_way import Stopped, World
@@ -152,5 +152,6 @@ class Silent(Session):
     def receive(self, data: bytes) -> list[bytes]:
         return [b"sealed"]
 
-    def take_problems(self) -> list[Problem]:
-        return []
+    @property
+    def reported(self) -> Reported:
+        return Reported()

@@ -141,7 +141,7 @@ class SyncAgent:
             "events_gathered": current.gathered if current else None,
             "texts_waiting": current.texts_waiting if current else None,
             "erasing": self._source.erasing_due,
-            "unreadable": current.unreadable if current else 0,
+            "unreadable": current.reported.unreadable if current else 0,
             "provisional": current.replica.signatures.uncovered if current else None,
             "problem_count": self._troubles,
             "problems": [asdict(problem) for problem in tuple(self._problems)],
@@ -365,7 +365,7 @@ class SyncAgent:
         return self._stirred.is_set()
 
     def _note_problems(self, session: Session) -> None:
-        for problem in session.take_problems():
+        for problem in session.reported.take_news():
             self._problems.append(problem)
             self._troubles += 1
             logger.warning(

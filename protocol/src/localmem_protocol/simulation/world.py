@@ -335,8 +335,10 @@ class World:
             for client, clock in device.acknowledged.items():
                 if self.hub.stored.get(client, 0) < clock:
                     raise InvariantError(f"acknowledged {clock} of client {client}, then lost it")
-            if device.session.problems:
-                raise InvariantError(f"a problem among the honest: {device.session.problems[0]}")
+            if device.session.reported.problems:
+                raise InvariantError(
+                    f"a problem among the honest: {device.session.reported.problems[0]}"
+                )
 
     def _agree(self) -> None:
         first = self.devices[0]
