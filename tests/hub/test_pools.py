@@ -19,7 +19,6 @@ from localmem_hub.pools import FOUNDING, fingerprint_of
 from localmem_hub.rosters import Rosters
 from localmem_hub.seams import RosterMark
 from localmem_hub.system import SystemRandom
-from localmem_hub.tokens import DAY_MS
 from localmem_hub.workers import Workers
 from localmem_protocol.entries import sign_entry
 from localmem_protocol.keys import DeviceKeys
