@@ -181,7 +181,7 @@ class Load:
 
     async def _delivered(self, cpu: float) -> tuple[list[float], float, float]:
         """Seconds of each delivery, sorted; when the last was; and this process's time until then."""
-        last = -1.0
+        last, missing = -1.0, 0
         while True:
             cpu_s = time.process_time() - cpu
             while (quiet := self._quiet_s()) < QUIET_SECONDS:

@@ -59,7 +59,7 @@ class WireProtocol(WebSocketsSansIOProtocol):
         """A handshake: say what is offered here."""
         super().handle_connect(event)
         if not self.close_sent:  # it was one, and its task begins after this
-            self.scope["extensions"][EXTENSION] = cast("dict[object, object]", self)
+            cast("dict[str, object]", self.scope.setdefault("extensions", {}))[EXTENSION] = self
 
     @property
     def ready(self) -> bool:
