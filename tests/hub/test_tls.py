@@ -11,8 +11,10 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from localmem_hub.doctor import checks
 from localmem_hub.errors import ConfigError
-from localmem_hub.settings import load_settings
+from localmem_hub.settings import Settings, load_settings
+from localmem_hub.system import SystemClock
 from localmem_protocol.frames import (
     CAPABILITIES,
     PROTOCOL,
@@ -72,6 +74,15 @@ async def test_a_hub_with_a_certificate_speaks_tls_and_takes_a_renewed_one(tmp_p
         staying = await dial(hub, token, first)
         assert staying.transport.get_extra_info("ssl_object").version() in ("TLSv1.2", "TLSv1.3")
         assert not (await in_the_clear(hub)).startswith(b"HTTP/")
+        settings = Settings(
+            database=hub.database_url,
+            port=int(hub.url.rpartition(":")[2]),
+            tls_cert=str(chain),
+            tls_key=str(key),
+        )
+        looked = await asyncio.to_thread(lambda: [*checks(settings, SystemClock())])
+        (port,) = (one for one in looked if one.name == "port")
+        assert port.detail.endswith("is ready")
 
         chain.write_text("half a certif")
         hub.signal(signal.SIGHUP)

@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import platform
+import ssl
 import stat
 import sys
 from collections.abc import Iterator
@@ -234,6 +235,13 @@ def _answer(settings: Settings) -> str | None:
     """What fails at the hub that is there, "" for nothing; None if no hub answers."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
     asked = http.client.HTTPConnection(host, settings.port, timeout=ASK_SECONDS)
+    if settings.tls_cert:
+        # Its certificate is for the name that devices dial, and nothing is told to it.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        asked = http.client.HTTPSConnection(
+            host, settings.port, timeout=ASK_SECONDS, context=context
+        )
     try:
         asked.request("GET", "/readyz")
         found = json.loads(asked.getresponse().read(4096))
