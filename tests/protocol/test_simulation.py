@@ -423,7 +423,7 @@ class SilentDevice(Session):
 
     def __init__(self, *given: Any, **more: Any) -> None:
         super().__init__(*given, **more)
-        self._fetcher._answers = lambda replica, want: []  # type: ignore[method-assign]
+        self._document.fetcher._answers = lambda replica, want: []  # type: ignore[method-assign]
 
 
 class CarelessDevice(SilentDevice):
@@ -431,12 +431,12 @@ class CarelessDevice(SilentDevice):
 
     def __init__(self, *given: Any, **more: Any) -> None:
         super().__init__(*given, **more)
-        find = self._fetcher._in_checkout
+        find = self._document.fetcher._in_checkout
 
         def lose(reference: Reference, key: bytes) -> None:
             find(reference, key)
 
-        self._fetcher._in_checkout = lose  # type: ignore[method-assign]
+        self._document.fetcher._in_checkout = lose  # type: ignore[method-assign]
 
 
 def device(open_device: OpenDevice) -> Implementation:
@@ -598,6 +598,18 @@ def test_a_restored_hub_is_given_back_the_roster_that_it_lost() -> None:
     report = world.finish()
     assert report.passed, report.explanation()
     assert report.epochs == 2
+
+
+def test_who_is_about_to_be_made_a_reader_when_all_heals_is_a_member_in_the_end() -> None:
+    world = Simulation(settings(1))
+    world.start()
+    world.advance(60_000)
+    world.devices[0].line.cut()
+    world.set_role(world.devices[2], "reader")
+    world.record(world.devices[2])
+    report = world.finish()
+    assert report.passed, report.explanation()
+    assert world.devices[2].role == "member"
 
 
 def test_an_epoch_that_is_over_and_cannot_be_read_is_read_later() -> None:
