@@ -600,6 +600,18 @@ def test_a_restored_hub_is_given_back_the_roster_that_it_lost() -> None:
     assert report.epochs == 2
 
 
+def test_who_is_about_to_be_made_a_reader_when_all_heals_is_a_member_in_the_end() -> None:
+    world = Simulation(settings(1))
+    world.start()
+    world.advance(60_000)
+    world.devices[0].line.cut()
+    world.set_role(world.devices[2], "reader")
+    world.record(world.devices[2])
+    report = world.finish()
+    assert report.passed, report.explanation()
+    assert world.devices[2].role == "member"
+
+
 def test_an_epoch_that_is_over_and_cannot_be_read_is_read_later() -> None:
     world = Simulation(settings(1))
     world.start()

@@ -62,6 +62,10 @@ class Owner:
         """Whether all is as it was wanted."""
         return not self._wishes
 
+    def wants(self, what: str) -> bool:
+        """Whether a wish of this name waits."""
+        return any(wish.what == what for wish in self._wishes)
+
     def rotate(self, *, fatal: bool = False) -> None:
         """Begin a new epoch, unless another owner does so meanwhile."""
         before = self.device.view.epoch

@@ -416,7 +416,8 @@ class Simulation:
         for device in self.devices:
             self.timeline.after(MINUTE, device.reconnect)
         for device in self.devices:
-            if device.role == "reader":
+            becoming = f"make {device.disk.log.device} a reader"
+            if device.role == "reader" or self.owners[0].wants(becoming):
                 self.set_role(device, "member")
         quiet = 0
         for _ in range(HEALING_HOURS * 60):
