@@ -13,6 +13,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from localmem_hub.app import Policy
+from localmem_hub.plain.messages import decode
 from localmem_hub.quotas import (
     FULL_RETRY_SECONDS,
     MEASURE_SECONDS,
@@ -24,7 +25,8 @@ from localmem_hub.quotas import (
 from localmem_hub.seams import Batch
 from localmem_hub.system import SystemRandom
 from localmem_protocol.envelope import FIRST_OF_SEGMENT, VERSION
-from localmem_protocol.frames import Close, Step1, later, wait_s
+from localmem_protocol.errors import FrameError
+from localmem_protocol.frames import Close, Step1, decode_frame, is_update, later, wait_s
 from localmem_protocol.frames import Update as UpdateFrame
 from localmem_protocol.room import Room, Row
 from localmem_protocol.updates import Item, Update, encode_state_vector, encode_update
@@ -293,3 +295,14 @@ def test_what_a_pool_has_stored_is_counted_over_its_epochs(tmp_path: Path) -> No
     assert store.sizes(f"{pool}.22", pool) == (50, 60)
     assert store.sizes("plain", "plain") == (0, 0)
     store.close()
+
+
+@pytest.mark.parametrize("padded", [b"\x80\x00\x02", b"\x00\x82\x00"])
+def test_nothing_is_an_update_that_is_not_counted_as_one(padded: bytes) -> None:
+    """The beginning of a frame is all that is looked at before it is counted."""
+    data = padded + b"\x02\x00\x00"
+    assert not is_update(data)
+    with pytest.raises(FrameError, match="more bytes than it needs"):
+        decode_frame(data)
+    with pytest.raises(FrameError, match="more bytes than it needs"):
+        decode(data)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import logging
+import weakref
 from collections import deque
 from typing import Any, cast
 
@@ -10,12 +13,14 @@ import pytest
 from websockets.frames import Frame, Opcode
 from websockets.protocol import CLOSED, OPEN
 
+from localmem_hub import wire
 from localmem_hub.wire import (
     EXTENSION,
     WAITING_MESSAGE_BYTES,
     WAITING_MESSAGES_MAX,
     WRITE_BYTES,
     WireProtocol,
+    close_reason,
     wire_of,
 )
 
@@ -26,6 +31,7 @@ class Transport:
     def __init__(self, protocol: WireProtocol, writes: int = 1000) -> None:
         self.written: list[bytes] = []
         self.pauses = 0
+        self.aborted = asyncio.Event()
         self._protocol = protocol
         self._writes = writes
 
@@ -40,6 +46,9 @@ class Transport:
     def is_closing(self) -> bool:
         return False
 
+    def abort(self) -> None:
+        self.aborted.set()
+
 
 def connected(writes: int = 1000, state: object = OPEN) -> tuple[WireProtocol, Transport]:
     protocol = WireProtocol.__new__(WireProtocol)  # without a server around it
@@ -52,6 +61,13 @@ def connected(writes: int = 1000, state: object = OPEN) -> tuple[WireProtocol, T
     made.queue = asyncio.Queue()
     made.read_paused = made.close_sent = False
     made.frames, made.curr_msg_data_type = [], "bytes"
+    made.tasks, made.connections = set(), {protocol}
+    made.loop, made.disconnected = asyncio.get_running_loop(), False
+    made.handshake_complete, made.close_timer = True, None
+    made.ping_timer = made.pong_timer = made.pending_ping_payload = None
+    made.scope = {"extensions": {EXTENSION: protocol}}
+    made.logger = logging.getLogger("uvicorn.error")
+    made.logger.setLevel(logging.WARNING)
     return protocol, transport
 
 
@@ -109,3 +125,50 @@ def test_a_server_without_it_has_no_wire() -> None:
     assert wire_of({"extensions": {"websocket.http.response": {}}}) is None
     here = object()
     assert wire_of({"extensions": {EXTENSION: here}}) is here
+
+
+async def test_who_pings_and_reads_nothing_is_answered_no_more() -> None:
+    protocol, transport = connected(writes=1)
+    pings = deque([b"pong"] * 3)
+    cast(Any, protocol).conn.data_to_send = lambda: [pings.popleft()]
+    for _ in range(3):
+        protocol.handle_ping()
+    assert transport.written == [b"pong"]
+    assert not pings  # what is not sent is not kept, either
+
+
+@pytest.mark.parametrize("gone", [False, True])
+async def test_a_connection_that_is_over_is_let_go_whatever_is_unread(
+    gone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "END_SECONDS", 0.05)
+    protocol, transport = connected()
+    task = asyncio.create_task(asyncio.sleep(0))
+    await task
+    protocol.on_task_complete(task)
+    if gone:
+        protocol.connection_lost(ConnectionError())
+        await asyncio.sleep(0.1)
+        assert not transport.aborted.is_set()
+    else:
+        await asyncio.wait_for(transport.aborted.wait(), 10)
+
+
+async def test_a_connection_that_is_gone_is_free_at_once() -> None:
+    protocol, transport = connected()
+    transport._protocol = cast(Any, None)
+    gone = weakref.ref(protocol)
+    gc.disable()
+    try:
+        protocol.connection_lost(ConnectionError())
+        del protocol
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_a_reason_fits_into_a_close_frame() -> None:
+    assert close_reason("short") == "short"
+    cut = close_reason("ä" * 100)
+    assert cut == "ä" * 61
+    Frame(Opcode.CLOSE, (4400).to_bytes(2) + cut.encode()).check()

@@ -13,7 +13,7 @@ from collections import deque
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from localmem_hub.limits import CLOSE_SECONDS
-from localmem_hub.wire import wire_of
+from localmem_hub.wire import close_reason, wire_of
 from localmem_protocol.frames import Close
 from localmem_protocol.limits import OUTGOING_BYTES_MAX
 
@@ -86,7 +86,8 @@ class Connection:
                     await self._wake.wait()
                     self._wake.clear()
                     await self._flush()
-                await self._websocket.close(*self.closing)
+                code, reason = self.closing
+                await self._websocket.close(code, close_reason(reason))
         except (TimeoutError, WebSocketDisconnect):
             self._queue.clear()
         except RuntimeError:  # the server closed it meanwhile: a message far too large

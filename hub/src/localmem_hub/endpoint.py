@@ -36,6 +36,7 @@ from localmem_hub.rooms import Rooms
 from localmem_hub.rosters import Rosters
 from localmem_hub.seams import Identity, TokenStore
 from localmem_hub.session_tokens import SESSION
+from localmem_hub.wire import close_reason
 from localmem_hub.workers import Workers
 from localmem_protocol.events import is_device_id
 from localmem_protocol.frames import (
@@ -134,7 +135,7 @@ class Endpoint:
             log.info("refused pool=%r code=%d reason=%s", pool, refused.code, refused.reason)
             self.note_refusal(websocket, pool, refused)
             with suppress(WebSocketDisconnect):  # it did not wait for the answer
-                await websocket.close(refused.code, refused.reason)
+                await websocket.close(refused.code, close_reason(refused.reason))
 
     async def introduce(self, request: Request) -> JSONResponse:
         """Whom a token stands for, and how to synchronise here; notes nothing, and binds it to nobody.

@@ -8,10 +8,12 @@ another one messages go out one by one.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final, Protocol, cast
 
+from uvicorn._types import WebSocketScope
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 from websockets.protocol import OPEN
@@ -26,6 +28,13 @@ WAITING_MESSAGES_MAX: Final = 64
 
 WAITING_MESSAGE_BYTES: Final = 64 * 1024
 """A message of more must not wait beside others."""
+
+END_SECONDS: Final = 11.0
+"""How long a connection may take to end, from when nobody here says anything on it any more. It is longer
+than uvicorn waits for the other side's goodbye. A socket is let go then, whatever is unread on it."""
+
+REASON_BYTES_MAX: Final = 123
+"""What a close frame has room for (RFC 6455, 5.5)."""
 
 _BINARY: Final = 0x82
 
@@ -52,14 +61,50 @@ def wire_of(scope: Mapping[str, Any]) -> Wire | None:
     return cast("Wire | None", scope.get("extensions", {}).get(EXTENSION))
 
 
+def close_reason(text: str) -> str:
+    """As much of a reason as a close frame can hold."""
+    return text.encode()[:REASON_BYTES_MAX].decode(errors="ignore")
+
+
 class WireProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket, with that extension."""
+    """uvicorn's WebSocket, with that extension, which does not wait for who reads nothing."""
+
+    _end: asyncio.TimerHandle | None = None
 
     def handle_connect(self, event: Request) -> None:
         """A handshake: say what is offered here."""
         super().handle_connect(event)
         if not self.close_sent:  # it was one, and its task begins after this
             cast("dict[str, object]", self.scope.setdefault("extensions", {}))[EXTENSION] = self
+
+    def handle_ping(self) -> None:
+        """A ping; who does not read the answers gets none."""
+        answer = b"".join(self.conn.data_to_send())
+        if self.writable.is_set():
+            self.transport.write(answer)
+
+    def keepalive_timeout(self) -> None:
+        """A ping that was not answered."""
+        super().keepalive_timeout()
+        self._end_soon()
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        """Nobody says anything here any more."""
+        super().on_task_complete(task)
+        self._end_soon()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone; nothing is to lead back here, so that its memory is free at once."""
+        super().connection_lost(exc)
+        if self._end is not None:
+            self._end.cancel()
+        scope: WebSocketScope | None = getattr(self, "scope", None)
+        if scope is not None:
+            scope["extensions"].pop(EXTENSION, None)
+
+    def _end_soon(self) -> None:
+        if not self.disconnected and self._end is None:
+            self._end = self.loop.call_later(END_SECONDS, self.transport.abort)
 
     @property
     def ready(self) -> bool:

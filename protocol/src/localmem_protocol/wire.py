@@ -54,7 +54,7 @@ class Reader:
         return self.data[self.at - 1]
 
     def varuint(self, most: int = VARUINT_MAX) -> int:
-        """The next varuint, refused above `most`."""
+        """The next varuint; refused above `most`, and with more bytes than it needs."""
         at, data = self.at, self.data
         if at < len(data) and (small := data[at]) < 0x80 and small <= most:  # mostly
             self.at = at + 1
@@ -67,6 +67,8 @@ class Reader:
             byte = self.byte()
             value |= (byte & 0x7F) << shift
             shift += 7
+        if shift > 7 and byte == 0:
+            raise self.error("a number with more bytes than it needs")
         if value > most:
             raise self.error(f"{value} is over the limit of {most}")
         return value

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Final
 
 from starlette.routing import BaseRoute, WebSocketRoute
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from localmem_hub.connection import Connection
 from localmem_hub.endpoint import Endpoint, Received, RefusedError
@@ -22,6 +23,7 @@ from localmem_hub.plain.messages import denied
 from localmem_hub.plain.room import PlainRoom
 from localmem_hub.plain.rooms import PlainRooms
 from localmem_hub.seams import Identity, TokenStore
+from localmem_hub.wire import close_reason
 from localmem_hub.workers import Workers
 from localmem_protocol.frames import Close
 from localmem_protocol.seams import Clock
@@ -65,9 +67,10 @@ class PlainEndpoint:
             self._counts.refuse(refused.code)
             log.info("refused room=%r code=%d", name[:80], refused.code)
             self._endpoint.note_refusal(websocket, name, refused, "yjs")
-            if refused.code == Close.BAD_TOKEN:
-                await websocket.send_bytes(denied(refused.reason))
-            await websocket.close(refused.code, refused.reason)
+            with suppress(WebSocketDisconnect):  # it did not wait for the answer
+                if refused.code == Close.BAD_TOKEN:
+                    await websocket.send_bytes(denied(refused.reason))
+                await websocket.close(refused.code, close_reason(refused.reason))
 
     async def _identify(self, name: str, websocket: WebSocket) -> Identity:
         """Whom a connection is from. Raises RefusedError."""
