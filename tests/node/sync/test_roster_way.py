@@ -106,6 +106,20 @@ def test_the_hub_is_told_once_which_past_epochs_were_read(world: World) -> None:
     assert world.hub.heard == [1]
 
 
+def test_past_epochs_are_read_again_when_the_hub_was_restored(world: World) -> None:
+    world.do(rotate)
+    target = world.way.next()
+    world.way.finished(target)
+    assert not world.way.next().past
+    assert world.hub.heard == [1]
+    world.way.restored()
+    again = world.way.next()
+    assert (again.past, again.place.key.epoch) == (True, 1)
+    world.way.finished(again)
+    assert not world.again().next().past
+    assert world.hub.heard == [1, 1]
+
+
 def test_past_epochs_are_read_again_by_an_event_log_that_was_put_back(world: World) -> None:
     world.do(rotate)
     target = world.way.next()

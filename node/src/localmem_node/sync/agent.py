@@ -219,6 +219,7 @@ class SyncAgent:
         settled = self._settled_in_connection
         if isinstance(error, RestoredError):
             logger.warning("%s: what it lost is sent again", error)
+            await self._in_thread(self._way.restored)
             await self._rest(self._backoff.delay_s(error, settled=settled))
             return
         if settled and _only_stale(error):

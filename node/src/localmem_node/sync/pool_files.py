@@ -155,6 +155,10 @@ class PoolFiles:
         except (OSError, msgspec.DecodeError):
             return frozenset()  # it is told once more
 
+    def forget_told(self, pool: str) -> None:
+        """The hub may not know any more which epochs this device has read."""
+        (self._folder / pool / "told").unlink(missing_ok=True)
+
     def note_told(self, pool: str, epoch: int) -> None:
         """The hub knows that this device has read an epoch."""
         epochs = sorted({*self.epochs_told(pool), epoch})

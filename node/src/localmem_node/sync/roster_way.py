@@ -171,6 +171,11 @@ class RosterWay:
         self._client.forget_token()
         return True
 
+    def restored(self) -> None:
+        """As `Way` says. What it was told of epochs that were read is gone, too."""
+        self._keep_read(frozenset())
+        self._files.forget_told(self._record.pool)
+
     def remedy(self, error: Exception) -> str:
         """As `Way` says."""
         if isinstance(error, RemovedError):

@@ -94,6 +94,12 @@ class Way(Protocol):
         """A connection was refused: whether to ask `next` again soon."""
         ...
 
+    def restored(self) -> None:
+        """The hub was restored from a backup. Of epochs that are over it may show more than before: they
+        are read again.
+        """
+        ...
+
     def remedy(self, error: Exception) -> str:
         """What to do about an error, in half a sentence; empty when it says that itself."""
         ...
@@ -136,6 +142,9 @@ class FixedWay:
     def refused(self, error: Exception) -> bool:
         """As `Way` says."""
         return False
+
+    def restored(self) -> None:
+        """As `Way` says; there is one document."""
 
     def remedy(self, error: Exception) -> str:
         """As `Way` says."""

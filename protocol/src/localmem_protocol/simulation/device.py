@@ -13,7 +13,7 @@ from typing import Final, Protocol, TypeVar
 
 from localmem_protocol.chain import Tip
 from localmem_protocol.entries import Role
-from localmem_protocol.errors import ProtocolError, RefusedError
+from localmem_protocol.errors import ProtocolError, RefusedError, RestoredError
 from localmem_protocol.events import Draft, Event
 from localmem_protocol.frames import is_permanent
 from localmem_protocol.keys import DeviceKeys
@@ -525,6 +525,8 @@ class SimulatedDevice:
         try:
             if self.side is not None:
                 self.side.disconnect(code)
+            if isinstance(error, RestoredError):
+                self.disk.read_again()
         except Crash:
             self.crash()
             return

@@ -202,6 +202,11 @@ class DeviceDisk:
         read = Read(self.read.epochs | {epoch}, self.log.reach)
         self.writes.write(lambda: setattr(self, "read", read))
 
+    def read_again(self) -> None:
+        """The hub was restored: it may show more of epochs that are over than it did."""
+        read = Read(reach=self.log.reach)
+        self.writes.write(lambda: setattr(self, "read", read))
+
     def begin(self) -> None:
         """A process opens the event log, and looks whether that goes with what was read."""
         known = self.log.has_reached(self.read.reach)
