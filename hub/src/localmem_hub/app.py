@@ -189,7 +189,8 @@ class Hub:
         self.rooms.start()
         for recurring in (
             self.endpoint.recheck_forever(),
-            self.endpoint.watch_changes(self.watchers.wake, told=self.replication is not None),
+            self.endpoint.expire_forever(),
+            *([] if self.replication else [self.endpoint.watch_changes(self.watchers.wake)]),
             self.mailboxes.sweep_forever(),
             self.past_epochs.sweep_forever(),
         ):
