@@ -33,6 +33,9 @@ GOODBYE_SECONDS: Final = 0.02
 DRAIN_SECONDS: Final = STOP_SECONDS / STOP_STEPS
 """How long one of them may take then."""
 
+LAST_WORDS_SECONDS: Final = 1.0
+"""How long a replica that stops waits at most until the others were told what it stored last."""
+
 PROBE_SECONDS: Final = 2.0
 """How often a hub without room on its disk tries whether there is some again."""
 

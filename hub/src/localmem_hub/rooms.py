@@ -92,7 +92,7 @@ class Rooms:
         self._headroom = headroom or Headroom(store, workers)
         self._counts = counts or Counts()
         self._following: Following | None = None
-        self._heard: dict[str, int] = {}  # pool that is being loaded -> how far it is said to be
+        self._heard: dict[str, int | None] = {}  # pool being loaded -> how far it is said to be
         self._suspended = ""  # why nobody comes in, if so
         if store.shared:
             self._following = Following(
@@ -260,9 +260,11 @@ class Rooms:
     def moved(self, pool: str, head: int | None) -> None:
         """Another replica stored rows up to this one; None for a pool that is gone."""
         if pool in self._loading:
-            self._heard[pool] = max(self._heard.get(pool, 0), head or 0)
+            before = self._heard.get(pool, 0)
+            # Once gone, what is being loaded is of no use, whatever is made under its name.
+            self._heard[pool] = None if head is None or before is None else max(before, head)
         live = self._live.get(pool)
-        if live is None or self._following is None:
+        if live is None or self._following is None or self._stopping:
             return
         if head is None:
             self._discard(live, "the pool was removed")
@@ -273,7 +275,9 @@ class Rooms:
         """The number of a pool's newest row, as the database says; None for a pool that is gone."""
         self.moved(pool, head)
         live = self._live.get(pool)
-        if live is not None and self._following is not None and head is not None:
+        if live is None or self._following is None or self._stopping:
+            return
+        if head is not None:
             self._following.looked(live, head)
 
     def taken_over(self, pool: str, client: int) -> None:
