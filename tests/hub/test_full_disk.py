@@ -136,6 +136,25 @@ async def test_a_full_disk_refuses_updates_for_now_and_serves_who_reads(hub: Ser
         await reader.socket.close()
 
 
+async def test_a_defect_while_it_is_looked_for_room_does_not_refuse_updates_for_good(
+    hub: ServedHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def defect() -> None:
+        loop.call_soon_threadsafe(failed.set)
+        raise RuntimeError("a defect")
+
+    async with asyncio.timeout(20):
+        with monkeypatch.context() as broken:
+            broken.setattr(hub.store, "try_room", defect)
+            hub.hub.headroom.ran_out()
+            await failed.wait()
+        while hub.hub.headroom.full:  # noqa: ASYNC110  it is looked at from outside
+            await asyncio.sleep(0.01)
+
+
 async def test_requests_are_answered_alike(hub: ServedHub) -> None:
     async with (
         asyncio.timeout(20),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from bench.postgres_server import PostgresServer
 from localmem_hub import http_sync, mailboxes, replication
 from localmem_hub.app import Policy
+from localmem_hub.seams import Stored
 from localmem_hub.signals import (
     PAYLOAD_BYTES_MAX,
     Greeted,
@@ -125,6 +127,62 @@ async def test_what_nobody_told_is_found_by_looking(
     assert isinstance(frame, Update)
     for raw in (writer, reader):
         await raw.socket.close()
+
+
+async def test_what_is_stored_last_by_one_that_stops_is_told_to_the_other(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[Signal] = []
+    here = pair.one.hub.replication
+    assert here is not None
+    tell = here._bus.tell
+
+    async def note(payloads: list[str]) -> bool:
+        await asyncio.sleep(0.05)  # so that nobody hears it who does not wait
+        told = await tell(payloads)
+        for payload in payloads:
+            said.extend(decode(payload)[1])
+        return told
+
+    writer, reader = await pair.join(pair.one, ONE), await pair.join(pair.two, TWO)
+    monkeypatch.setattr(here._bus, "tell", note)
+    pair.one.store.gate.clear()
+    await writer.write(b"last")
+    while not any(
+        batch.rows for batch in await asyncio.to_thread(pair.one.store.entered.get, timeout=20)
+    ):
+        pass
+    stopping = asyncio.create_task(pair.one.hub.stop())
+    await asyncio.sleep(0)
+    pair.one.store.gate.set()
+    await stopping
+    assert any(isinstance(signal, Moved) for signal in said)
+    frame = await reader.next()
+    assert isinstance(frame, Update)
+    assert contents(frame) == [b"last"]
+    await reader.socket.close()
+
+
+async def test_a_pool_that_is_removed_while_its_room_is_loaded_lets_nobody_stay(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rooms, load = pair.two.hub.rooms, pair.two.store.load
+    loading, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def slow(pool: str) -> Stored:
+        stored = load(pool)
+        loop.call_soon_threadsafe(loading.set)
+        assert go_on.wait(20)
+        return stored
+
+    monkeypatch.setattr(pair.two.store, "load", slow)
+    socket = await dial(pair.two.url, "team", ONE, pair.token("team", ONE)[1])
+    await loading.wait()
+    assert pair.one.store.inner.pools.remove("team")
+    await until(lambda: "team" in rooms._heard)
+    go_on.set()
+    assert await close_code(socket) == Close.BAD_TOKEN
 
 
 async def test_who_comes_from_another_replica_finds_what_it_wrote_there(

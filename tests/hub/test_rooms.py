@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from localmem_hub.errors import DamageError, StoppingError, StoreError
+from localmem_hub.errors import DamageError, DatabaseTimeoutError, StoppingError, StoreError
 from localmem_hub.limits import COMPACT_ROWS
 from localmem_hub.live import LiveRoom
 from localmem_hub.rooms import Rooms
@@ -314,6 +314,48 @@ async def test_a_long_log_is_compacted_while_the_room_is_in_use(world: World) ->
     await one.sink.until(lambda: one.sink.acknowledged == COMPACT_ROWS + 1)
     stored = world.store.load("a")
     assert (stored.head, len(stored.rows)) == (COMPACT_ROWS + 1, 1)
+
+
+async def test_one_pool_is_compacted_at_a_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each keeps a connection to the database for as long as it takes, and there are few."""
+    holding, most = [0], [0]
+
+    class Counted:
+        def __init__(self) -> None:
+            holding[0] += 1
+            most[0] = max(most[0], holding[0])
+
+        def release(self) -> None:
+            holding[0] -= 1
+
+    monkeypatch.setattr(world.store, "hold", lambda pool: Counted())
+    async with asyncio.timeout(20):
+        done = await asyncio.gather(*(world.rooms._compact(pool) for pool in "abcdefgh"))
+    assert (len(done), holding, most) == (8, [0], [1])
+
+
+async def test_a_database_that_takes_too_long_is_not_asked_again_for_each_room(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def slow(batches: list[Batch], *_: object) -> set[str]:
+        asked.append(len(batches))
+        raise DatabaseTimeoutError("the database took too long")
+
+    one, two = await world.join("a", ONE), await world.join("b", TWO)
+    await hold(world)
+    one.write()
+    await held(world)
+    one.write()
+    two.write()
+    monkeypatch.setattr(world.store, "commit", slow)
+    world.store.gate.set()
+    await one.sink.until(lambda: one.sink.code == Close.STORE_FAILED)
+    await two.sink.until(lambda: two.sink.code == Close.STORE_FAILED)
+    assert asked == [2]
 
 
 async def test_a_panic_in_a_room_costs_that_room_alone(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from threading import Event as Flag
 
 import httpx2
 import pytest
@@ -17,6 +19,7 @@ from localmem_hub.limits import DAY_MS
 from localmem_hub.seams import Kind, RosterMark
 from localmem_hub.store import SqlStore
 from localmem_hub.system import SystemRandom
+from localmem_hub.workers import READERS
 from localmem_protocol.access import room_name
 from localmem_protocol.exchange import Mark
 from localmem_protocol.frames import Close
@@ -78,6 +81,82 @@ async def waiting(hub: ServedHub, token: str) -> asyncio.Task[httpx2.Response]:
         await asyncio.sleep(0.01)
         assert not task.done(), task.result().text
     return task
+
+
+@asynccontextmanager
+async def busy(hub: ServedHub) -> AsyncIterator[None]:
+    """While every reader has something to do that takes long, as to load a large room."""
+    go_on = Flag()
+    reading = [
+        asyncio.create_task(hub.hub.workers.read(lambda: go_on.wait(60))) for _ in range(READERS)
+    ]
+    try:
+        yield
+        assert not any(task.done() for task in reading)
+    finally:
+        go_on.set()
+        await asyncio.gather(*reading)
+
+
+async def test_who_loses_a_right_is_cut_off_while_large_rooms_are_loaded(
+    hub: ServedHub, beside: SqlStore
+) -> None:
+    async with asyncio.timeout(20):
+        revoked, expires = create(beside, device=ONE), create(beside, device=TWO, days=7)
+        team = Team()
+        team.admit(TWO)
+        await team.found_at(hub, beside.access.invite(1, 1, SystemRandom(), START_MS))
+        session = await team.token(hub, TWO)
+        one = await RawClient.join(hub.url, POOL, ONE, revoked)
+        two = await RawClient.join(hub.url, POOL, TWO, expires)
+        three = await RawClient.join(hub.url, room_name(team.pool, 1), TWO, session)
+        async with busy(hub):
+            assert (await hub.ask("GET", "/readyz")).status_code == 200
+            beside.tokens.revoke(number(revoked), 2)
+            assert await close_code(one.socket) == Close.BAD_TOKEN
+            entry, roster = team.remove(TWO), team.roster
+            mark = RosterMark(roster.length, roster.head)
+            beside.rosters.append(team.pool, entry, mark, roster.epoch, START_MS)
+            assert await close_code(three.socket) == Close.BAD_TOKEN
+            hub.clock.ms += 7 * DAY_MS
+            assert await close_code(two.socket) == Close.BAD_TOKEN
+
+
+async def test_a_token_expires_while_the_database_says_nothing(
+    hub: ServedHub, beside: SqlStore
+) -> None:
+    go_on = Flag()
+    async with asyncio.timeout(20):
+        one = await RawClient.join(hub.url, POOL, ONE, create(beside, device=ONE, days=7))
+        looking = asyncio.create_task(hub.hub.workers.look(lambda: go_on.wait(60)))
+        try:
+            while not hub.hub.workers._lookout._work_queue.qsize():  # noqa: ASYNC110  it is looked at from outside
+                await asyncio.sleep(0.01)
+            hub.clock.ms += 7 * DAY_MS
+            assert await close_code(one.socket) == Close.BAD_TOKEN
+        finally:
+            go_on.set()
+            await looking
+
+
+async def test_a_defect_in_one_look_does_not_end_all_looks(
+    hub: ServedHub, beside: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def defect() -> int:
+        loop.call_soon_threadsafe(failed.set)
+        raise RuntimeError("a defect")
+
+    async with asyncio.timeout(20):
+        token = create(beside, device=ONE)
+        one = await RawClient.join(hub.url, POOL, ONE, token)
+        with monkeypatch.context() as broken:
+            broken.setattr(hub.store.tokens, "changes", defect)
+            await failed.wait()
+        beside.tokens.revoke(number(token), 2)
+        assert await close_code(one.socket) == Close.BAD_TOKEN
 
 
 async def test_a_token_that_another_process_revokes_is_cut_off_everywhere(

@@ -22,6 +22,7 @@ from localmem_hub.health import Health
 from localmem_hub.http_sync import HttpSync
 from localmem_hub.limits import (
     DISK_FREE_MB,
+    LAST_WORDS_SECONDS,
     PAST_EPOCHS_DAYS,
     STOP_SECONDS,
     STOP_STEPS,
@@ -168,6 +169,7 @@ class Hub:
             entrance = PlainEndpoint(self.plain, self.endpoint, store.tokens, self.workers, clock)
             self._plain_routes = entrance.routes()
         self._recurring: list[asyncio.Task[None]] = []
+        self._replicating: asyncio.Task[None] | None = None
         if self.replication is not None:
             self.replication.attach(self)
 
@@ -189,13 +191,14 @@ class Hub:
         self.rooms.start()
         for recurring in (
             self.endpoint.recheck_forever(),
-            self.endpoint.watch_changes(self.watchers.wake, told=self.replication is not None),
+            self.endpoint.expire_forever(),
+            *([] if self.replication else [self.endpoint.watch_changes(self.watchers.wake)]),
             self.mailboxes.sweep_forever(),
             self.past_epochs.sweep_forever(),
         ):
             self._recurring.append(asyncio.create_task(recurring))
         if self.replication is not None:
-            self._recurring.append(asyncio.create_task(self.replication.run()))
+            self._replicating = asyncio.create_task(self.replication.run())
 
     async def stop(self) -> None:
         """Commit what has arrived and send everybody away. A second call does nothing."""
@@ -211,6 +214,10 @@ class Hub:
                 self.rooms.stop(step_s),
                 *([self.plain.stop(step_s)] if self.plain is not None else []),
             )
+            if self.replication is not None and self._replicating is not None:
+                # Not before: the others are to hear of the last commits, and these of theirs.
+                await self.replication.settle(min(step_s, LAST_WORDS_SECONDS))
+                self._replicating.cancel()
             self.workers.close()
 
 

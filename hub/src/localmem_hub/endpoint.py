@@ -160,7 +160,7 @@ class Endpoint:
         self.rechecks += 1
         tokens = {identity.token for identity in self._live.values() if identity.token}
         if tokens:
-            revoked = await self._workers.read(lambda: self._tokens.revoked(tokens))
+            revoked = await self._workers.look(lambda: self._tokens.revoked(tokens))
             for connection, identity in self._live.items():
                 if identity.token in revoked:
                     connection.drop(Close.BAD_TOKEN, "this token was revoked")
@@ -208,31 +208,31 @@ class Endpoint:
         """Look the tokens of live connections up again and again."""
         while True:
             await asyncio.sleep(RECHECK_SECONDS)
-            try:
+            with _going_on("tokens not rechecked"):
                 await self.recheck()
-            except StoreError as error:
-                log.warning("tokens not rechecked: %s", error)
 
-    async def watch_changes(self, changed: Callable[[], None], *, told: bool) -> None:
-        """Cut connections off when their token expires, or another process took their right away.
+    async def watch_changes(self, changed: Callable[[], None]) -> None:
+        """Cut connections off when another process took their right away.
 
-        `changed` is called then: others may have to look as well. Where replicas are `told` by the
-        database (`replication.py`), they need not ask.
+        `changed` is called then: others may have to look as well. Replicas are told by the database
+        (`replication.py`) and need not ask.
         """
         known: int | None = None
         while True:
             await asyncio.sleep(CHANGES_SECONDS)
-            self._expire()
-            if told:
-                continue
-            try:
+            with _going_on("not looked whether tokens changed"):
                 now = await self._workers.look(self._tokens.changes)
                 if now != known:
                     changed()
                     await self.recheck()
                     known = now
-            except StoreError as error:
-                log.warning("not looked whether tokens changed: %s", error)
+
+    async def expire_forever(self) -> None:
+        """Cut connections off when their token expires, however long the database takes."""
+        while True:
+            await asyncio.sleep(CHANGES_SECONDS)
+            with _going_on("not looked whether tokens expired"):
+                self._expire()
 
     def _expire(self) -> None:
         now_ms = self._clock.now_ms()
@@ -486,6 +486,19 @@ def _who(identity: Identity) -> dict[str, str]:
         "token": identity.token,
         "role": identity.role,
     }
+
+
+@contextmanager
+def _going_on(failed: str) -> Iterator[None]:
+    """What is done again and again goes on, whatever becomes of it once. Only a hub that stops ends it."""
+    try:
+        yield
+    except StoppingError:
+        raise
+    except StoreError as error:
+        log.warning("%s: %s", failed, error)
+    except Exception:  # a defect must not let anybody stay for good
+        log.exception("%s", failed)
 
 
 @contextmanager

@@ -56,6 +56,9 @@ class Headroom:
             except StoreError as error:
                 log.debug("still no room: %s", error)
                 continue
+            except Exception:  # a defect must not refuse updates for good
+                log.exception("not looked whether there is room")
+                continue
             log.info("there is room again: updates are taken")
             self._probing = None
             return

@@ -97,7 +97,7 @@ class Health:
     async def _look(self) -> list[str]:
         """What the store says of itself."""
         try:
-            return await self._workers.read(self._ask)
+            return await self._workers.look(self._ask)
         except StoppingError:
             return [STOPPING]
         except (StoreError, OSError) as error:

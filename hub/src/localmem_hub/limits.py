@@ -33,6 +33,9 @@ GOODBYE_SECONDS: Final = 0.02
 DRAIN_SECONDS: Final = STOP_SECONDS / STOP_STEPS
 """How long one of them may take then."""
 
+LAST_WORDS_SECONDS: Final = 1.0
+"""How long a replica that stops waits at most until the others were told what it stored last."""
+
 PROBE_SECONDS: Final = 2.0
 """How often a hub without room on its disk tries whether there is some again."""
 
@@ -72,8 +75,12 @@ CONNECT_SECONDS: Final = 5
 """How long connecting to PostgreSQL may take."""
 
 DATABASE_CONNECTIONS_MAX: Final = 6
-"""Connections of one replica: its writer, its readers, and those that hold a compaction's lock. The
-one that listens and the one that tells come on top."""
+"""Connections of one replica: its writer, its readers, the one that looks, and those that hold a
+compaction's lock. The one that listens and the one that tells come on top."""
+
+COMPACTIONS_MAX: Final = 1
+"""Rooms that are compacted at a time. Each keeps one of DATABASE_CONNECTIONS_MAX while it waits for
+others, and one of two readers is left for rooms that are loaded."""
 
 CATCH_UP_SECONDS: Final = 2.0
 """How long a commit that holds its pools' locks waits for its rooms; less than IDLE_MS."""

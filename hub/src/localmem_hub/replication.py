@@ -13,6 +13,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Coroutine, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -81,6 +82,8 @@ class Replication:
         self._moved: dict[str, int] = {}  # what is to be told
         self._greeted: dict[Greeted, None] = {}
         self._to_tell = asyncio.Event()
+        self._all_told = asyncio.Event()
+        self._all_told.set()
         self._to_look = asyncio.Event()
         self._to_recheck = asyncio.Event()
         self._rosters: dict[str, None] = {}
@@ -98,12 +101,21 @@ class Replication:
     def stored(self, pool: str, head: int) -> None:
         """As `Herald` says."""
         self._moved[pool] = max(head, self._moved.get(pool, 0))
-        self._to_tell.set()
+        self._tell_soon()
 
     def greeted(self, pool: str, client: int) -> None:
         """As `Herald` says."""
         self._greeted[Greeted(pool, client)] = None
-        self._to_tell.set()
+        self._tell_soon()
+
+    async def settle(self, seconds: float) -> None:
+        """Wait until the others were told all there is to tell, for so long at most.
+
+        What they are not told then they find by looking.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._all_told.wait()
 
     async def run(self) -> None:
         """Listen, tell and look until cancelled."""
@@ -181,6 +193,7 @@ class Replication:
                 hub.rooms.moved(pool, None)
                 hub.watchers.changed(pool)
                 self._rosters[pool] = None
+                self._rosters.setdefault("", None)  # its tokens went with it
                 self._to_recheck.set()
             case PoolEmptied(pool):
                 hub.rooms.emptied_elsewhere(pool)
@@ -194,6 +207,10 @@ class Replication:
                 hub.watchers.wake()
             case MailboxChanged(number):
                 hub.mailboxes.changed(number)
+
+    def _tell_soon(self) -> None:
+        self._to_tell.set()
+        self._all_told.clear()
 
     def _connected(self) -> None:
         self._here.store.renew()  # what ended this connection ended the others, too
@@ -216,6 +233,8 @@ class Replication:
             told = self._fanout is not None and await self._fanout.tell(payloads)
             if not told:
                 await self._bus.tell(payloads)  # or they find out by looking
+            if not self._to_tell.is_set():
+                self._all_told.set()
 
     async def _look_forever(self) -> None:
         """Look at every pool in use, when there is reason to and every so often."""

@@ -23,11 +23,18 @@ from typing import Final
 
 from localmem_hub.compaction import build_room, make_snapshot
 from localmem_hub.counts import Counts
-from localmem_hub.errors import FullError, StoppingError, StoreError, UnreachableError
+from localmem_hub.errors import (
+    DatabaseTimeoutError,
+    FullError,
+    StoppingError,
+    StoreError,
+    UnreachableError,
+)
 from localmem_hub.following import Following
 from localmem_hub.headroom import FULL, Headroom
 from localmem_hub.limits import (
     COMPACT_ROWS,
+    COMPACTIONS_MAX,
     DRAIN_SECONDS,
     ERASE_SECONDS,
     LINGER_SECONDS,
@@ -44,6 +51,9 @@ from localmem_protocol.room import Peer, Room
 from localmem_protocol.seams import Clock, Random
 
 log: Final = logging.getLogger(__name__)
+
+_FOR_ALL: Final = (DatabaseTimeoutError, FullError, UnreachableError)
+"""What fails one room's commit and would fail the others', too."""
 
 
 class Rooms:
@@ -76,12 +86,13 @@ class Rooms:
         self._stopping = False
         self._committer: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[object]] = set()
+        self._compacting = asyncio.Semaphore(COMPACTIONS_MAX)
         self._erasing: dict[str, bool] = {}  # pool -> whether it has to be done again
         self._herald = herald
         self._headroom = headroom or Headroom(store, workers)
         self._counts = counts or Counts()
         self._following: Following | None = None
-        self._heard: dict[str, int] = {}  # pool that is being loaded -> how far it is said to be
+        self._heard: dict[str, int | None] = {}  # pool being loaded -> how far it is said to be
         self._suspended = ""  # why nobody comes in, if so
         if store.shared:
             self._following = Following(
@@ -249,9 +260,11 @@ class Rooms:
     def moved(self, pool: str, head: int | None) -> None:
         """Another replica stored rows up to this one; None for a pool that is gone."""
         if pool in self._loading:
-            self._heard[pool] = max(self._heard.get(pool, 0), head or 0)
+            before = self._heard.get(pool, 0)
+            # Once gone, what is being loaded is of no use, whatever is made under its name.
+            self._heard[pool] = None if head is None or before is None else max(before, head)
         live = self._live.get(pool)
-        if live is None or self._following is None:
+        if live is None or self._following is None or self._stopping:
             return
         if head is None:
             self._discard(live, "the pool was removed")
@@ -262,7 +275,9 @@ class Rooms:
         """The number of a pool's newest row, as the database says; None for a pool that is gone."""
         self.moved(pool, head)
         live = self._live.get(pool)
-        if live is not None and self._following is not None and head is not None:
+        if live is None or self._following is None or self._stopping:
+            return
+        if head is not None:
             self._following.looked(live, head)
 
     def taken_over(self, pool: str, client: int) -> None:
@@ -357,10 +372,11 @@ class Rooms:
             )
         except Exception as error:
             self._counts.commits_failed[getattr(error, "code", "defect")] += 1
-            # One of them must not fail the others; but a database that is away, or full, is so for all.
+            # One of them must not fail the others; but a database that is away, full or slow is so
+            # for all, and each that waits for it alone keeps everybody waiting.
             if isinstance(error, FullError):
                 self._headroom.ran_out()
-            if len(rooms) > 1 and not isinstance(error, UnreachableError | FullError):
+            if len(rooms) > 1 and not isinstance(error, _FOR_ALL):
                 for live in rooms:
                     await self._commit([live])
                 return
@@ -466,15 +482,16 @@ class Rooms:
     async def _compact(self, pool: str) -> bool:
         """Whether a snapshot stands for all that was stored when this began."""
         try:
-            hold = await self._workers.read(lambda: self._store.hold(pool))
-            if hold is None:
-                return False  # another replica is about it
-            try:
-                made = await self._workers.read(lambda: make_snapshot(self._store, pool))
-                if made is not None:
-                    await self._workers.write(lambda: self._store.compact(pool, *made))
-            finally:
-                await self._workers.read(hold.release)
+            async with self._compacting:
+                hold = await self._workers.read(lambda: self._store.hold(pool))
+                if hold is None:
+                    return False  # another replica is about it
+                try:
+                    made = await self._workers.read(lambda: make_snapshot(self._store, pool))
+                    if made is not None:
+                        await self._workers.write(lambda: self._store.compact(pool, *made))
+                finally:
+                    await self._workers.read(hold.release)
         except StoreError as error:
             self._counts.compactions_failed += 1
             log.warning("compaction put off: %s", error)

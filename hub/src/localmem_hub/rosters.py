@@ -64,7 +64,8 @@ class Rosters:
         It grows in place: read it before the next await.
         """
         while True:
-            mark = await self._workers.read(lambda: self._store.mark(pool))
+            # Whoever it takes a right from must not stay until a room is loaded.
+            mark = await self._workers.look(lambda: self._store.mark(pool))
             if mark is None:
                 if self._forget(pool):
                     self._changed(pool, None)
@@ -98,7 +99,7 @@ class Rosters:
 
     async def _extend(self, pool: str, held: _Held) -> None:
         start = held.roster.length
-        news = await self._workers.read(lambda: self._store.read(pool, start, ROSTER_PAGE_BYTES))
+        news = await self._workers.look(lambda: self._store.read(pool, start, ROSTER_PAGE_BYTES))
         if held.roster.length != start:
             return  # somebody else did
         if not news:

@@ -1,8 +1,9 @@
 """The threads that wait for the database, so that the event loop never does.
 
 One writes and two read: writes queue up behind each other anyway, and a room that is being loaded
-must not keep the others' commits waiting. One more looks at single rows, where an answer that came
-late would let somebody stay who has lost the right to.
+must not keep the others' commits waiting. One more looks at a few rows, where an answer that came
+late would let somebody stay who has lost the right to, or have a hub that works taken for one that
+does not.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Workers:
         return await self._run(self._readers, call)
 
     async def look(self, call: Callable[[], Result]) -> Result:
-        """The result of a call that reads a row and is not to wait behind others."""
+        """The result of a call that reads a few rows and is not to wait behind others."""
         return await self._run(self._lookout, call)
 
     def close(self) -> None:
