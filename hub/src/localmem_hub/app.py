@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
@@ -168,6 +168,7 @@ class Hub:
             entrance = PlainEndpoint(self.plain, self.endpoint, store.tokens, self.workers, clock)
             self._plain_routes = entrance.routes()
         self._recurring: list[asyncio.Task[None]] = []
+        self._replicating: asyncio.Task[None] | None = None
         if self.replication is not None:
             self.replication.attach(self)
 
@@ -195,7 +196,7 @@ class Hub:
         ):
             self._recurring.append(asyncio.create_task(recurring))
         if self.replication is not None:
-            self._recurring.append(asyncio.create_task(self.replication.run()))
+            self._replicating = asyncio.create_task(self.replication.run())
 
     async def stop(self) -> None:
         """Commit what has arrived and send everybody away. A second call does nothing."""
@@ -208,10 +209,20 @@ class Hub:
             self.mailboxes.stop()
             self.watchers.close()
             await asyncio.gather(
-                self.rooms.stop(step_s),
+                self._stop_rooms(step_s),
                 *([self.plain.stop(step_s)] if self.plain is not None else []),
             )
             self.workers.close()
+
+    async def _stop_rooms(self, step_s: float) -> None:
+        """Stop them, and tell the other replicas of the last commits."""
+        await self.rooms.stop(step_s)
+        replicating, self._replicating = self._replicating, None
+        if self.replication is not None and replicating is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(step_s):
+                    await self.replication.told()
+            replicating.cancel()
 
 
 def create_app(

@@ -81,6 +81,8 @@ class Replication:
         self._moved: dict[str, int] = {}  # what is to be told
         self._greeted: dict[Greeted, None] = {}
         self._to_tell = asyncio.Event()
+        self._all_told = asyncio.Event()
+        self._all_told.set()
         self._to_look = asyncio.Event()
         self._to_recheck = asyncio.Event()
         self._rosters: dict[str, None] = {}
@@ -98,12 +100,16 @@ class Replication:
     def stored(self, pool: str, head: int) -> None:
         """As `Herald` says."""
         self._moved[pool] = max(head, self._moved.get(pool, 0))
-        self._to_tell.set()
+        self._tell_soon()
 
     def greeted(self, pool: str, client: int) -> None:
         """As `Herald` says."""
         self._greeted[Greeted(pool, client)] = None
-        self._to_tell.set()
+        self._tell_soon()
+
+    async def told(self) -> None:
+        """Wait until it was tried to tell others of everything so far."""
+        await self._all_told.wait()
 
     async def run(self) -> None:
         """Listen, tell and look until cancelled."""
@@ -205,6 +211,10 @@ class Replication:
         self._to_recheck.set()
         self._to_look.set()
 
+    def _tell_soon(self) -> None:
+        self._to_tell.set()
+        self._all_told.clear()
+
     async def _tell_forever(self) -> None:
         while True:
             await self._to_tell.wait()
@@ -216,6 +226,8 @@ class Replication:
             told = self._fanout is not None and await self._fanout.tell(payloads)
             if not told:
                 await self._bus.tell(payloads)  # or they find out by looking
+            if not self._to_tell.is_set():
+                self._all_told.set()
 
     async def _look_forever(self) -> None:
         """Look at every pool in use, when there is reason to and every so often."""
