@@ -166,6 +166,11 @@ async def test_a_hub_whose_database_does_not_answer_stops_all_the_same(
         await again.socket.close()
 
 
+def children(pid: int) -> list[int]:
+    """Processes that a process started."""
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 async def test_a_hub_whose_worker_does_not_end_stops_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -175,12 +180,13 @@ async def test_a_hub_whose_worker_does_not_end_stops_in_order(
     with running_hub(tmp_path) as hub:
         async with asyncio.timeout(60):
             one = await PlainClient.join(hub.url, "notes", hub.token("notes", kind="plain"))
-            (worker,) = Path(f"/proc/{hub.pid}/task/{hub.pid}/children").read_text().split()
-            os.kill(int(worker), signal.SIGSTOP)
+            (worker,) = children(hub.pid)
+            os.kill(worker, signal.SIGSTOP)
             assert await asyncio.to_thread(hub.stop) == 0
             assert await close_code(one.socket) == Close.GOING_AWAY
         assert "stopping took too long" not in hub.log.read_text()
-        assert not Path(f"/proc/{worker}").exists()
+        with pytest.raises(ProcessLookupError):
+            os.kill(worker, 0)
 
 
 async def write_until_refused(raw: RawClient) -> int:
