@@ -240,6 +240,7 @@ def test_hub_and_command_line_write_into_one_file(tmp_path: Path) -> None:
         run("invite")
         run("pool", "remove", "team", "--yes")
         assert hub.stop() == 0
+        assert run("restore", "--yes")["tokens_voided"] == 0
     written = where.read_text()
     assert made["token"].split("_")[2] not in written
     assert sorted(json.loads(one)["event"] for one in written.splitlines()) == [
@@ -248,6 +249,7 @@ def test_hub_and_command_line_write_into_one_file(tmp_path: Path) -> None:
         "enrolled",
         "invitation_created",
         "pool_removed",
+        "restored",
         "token_created",
         "token_revoked",
     ]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from localmem_protocol.frames import Ack, Close
 from localmem_protocol.simulation import SeededRandom
 from localmem_protocol.updates import decode_update
 from support.hub_process import HubProcess, running_hub
+from support.plain_client import PlainClient
 from support.sync_client import RawClient, SyncClient, close_code
 
 POOL = PoolKey("team", 1, bytes(32))
@@ -160,6 +164,29 @@ async def test_a_hub_whose_database_does_not_answer_stops_all_the_same(
         again = await RawClient.join(hub.url, POOL.pool, ONE, token, client=raw.client)
         assert again.clock == 1
         await again.socket.close()
+
+
+def children(pid: int) -> list[int]:
+    """Processes that a process started."""
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+async def test_a_hub_whose_worker_does_not_end_stops_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCALMEM_HUB_STOP_SECONDS", "1.8")  # less than a worker may take otherwise
+    monkeypatch.setenv("LOCALMEM_HUB_PLAIN_ENABLED", "true")
+    with running_hub(tmp_path) as hub:
+        async with asyncio.timeout(60):
+            one = await PlainClient.join(hub.url, "notes", hub.token("notes", kind="plain"))
+            (worker,) = children(hub.pid)
+            os.kill(worker, signal.SIGSTOP)
+            assert await asyncio.to_thread(hub.stop) == 0
+            assert await close_code(one.socket) == Close.GOING_AWAY
+        assert "stopping took too long" not in hub.log.read_text()
+        with pytest.raises(ProcessLookupError):
+            os.kill(worker, 0)
 
 
 async def write_until_refused(raw: RawClient) -> int:

@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed
 
 from localmem_hub.app import Policy
 from localmem_hub.plain.messages import decode
+from localmem_hub.plain.room import NOTHING
 from localmem_hub.quotas import (
     FULL_RETRY_SECONDS,
     MEASURE_SECONDS,
@@ -34,7 +35,7 @@ from support.http_client import HttpClient
 from support.hub_store import open_store
 from support.plain_client import PlainClient
 from support.served_hub import HandClock, ServedHub, serving
-from support.sync_client import RawClient
+from support.sync_client import RawClient, append
 
 POOL, OTHER = "team", "other"
 ONE, TWO = (f"{number:016x}" for number in (1, 2))
@@ -239,6 +240,22 @@ async def test_a_full_quota_takes_no_more_until_something_is_deleted(
         assert stored(hub, POOL) == 5000 + 5 + 12_000
 
 
+async def test_a_device_over_its_quota_is_so_in_a_room_that_has_to_be_loaded(
+    opened: Opened,
+) -> None:
+    async with opened(device_bytes=10_000) as hub:
+        async with HttpClient(hub.origin, POOL, ONE, token(hub, POOL, ONE)) as one:
+            await one.greet()
+            assert (await one.write(batch(9_500))).status == 200
+            await measured(hub)
+            hub.hub.rooms.suspend("nobody stays in memory")
+            hub.hub.rooms.resume()
+            assert not hub.hub.rooms.pools
+            refused = await one.write(batch(5_000))
+            assert (refused.status, refused.code) == (429, Close.LIMITED)
+        assert stored(hub, POOL) == 9_500
+
+
 async def test_who_forgets_is_heard_a_little_over_a_quota(opened: Opened) -> None:
     async with opened(device_bytes=10_000) as hub:
         one = await join(hub, POOL, ONE)
@@ -268,6 +285,24 @@ async def test_an_update_over_the_size_that_is_allowed_is_refused_for_good(opene
             assert (refused.status, refused.code) == (413, Close.TOO_LARGE)
 
 
+@pytest.mark.parametrize("over", [0, 1])
+async def test_a_largest_update_is_taken_whatever_stands_around_it(
+    opened: Opened, over: int
+) -> None:
+    size = 100_000
+    async with opened(update_bytes=size) as hub:
+        one = await join(hub, POOL, ONE)
+        around = len(append(ONE, one.client, 0, bytes(size))) - size
+        update = append(ONE, one.client, 0, b"a" * (size - around + over))
+        assert len(update) == size + over
+        await one.send(UpdateFrame(update))
+        if over:
+            assert (await ended(one))[0] == Close.TOO_LARGE
+        else:
+            await one.acknowledged(1)
+            await one.socket.close()
+
+
 async def test_plain_rooms_have_rates_and_quotas_too(opened: Opened) -> None:
     async with opened(device_updates_per_minute=3, document_bytes=5000) as hub:
         one = await PlainClient.join(hub.url, "notes", token(hub, "notes", None, "plain"), client=7)
@@ -278,6 +313,30 @@ async def test_plain_rooms_have_rates_and_quotas_too(opened: Opened) -> None:
         assert (code, wait_s(reason) > 0) == (Close.LIMITED, True)
         await two.write("x" * 6000)
         assert (await ended(two))[0] == Close.LIMITED
+
+
+async def test_who_writes_in_a_full_plain_room_may_still_come_and_read(opened: Opened) -> None:
+    async with opened(document_bytes=5000) as hub:
+        given = token(hub, "notes", None, "plain")
+        one = await PlainClient.join(hub.url, "notes", given, client=7)
+        await one.write("x" * 4999)  # with what stands around it more than the quota
+        assert (await ended(one))[0] == Close.LIMITED
+        one = await PlainClient.join(hub.url, "notes", given, client=7)
+        await one.write("x" * 4900)
+        await one.synchronise()
+        await one.leave()
+        await measured(hub)
+        two = await PlainClient.join(hub.url, "notes", given, client=8)
+        await two.write("x" * 200)
+        assert (await ended(two))[0] == Close.LIMITED
+        two = await PlainClient.join(hub.url, "notes", given, client=8)
+        for _ in range(200):  # enough to be over the quota, if they counted
+            await two.send(NOTHING, offline=True)
+        assert len(await two.synchronise()) > 4900
+        deleted = b"\0\x01\x07\x01\0\x01"  # the first letter of client 7
+        await two.send(deleted, offline=True)
+        assert (await two.synchronise()).endswith(deleted[1:])
+        await two.leave()
 
 
 def test_what_a_pool_has_stored_is_counted_over_its_epochs(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from localmem_hub.cli_options import common, read_settings
+from localmem_hub.cli_options import auditing, common, read_settings
 from localmem_hub.errors import ConfigError
 
 
@@ -47,16 +47,23 @@ def restore(
     from localmem_hub.backup import put_back, void_in_place
     from localmem_hub.system import SystemClock
 
-    url, now_ms = read_settings(config, database=database).database, SystemClock().now_ms()
+    settings, now_ms = read_settings(config, database=database), SystemClock().now_ms()
     if file is None and not yes:
         if as_json:
             raise ConfigError("yes: with --json nobody can be asked; say --yes")
         click.confirm("Void all tokens and invitations of this database?", abort=True, err=True)
     kept = None
-    if file is None:
-        voided = void_in_place(url, now_ms)
-    else:
-        voided, kept = put_back(url, file, now_ms)
+    with auditing(settings) as audit:
+        if file is None:
+            voided = void_in_place(settings.database, now_ms)
+        else:
+            voided, kept = put_back(settings.database, file, now_ms)
+        audit.note(
+            "restored",
+            file=None if file is None else str(file),
+            tokens=voided.tokens,
+            invitations=voided.invitations,
+        )
     fields = {
         "restored": None if file is None else str(file),
         "kept": None if kept is None else str(kept),

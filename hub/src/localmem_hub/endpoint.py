@@ -54,6 +54,7 @@ from localmem_protocol.room import Peer
 from localmem_protocol.roster import Roster
 from localmem_protocol.roster_log import role_in
 from localmem_protocol.seams import Clock
+from localmem_protocol.wire import varuint
 
 log: Final = logging.getLogger(__name__)
 
@@ -258,8 +259,9 @@ class Endpoint:
     ) -> None:
         """Count what a device sent at once. Raises RefusedError for what is too large, or has to wait."""
         most = self._quotas.bounds.update_bytes
+        framed = 2 + len(varuint(most)) + most  # the kind of frame and its length come before it
         updates = [frame for frame in frames if is_update(frame)]
-        if any(len(update) > most for update in updates):
+        if any(len(update) > framed for update in updates):
             raise RefusedError(Close.TOO_LARGE, f"an update of over {most} bytes")
         if updates:
             _refuse(self._quotas.admit(identity, updates, room, sealed=sealed))

@@ -136,7 +136,6 @@ class HttpSync:
             # The body took its time: somebody may have lost a right meanwhile.
             identity = await self._endpoint.identify(pool, request, note=False)
             self._there(identity)
-            self._endpoint.count_frames(identity, body.frames, self._rooms.held(pool))
             answer = await self._exchange(identity, body)
         except _Unsupported as error:
             return self._refusal(pool, Close.BAD_FRAME, str(error), 415)
@@ -274,7 +273,7 @@ class HttpSync:
     async def _exchange(self, identity: Identity, body: Body) -> Body:
         """A visit, again if another process was faster. Raises RefusedError and what stores raise."""
         for attempt in range(VISIT_ATTEMPTS):
-            guest = await self._visit(identity, body)
+            guest = await self._visit(identity, body, count=not attempt)
             refusal = guest.refusal
             if refusal is None:
                 return await self._answer(identity, guest)
@@ -293,21 +292,25 @@ class HttpSync:
         tag = "" if reached is None else await self._tag(pool, reached)
         return guest.answer(news, tag, self._endpoint.roster_length(identity))
 
-    async def _visit(self, identity: Identity, body: Body) -> _Guest:
+    async def _visit(self, identity: Identity, body: Body, *, count: bool) -> _Guest:
         number = self._endpoint.number()
         peer = Peer(number, identity.device, identity.role == "writer", transient=True)
         guest = _Guest(peer, body)
         with self._endpoint.staying(guest, identity):
-            await self._attend(identity, peer, guest, body)
+            await self._attend(identity, peer, guest, body, count=count)
         return guest
 
-    async def _attend(self, identity: Identity, peer: Peer, guest: _Guest, body: Body) -> None:
+    async def _attend(
+        self, identity: Identity, peer: Peer, guest: _Guest, body: Body, *, count: bool
+    ) -> None:
         number = peer.connection
         await self._rooms.refresh(identity.pool)
         live: LiveRoom = await self._rooms.join(identity.pool, peer, guest)
         self._endpoint.prepare(live, identity)
         shifts = live.shifts
         try:
+            if count:  # what a device has is known in a room that is loaded
+                self._endpoint.count_frames(identity, body.frames, live.room)
             for frame in body.frames:
                 await live.ready(number)
                 if guest.closed is not None:

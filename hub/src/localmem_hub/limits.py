@@ -23,9 +23,12 @@ STOP_SECONDS: Final = 16.0
 """How long a hub may take to stop, unless `stop_seconds` says otherwise: less than the patience of those
 who stop it (systemd's 90 s, the 20 s of the compose files)."""
 
-STOP_STEPS: Final = 4
-"""The last commits, telling everybody, their goodbyes, and what the server has left: each may take as
-long as the others."""
+STOP_STEPS: Final = 6
+"""The last commits; telling everybody; the workers of plain rooms, or telling other replicas; the
+goodbyes; and what the server has left: each may take as long as the others. They are one more than
+those five, since what lies between them takes its time as well: 0.2 s and more of the server's own. So
+a hub whose steps all take as long as they may is not ended as one that does not stop, unless it has
+less than two seconds."""
 
 GOODBYE_SECONDS: Final = 0.02
 """How often a stopping hub looks whether everybody has said goodbye."""

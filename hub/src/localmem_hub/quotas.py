@@ -20,6 +20,7 @@ import msgspec
 
 from localmem_hub.errors import StoppingError, StoreError
 from localmem_hub.limits import ADDRESSES_MAX
+from localmem_hub.plain.messages import Changes, decode
 from localmem_hub.seams import Identity, UpdateLog
 from localmem_hub.workers import Workers
 from localmem_protocol.errors import ProtocolError
@@ -216,7 +217,8 @@ class Quotas:
             total = size.total
             if not most or total + more <= most:
                 continue
-            if not sealed or not all(_moves(frame, total + more, most) for frame in frames):
+            moves = (_moves(one, total + more, most) if sealed else _deletes(one) for one in frames)
+            if not all(moves):
                 return Limit(f"{whose} all the {most} bytes it may have", FULL_RETRY_SECONDS)
         for _, _, size in sizes:
             size.since += more
@@ -287,6 +289,18 @@ def _moves(data: bytes, total: int, most: int) -> bool:
         return True  # the room says what is wrong with it
     little = len(data) <= MOVING_BYTES and total <= most * MOVING_PART
     return not update.items or (bool(update.deletes) and little)
+
+
+def _deletes(data: bytes) -> bool:
+    """Whether an update of a plain room has no structs: it deletes, at most.
+
+    A client that comes back tells all that was ever deleted, whether the hub knows it or not.
+    """
+    try:
+        message = decode(data)
+    except ProtocolError:
+        return True  # the room says what is wrong with it
+    return isinstance(message, Changes) and message.update[:1] == b"\0"
 
 
 def _bound(

@@ -47,7 +47,7 @@ from localmem_hub.watchers import Watchers
 from localmem_hub.workers import Workers
 from localmem_protocol.frames import Close, Notice
 from localmem_protocol.presence import Presence
-from localmem_protocol.room import Peer, Room
+from localmem_protocol.room import Peer
 from localmem_protocol.seams import Clock, Random
 
 log: Final = logging.getLogger(__name__)
@@ -241,11 +241,6 @@ class Rooms:
             self.tell(live.pool)
         self._left.set()
         self._forget_if_idle(live)
-
-    def held(self, pool: str) -> Room | None:
-        """A pool's room, if it is in memory."""
-        live = self._live.get(pool)
-        return None if live is None else live.room
 
     @property
     def behind(self) -> int:

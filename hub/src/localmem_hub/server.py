@@ -96,7 +96,7 @@ class HubServer(uvicorn.Server):
                 ws_max_size=WEBSOCKET_BYTES_MAX,
                 ws_per_message_deflate=False,  # sealed batches do not shrink
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=max(1, int(stop_seconds / STOP_STEPS)),
+                timeout_graceful_shutdown=stop_seconds / STOP_STEPS,  # type: ignore[arg-type]  # it may
             )
         )
         if certificate is not None:
@@ -157,11 +157,13 @@ class HubServer(uvicorn.Server):
         await self._app.state.hub.stop()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._stop_seconds / STOP_STEPS):
-                await self._goodbyes()
+                await asyncio.gather(self._goodbyes(), self._end_beside())
+        await super().shutdown(sockets)
+
+    async def _end_beside(self) -> None:
         if self._beside is not None and self._serving_beside is not None:
             self._beside.should_exit = True
             await self._serving_beside
-        await super().shutdown(sockets)
 
     async def _goodbyes(self) -> None:
         """Wait for those who were told why it ends to say that they heard it.

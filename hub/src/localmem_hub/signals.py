@@ -9,9 +9,11 @@
     t                     a token was revoked
     m <number>            something happened to a mailbox
 
-One line each, at most PAYLOAD_BYTES_MAX together, which is what a NOTIFY of PostgreSQL holds. A signal
-is never believed: whoever hears it looks into the database. So one that is lost, repeated, late or
-made up costs a look, and what cannot be read is ignored.
+One line each, at most PAYLOAD_BYTES_MAX together, which is what a NOTIFY of PostgreSQL holds. No signal
+carries data: what is stored, and who has which right, is read from the database alone. So one that is
+lost, repeated or late costs a look, and what cannot be read is ignored. `g`, `x` and `e` are acted on
+before anybody looks: they send devices away, which come back to what the database says. Whoever can
+make up signals can have devices connect again and replicas look in vain, and do no more than that.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from localmem_hub.connection import Connection
 from localmem_hub.endpoint import Endpoint, Received, RefusedError
 from localmem_hub.errors import StoppingError, StoreError, TokenError
 from localmem_hub.plain.limits import MESSAGE_BYTES_MAX
-from localmem_hub.plain.messages import denied
-from localmem_hub.plain.room import PlainRoom
+from localmem_hub.plain.messages import changes, denied, step2
+from localmem_hub.plain.room import NOTHING, PlainRoom
 from localmem_hub.plain.rooms import PlainRooms
 from localmem_hub.seams import Identity, TokenStore
 from localmem_hub.wire import close_reason
@@ -31,6 +31,9 @@ from localmem_protocol.seams import Clock
 log: Final = logging.getLogger(__name__)
 
 NO_ROOM: Final = "there is no such room for this token"
+
+_SAYING_NOTHING: Final = frozenset((step2(NOTHING), changes(NOTHING)))
+"""What a client without changes answers when it comes; not counted, or it could not read in a full room."""
 
 
 class PlainEndpoint:
@@ -188,7 +191,8 @@ class PlainEndpoint:
                 if connection.closing is not None:
                     continue
                 try:
-                    self._endpoint.count_frames(identity, (data,), sealed=False)
+                    if data not in _SAYING_NOTHING:
+                        self._endpoint.count_frames(identity, (data,), sealed=False)
                 except RefusedError as refused:
                     connection.drop(refused.code, refused.reason)
                 else:

@@ -91,9 +91,9 @@ class PlainRooms:
         self._forget_if_idle(room)
 
     async def stop(self, step_s: float = DRAIN_SECONDS) -> None:
-        """Store what has arrived, send everybody away, and wait until they are gone.
+        """Store what has arrived, send everybody away until they are gone, and end the workers.
 
-        Each of the two takes at most `step_s`.
+        Each of the three takes at most `step_s`.
         """
         self._stopping = True
         for task in self._background:
@@ -111,7 +111,9 @@ class PlainRooms:
                 while any(room.guests for room in rooms):
                     self._left.clear()
                     await self._left.wait()
-        await self._workshop.stop()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(step_s):
+                await self._workshop.stop()
 
     def _work(self, room: PlainRoom) -> None:
         if room.waiting and not room.busy and not room.discarded:

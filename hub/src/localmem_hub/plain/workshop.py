@@ -145,10 +145,12 @@ class _Worker:
                 return
             if process.stdin is not None:
                 process.stdin.close()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(WORKER_EXIT_SECONDS):
-                    await process.wait()
-            await _kill(process)
+            try:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(WORKER_EXIT_SECONDS):
+                        await process.wait()
+            finally:  # also when a hub that stops has no time for it
+                await _kill(process)
 
     async def _started(self) -> Process:
         if self._process is not None and self._process.returncode is None:
