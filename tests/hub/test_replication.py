@@ -110,29 +110,6 @@ async def test_what_is_written_at_one_is_passed_on_by_the_other(pair: Pair) -> N
         await raw.socket.close()
 
 
-async def test_what_is_committed_while_one_stops_is_told_to_the_other(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(replication, "POLL_SECONDS", 1000)
-    assert pair.two.hub.replication is not None
-    pair.two.hub.replication._to_look.set()  # from now on so rarely
-    writer, reader = await pair.join(pair.one, ONE), await pair.join(pair.two, TWO)
-    entered = pair.one.store.entered
-    pair.one.store.gate.clear()
-    await writer.write(b"news")
-    await until(lambda: not entered.empty() and any(one.rows for one in entered.get()))
-    stopping = asyncio.create_task(pair.one.hub.stop())
-    await asyncio.sleep(0)
-    pair.one.store.gate.set()
-    async with asyncio.timeout(10):
-        frame = await reader.next()
-    assert isinstance(frame, Update)
-    assert contents(frame) == [b"news"]
-    await stopping
-    for raw in (writer, reader):
-        await raw.socket.close()
-
-
 async def test_what_nobody_told_is_found_by_looking(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
