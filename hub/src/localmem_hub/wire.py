@@ -100,7 +100,7 @@ class WireProtocol(WebSocketsSansIOProtocol):
             self._end.cancel()
         scope: WebSocketScope | None = getattr(self, "scope", None)
         if scope is not None:
-            scope["extensions"].pop(EXTENSION, None)
+            scope.get("extensions", {}).pop(EXTENSION, None)
 
     def _end_soon(self) -> None:
         if not self.disconnected and self._end is None:
