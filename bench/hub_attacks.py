@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Protocol
+from weakref import WeakSet
 
 from pycrdt import Doc, Text
 from websockets.asyncio.client import ClientConnection, connect
@@ -273,8 +274,8 @@ class Frame(Protocol):
 
 
 async def dial(address: str, headers: dict[str, str], subprotocol: str = "") -> ClientConnection:
-    """A WebSocket."""
-    return await connect(
+    """A WebSocket; `hang_up` ends those that nobody closed."""
+    socket = await connect(
         address,
         subprotocols=[Subprotocol(subprotocol)] if subprotocol else None,
         additional_headers=headers,
@@ -284,6 +285,19 @@ async def dial(address: str, headers: dict[str, str], subprotocol: str = "") -> 
         max_queue=None,
         proxy=None,
     )
+    _dialled.add(socket)
+    return socket
+
+
+async def hang_up() -> None:
+    """End every connection that a refusal, or the end of the run, left open."""
+    sockets = list(_dialled)
+    for socket in sockets:
+        socket.transport.abort()
+    await asyncio.gather(*(socket.wait_closed() for socket in sockets))
+
+
+_dialled: WeakSet[ClientConnection] = WeakSet()
 
 
 def bytes_of(data: bytes | str) -> bytes:

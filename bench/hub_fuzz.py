@@ -32,6 +32,7 @@ from bench.hub_attacks import (
     PlainMember,
     SealedAttacker,
     SealedMember,
+    hang_up,
 )
 from bench.mutations import KINDS, draw_kind
 from bench.report import print_json, print_progress, print_table
@@ -170,6 +171,7 @@ async def attack(hub: Hub, attempts: int, seed: int) -> dict[str, object]:
     if failed:
         tally.problems.append(f"rooms that nobody attacks: {type(others).__name__}: {others}")
     converged = not failed and await same_elsewhere(hub)
+    await hang_up()
     return tally.result(
         seed, alive=hub.alive, converged=converged, seconds=time.monotonic() - since
     )

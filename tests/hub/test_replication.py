@@ -334,8 +334,20 @@ async def test_a_message_in_a_mailbox_reaches_who_waits_elsewhere(
     assert (await waiting).content == b"hello"
 
 
-async def test_of_two_connections_under_one_client_id_the_newer_stays(pair: Pair) -> None:
+async def test_of_two_connections_under_one_client_id_the_newer_stays(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = asyncio.Event()
+    rooms = pair.two.hub.rooms
+    taken_over = rooms.taken_over
+
+    def note(pool: str, client: int) -> None:
+        taken_over(pool, client)
+        heard.set()
+
+    monkeypatch.setattr(rooms, "taken_over", note)
     older = await pair.join(pair.one, ONE)
+    await heard.wait()  # heard later, it would send the newer one away as well
     newer = await pair.join(pair.two, ONE, older.client)
     assert newer.client == older.client
     assert await close_code(older.socket) == Close.REPLACED

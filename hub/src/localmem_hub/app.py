@@ -218,6 +218,7 @@ class Hub:
                 # Not before: the others are to hear of the last commits, and these of theirs.
                 await self.replication.settle(min(step_s, LAST_WORDS_SECONDS))
                 self._replicating.cancel()
+                await asyncio.wait({self._replicating}, timeout=step_s)
             self.workers.close()
 
 
