@@ -81,7 +81,7 @@ def test_any_bytes_are_a_body_or_a_frame_error(data: bytes) -> None:
         (b"\x00\x02\xc3\xa4", "other characters"),
         (b"\x00\x02\xff\xff", "UTF-8"),
         (b"\x00\x00\x05ab", "ends too early"),
-        (b"\x00\x80\x00", "longer than it need be"),
+        (b"\x00\x80\x00", "more bytes than it needs"),
         (b"\x00\x41" + b"x" * 65, "limit"),
         (b"\x00\x00" + b"\x00" * (EXCHANGE_FRAMES_MAX + 1), "frames"),
         (bytes(EXCHANGE_BYTES_MAX + 1), "limit"),
