@@ -105,7 +105,7 @@ def test_bytes_of_another_length_are_no_head(cut: int) -> None:
 
 def test_a_number_in_a_longer_form_is_refused() -> None:
     longer = b"\xf8\x00" + HEAD.compact()[1:]
-    with pytest.raises(HeadError, match="shortest"):
+    with pytest.raises(HeadError, match="more bytes than it needs"):
         compact(longer)
 
 

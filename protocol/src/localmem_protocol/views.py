@@ -79,7 +79,7 @@ def encode_views(views: Sequence[View]) -> bytes:
 
 
 def decode_views(reader: Reader) -> tuple[View, ...]:
-    """The inverse. Raises BatchError; the caller sees to it that numbers are in their shortest form."""
+    """The inverse. Raises BatchError."""
     views: list[View] = []
     client = 0
     for _ in range(reader.varuint(BATCH_VIEWS_MAX)):
