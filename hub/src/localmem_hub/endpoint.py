@@ -14,7 +14,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from itertools import count
 from typing import Final, Protocol
 
@@ -26,8 +25,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from localmem_hub.audit import Audit
 from localmem_hub.authentication import Authentication
 from localmem_hub.connection import Connection, Outbox
+from localmem_hub.conversation import Received, converse
 from localmem_hub.counts import Counts
-from localmem_hub.errors import StoppingError, StoreError, TokenError
+from localmem_hub.errors import RefusedError, StoppingError, StoreError, TokenError
 from localmem_hub.http_requests import peer_of
 from localmem_hub.limits import CHANGES_SECONDS, RECHECK_SECONDS
 from localmem_hub.live import LiveRoom
@@ -61,30 +61,12 @@ log: Final = logging.getLogger(__name__)
 DEVICE_HEADER: Final = "X-Localmem-Device"
 
 
-class RefusedError(Exception):
-    """This connection is closed before it reaches a room."""
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
-
-
 class Droppable(Protocol):
     """A connection, or the stay of one request in a room."""
 
     def drop(self, code: int, reason: str) -> None:
         """End it, with a code of `frames.Close`."""
         ...
-
-
-@dataclass
-class Received:
-    """What came in on a connection, for its line in the log."""
-
-    frames: int = 0
-    bytes: int = 0
-    code: int = 1006  # as it was closed from there
 
 
 class Endpoint:
@@ -132,11 +114,11 @@ class Endpoint:
                 raise RefusedError(Close.BAD_FRAME, f"the subprotocol must be {PROTOCOL}")
             await self._stay(websocket, identity)
         except RefusedError as refused:
-            self.counts.refuse(refused.code)
-            log.info("refused pool=%r code=%d reason=%s", pool, refused.code, refused.reason)
+            self.counts.refuse(refused.close_code)
+            log.info("refused pool=%r code=%d reason=%s", pool, refused.close_code, refused.reason)
             self.note_refusal(websocket, pool, refused)
             with suppress(WebSocketDisconnect):  # it did not wait for the answer
-                await websocket.close(refused.code, close_reason(refused.reason))
+                await websocket.close(refused.close_code, close_reason(refused.reason))
 
     async def introduce(self, request: Request) -> JSONResponse:
         """Whom a token stands for, and how to synchronise here; notes nothing, and binds it to nobody.
@@ -148,10 +130,10 @@ class Endpoint:
             refuse_query(request.query_params)
             identity = await self._check(request.path_params["pool"], request.headers, device)
         except RefusedError as refused:
-            self.counts.refuse(refused.code)
+            self.counts.refuse(refused.close_code)
             self.note_refusal(request, request.path_params["pool"], refused)
-            error = {"code": refused.code, "message": refused.reason, "field": None}
-            status = {Close.BAD_TOKEN: 401, Close.BAD_FRAME: 400}.get(refused.code, 503)
+            error = {"code": refused.close_code, "message": refused.reason, "field": None}
+            status = {Close.BAD_TOKEN: 401, Close.BAD_FRAME: 400}.get(refused.close_code, 503)
             return JSONResponse({"error": error}, status)
         introduction = {"pool": identity.pool, "role": identity.role}
         return JSONResponse(introduction | {"transports": self._transports})
@@ -272,14 +254,14 @@ class Endpoint:
         self, connection: HTTPConnection, pool: str, refused: RefusedError, transport: str = ""
     ) -> None:
         """Tell the audit log that somebody was not let in, or not heard."""
-        note = self.audit.limited if refused.code == Close.LIMITED else self.audit.refused
-        if is_permanent(refused.code) or refused.code == Close.LIMITED:
+        note = self.audit.limited if refused.close_code == Close.LIMITED else self.audit.refused
+        if is_permanent(refused.close_code) or refused.close_code == Close.LIMITED:
             note(
                 peer_of(connection),
                 pool=pool,
                 device=connection.headers.get(DEVICE_HEADER),
                 transport=transport,
-                code=refused.code,
+                code=refused.close_code,
                 reason=refused.reason,
             )
 
@@ -370,9 +352,18 @@ class Endpoint:
         self.note_entrance(websocket, identity)
         since = self._clock.monotonic_s()
         received = Received()
+
+        async def take(frame: bytes) -> None:
+            await room.ready(connection.number)
+            if connection.closing is None:  # it may have lost its right while it waited
+                self.count_frames(identity, (frame,), room.room)
+                self._rooms.receive(room, connection.number, frame)
+
         try:
             with self.counts.sealed.connection(received, connection):
-                await self._exchange(websocket, connection, room, identity, received)
+                failed = await converse(websocket, connection, received, take, FRAME_BYTES_MAX)
+            for error in failed:
+                log.error("connection failed pool=%s", room.pool, exc_info=error)
         finally:
             if connection.closing is not None:
                 self.counts.refuse(connection.closing[0])
@@ -409,60 +400,6 @@ class Endpoint:
         """Have a room tell everybody who greets how long the roster is."""
         if length := self.roster_length(identity):
             room.room.notice = Notice(ROSTER_NOTICE, length)
-
-    async def _exchange(
-        self,
-        websocket: WebSocket,
-        connection: Connection,
-        room: LiveRoom,
-        identity: Identity,
-        received: Received,
-    ) -> None:
-        """Read and write until either ends."""
-        reading = asyncio.create_task(self._read(websocket, connection, room, identity, received))
-        writing = asyncio.create_task(connection.write())
-        try:
-            await asyncio.wait({reading, writing}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            reading.cancel()
-            writing.cancel()
-            ended = await asyncio.gather(reading, writing, return_exceptions=True)
-        for error in ended:
-            if isinstance(error, Exception):
-                log.error("connection failed pool=%s", room.pool, exc_info=error)
-
-    async def _read(
-        self,
-        websocket: WebSocket,
-        connection: Connection,
-        room: LiveRoom,
-        identity: Identity,
-        received: Received,
-    ) -> None:
-        while True:
-            message = await websocket.receive()
-            if message["type"] == "websocket.disconnect":
-                received.code = message.get("code") or 1005
-                return
-            data = message.get("bytes")
-            if connection.closing is not None:
-                continue
-            if data is None:
-                connection.drop(Close.BAD_FRAME, "a text message; frames are binary")
-            elif len(data) > FRAME_BYTES_MAX:
-                connection.drop(Close.TOO_LARGE, f"a frame of over {FRAME_BYTES_MAX} bytes")
-            else:
-                received.frames += 1
-                received.bytes += len(data)
-                await room.ready(connection.number)
-                if connection.closing is not None:  # it may have lost its right while it waited
-                    continue
-                try:
-                    self.count_frames(identity, (data,), room.room)
-                except RefusedError as refused:
-                    connection.drop(refused.code, refused.reason)
-                else:
-                    self._rooms.receive(room, connection.number, data)
 
 
 def _refuse(limit: Limit | None) -> None:

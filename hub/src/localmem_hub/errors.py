@@ -7,6 +7,7 @@ HubError
 ├── TokenError              a device that may not come in; the reason is for its user
 ├── AdmissionError          a pool that may not be made here; the reason is for its founder
 ├── LengthError             a roster has another length than was expected (carries it)
+├── RefusedError            a connection or request that ends with a close code (carries it)
 ├── StoppingError           the hub is going away: nobody comes in any more
 └── StoreError              the database
     ├── MigrationError      its tables are not those of this release
@@ -143,3 +144,14 @@ class FullError(CommitError):
     """There is no room on the database's disk, or it does not let itself be written to."""
 
     code = "full"
+
+
+class RefusedError(HubError):
+    """This connection, or request, ends with a code of `frames.Close`."""
+
+    code = "refused"
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.close_code = code
+        self.reason = reason

@@ -23,8 +23,8 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from localmem_hub.endpoint import Endpoint, RefusedError, refuse_query
-from localmem_hub.errors import StoppingError, StoreError
+from localmem_hub.endpoint import Endpoint, refuse_query
+from localmem_hub.errors import RefusedError, StoppingError, StoreError
 from localmem_hub.http_requests import Problem, read_body
 from localmem_hub.limits import LOOK_SECONDS, VISIT_ATTEMPTS
 from localmem_hub.live import LiveRoom
@@ -141,7 +141,7 @@ class HttpSync:
             return self._refusal(pool, Close.BAD_FRAME, str(error), 415)
         except RefusedError as refused:
             self._endpoint.note_refusal(request, pool, refused, "http")
-            return self._refusal(pool, refused.code, refused.reason)
+            return self._refusal(pool, refused.close_code, refused.reason)
         except FrameError as error:
             return self._refusal(pool, Close.BAD_FRAME, str(error))
         except GapError as error:
@@ -188,7 +188,7 @@ class HttpSync:
                 tag = await self._tag(pool, news.rows[-1].number)
         except RefusedError as refused:
             self._endpoint.note_refusal(request, pool, refused, "http")
-            return self._refusal(pool, refused.code, refused.reason)
+            return self._refusal(pool, refused.close_code, refused.reason)
         except GapError as error:
             return self._refusal(pool, Close.GAP, str(error))
         except StoppingError as error:

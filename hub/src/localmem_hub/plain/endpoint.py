@@ -7,7 +7,6 @@ one answer: an auth message for clients that know it, then `Close.BAD_TOKEN`.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from contextlib import suppress
 from typing import Final
@@ -16,11 +15,12 @@ from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from localmem_hub.connection import Connection
-from localmem_hub.endpoint import Endpoint, Received, RefusedError
-from localmem_hub.errors import StoppingError, StoreError, TokenError
+from localmem_hub.conversation import Received, converse
+from localmem_hub.endpoint import Endpoint
+from localmem_hub.errors import RefusedError, StoppingError, StoreError, TokenError
 from localmem_hub.plain.limits import MESSAGE_BYTES_MAX
 from localmem_hub.plain.messages import changes, denied, step2
-from localmem_hub.plain.room import NOTHING, PlainRoom
+from localmem_hub.plain.room import NOTHING
 from localmem_hub.plain.rooms import PlainRooms
 from localmem_hub.seams import Identity, TokenStore
 from localmem_hub.wire import close_reason
@@ -67,13 +67,13 @@ class PlainEndpoint:
             self._endpoint.count_request(identity)
             await self._stay(websocket, identity)
         except RefusedError as refused:
-            self._counts.refuse(refused.code)
-            log.info("refused room=%r code=%d", name[:80], refused.code)
+            self._counts.refuse(refused.close_code)
+            log.info("refused room=%r code=%d", name[:80], refused.close_code)
             self._endpoint.note_refusal(websocket, name, refused, "yjs")
             with suppress(WebSocketDisconnect):  # it did not wait for the answer
-                if refused.code == Close.BAD_TOKEN:
+                if refused.close_code == Close.BAD_TOKEN:
                     await websocket.send_bytes(denied(refused.reason))
-                await websocket.close(refused.code, close_reason(refused.reason))
+                await websocket.close(refused.close_code, close_reason(refused.reason))
 
     async def _identify(self, name: str, websocket: WebSocket) -> Identity:
         """Whom a connection is from. Raises RefusedError."""
@@ -120,9 +120,21 @@ class PlainEndpoint:
             self._endpoint.note_entrance(websocket, identity)
             since = self._clock.monotonic_s()
             received = Received()
+
+            async def take(message: bytes) -> None:
+                await room.ready(connection.number)
+                if connection.closing is None:  # it may have lost its right while it waited
+                    if message not in _SAYING_NOTHING:
+                        self._endpoint.count_frames(identity, (message,), sealed=False)
+                    self._rooms.receive(room, connection.number, message)
+
             try:
                 with self._counts.plain.connection(received, connection):
-                    await self._exchange(websocket, connection, room, identity, received)
+                    failed = await converse(
+                        websocket, connection, received, take, MESSAGE_BYTES_MAX
+                    )
+                for problem in failed:
+                    log.error("connection failed room=%s", room.name, exc_info=problem)
             finally:
                 if connection.closing is not None:
                     self._counts.refuse(connection.closing[0])
@@ -142,58 +154,3 @@ class PlainEndpoint:
                     connection.frames_sent,
                     connection.bytes_sent,
                 )
-
-    async def _exchange(
-        self,
-        websocket: WebSocket,
-        connection: Connection,
-        room: PlainRoom,
-        identity: Identity,
-        received: Received,
-    ) -> None:
-        """Read and write until either ends."""
-        reading = asyncio.create_task(self._read(websocket, connection, room, identity, received))
-        writing = asyncio.create_task(connection.write())
-        try:
-            await asyncio.wait({reading, writing}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            reading.cancel()
-            writing.cancel()
-            ended = await asyncio.gather(reading, writing, return_exceptions=True)
-        for error in ended:
-            if isinstance(error, Exception):
-                log.error("connection failed room=%s", room.name, exc_info=error)
-
-    async def _read(
-        self,
-        websocket: WebSocket,
-        connection: Connection,
-        room: PlainRoom,
-        identity: Identity,
-        received: Received,
-    ) -> None:
-        while True:
-            message = await websocket.receive()
-            if message["type"] == "websocket.disconnect":
-                received.code = message.get("code") or 1005
-                return
-            data = message.get("bytes")
-            if connection.closing is not None:
-                continue
-            if data is None:
-                connection.drop(Close.BAD_FRAME, "a text message; messages are binary")
-            elif len(data) > MESSAGE_BYTES_MAX:
-                connection.drop(Close.TOO_LARGE, f"a message of over {MESSAGE_BYTES_MAX} bytes")
-            else:
-                received.frames += 1
-                received.bytes += len(data)
-                await room.ready(connection.number)
-                if connection.closing is not None:
-                    continue
-                try:
-                    if data not in _SAYING_NOTHING:
-                        self._endpoint.count_frames(identity, (data,), sealed=False)
-                except RefusedError as refused:
-                    connection.drop(refused.code, refused.reason)
-                else:
-                    self._rooms.receive(room, connection.number, data)
