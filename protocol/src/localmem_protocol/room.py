@@ -58,6 +58,7 @@ from localmem_protocol.frames import (
 from localmem_protocol.frames import Update as UpdateFrame
 from localmem_protocol.ledger import Ledger
 from localmem_protocol.limits import CLIENT_ID_MAX, CLIENTS_PER_DEVICE_MAX, STEP_BYTES
+from localmem_protocol.passing import Passing
 from localmem_protocol.presence import WAITING, Presence
 from localmem_protocol.seams import Random
 from localmem_protocol.trimming import keep_whole
@@ -70,7 +71,6 @@ from localmem_protocol.updates import (
     decode_state_vector,
     decode_update,
     encode_update,
-    join,
     split,
 )
 
@@ -127,15 +127,6 @@ class Quarantined:
 
 
 @dataclass
-class Passing:
-    """What one connection wrote, to be passed on as one update."""
-
-    device: str
-    updates: list[Update] = field(default_factory=list)
-    encoded: bytes = b""  # of the first
-
-
-@dataclass
 class Commit:
     """What goes into one transaction, in this order, and what waits for it.
 
@@ -149,7 +140,7 @@ class Commit:
     effects: list[Effect] = field(default_factory=list)
     acks: dict[int, Ack] = field(default_factory=dict)  # connection -> the newest
     last: list[Effect] = field(default_factory=list)  # what ends a request, after its acks
-    passing: dict[int, Passing] = field(default_factory=dict)  # sender -> what others are to get
+    passing: Passing = field(default_factory=Passing)
     erases: bool = False
 
     def __bool__(self) -> bool:
@@ -500,34 +491,19 @@ class Room:
         return replaced
 
     def _gather(self, peer: Peer, update: Update, encoded: bytes) -> None:
-        """Have an update passed on, as one with the others of its sender in this commit.
-
-        Updates of several senders may change places by that. So what could build on another sender's
-        (deletes, and a second connection of one device) goes after all before it.
-        """
-        passing = self._next.passing
-        mine = passing.get(peer.connection)
-        if update.deletes or (
-            mine is None and any(one.device == peer.device for one in passing.values())
-        ):
+        """Have an update passed on, as one with the others of its sender in this commit."""
+        if self._next.passing.may_overtake(peer.connection, peer.device, update):
             self._pass_gathered()
-            mine = None
-        if mine is None:
-            mine = self._next.passing[peer.connection] = Passing(peer.device, encoded=encoded)
-        mine.updates.append(update)
+        self._next.passing.add(peer.connection, peer.device, update, encoded)
         if update.deletes:
             self._pass_gathered()
 
     def _pass_gathered(self) -> None:
         """Put what was gathered among the effects, for those who are in sync by now."""
-        passing, self._next.passing = self._next.passing, {}
-        for sender, one in passing.items():
-            pieces = [one.encoded]
-            if len(one.updates) > 1:
-                pieces = [encode_update(joined) for joined in join(one.updates)]
-            others = [connection for connection in self._synced if connection != sender]
-            for frame in (encode_frame(UpdateFrame(piece)) for piece in pieces):
-                self._next.effects += (Send(connection, frame) for connection in others)
+        passing, self._next.passing = self._next.passing, Passing()
+        for sender, update in passing.updates():
+            frame = encode_frame(UpdateFrame(update))
+            self._next.effects += (Send(one, frame) for one in self._synced if one != sender)
 
     def _check(self, update: Update, device: str) -> dict[int, str]:
         """Whether a device may say this; the client ids that it brings. Raises UpdateError, GapError.
