@@ -7,6 +7,7 @@ is the code that the hub closes with, or 0 if it answers the question instead.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from typing import Protocol
 from weakref import WeakSet
 
@@ -39,52 +40,54 @@ from localmem_protocol.updates import Update as SealedUpdate
 PATIENCE_SECONDS = 60.0
 
 
-class Attacker(Protocol):
+class Attacker(ABC):
     """A connection that is made anew after each refusal."""
+
+    def __init__(self, address: str, headers: dict[str, str]) -> None:
+        self._address, self._headers = address, headers
+        self._socket: ClientConnection | None = None
 
     async def attempt(self, kind: str, draw: SeededRandom) -> int:
         """The verdict on one message of this kind."""
-        ...
-
-    async def leave(self) -> None:
-        """Close."""
-        ...
-
-
-class SealedAttacker:
-    """A device with a good token, in a room of sealed batches."""
-
-    def __init__(self, url: str, pool: str, device: str, token: str) -> None:
-        self._address = f"{url}/v1/sync/{pool}"
-        self._device = device
-        self._headers = {"Authorization": f"Bearer {token}", "X-Localmem-Device": device}
-        self._socket: ClientConnection | None = None
-        self._client = 0
-        self._clock = 0
-        self._vector = b"\x00"
-
-    async def attempt(self, kind: str, draw: SeededRandom) -> int:
-        """As `Attacker` says."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             socket = self._socket or await self._join()
-            valid = sealed_update(
-                self._device, self._client, self._clock, draw.token_bytes(draw.between(1, 40))
-            )
-            frame = drawn(kind, valid, lambda update: encode_frame(Update(update)), draw)
+            message = self._message(kind, draw)
             try:
-                await socket.send(frame)
-                await socket.send(encode_frame(Step1(self._vector)))
-                while not isinstance(await self._next(socket), Step2):
-                    pass
+                await socket.send(message)
+                await self._ask(socket)
                 return 0
             except ConnectionClosed:
                 self._socket = None
                 return socket.close_code or 0
 
     async def leave(self) -> None:
-        """As `Attacker` says."""
+        """Close."""
         if self._socket is not None:
             await self._socket.close()
+
+    @abstractmethod
+    async def _join(self) -> ClientConnection:
+        """Come in, as the rules are; `_socket` from then on."""
+
+    @abstractmethod
+    def _message(self, kind: str, draw: SeededRandom) -> bytes:
+        """What to try."""
+
+    @abstractmethod
+    async def _ask(self, socket: ClientConnection) -> None:
+        """Ask what anybody may ask, and wait for the answer."""
+
+
+class SealedAttacker(Attacker):
+    """A device with a good token, in a room of sealed batches."""
+
+    def __init__(self, url: str, pool: str, device: str, token: str) -> None:
+        headers = {"Authorization": f"Bearer {token}", "X-Localmem-Device": device}
+        super().__init__(f"{url}/v1/sync/{pool}", headers)
+        self._device = device
+        self._client = 0
+        self._clock = 0
+        self._vector = b"\x00"
 
     async def _join(self) -> ClientConnection:
         self._socket = socket = await dial(self._address, self._headers, PROTOCOL)
@@ -92,6 +95,17 @@ class SealedAttacker:
         while not isinstance(await self._next(socket), Step1):
             pass
         return socket
+
+    def _message(self, kind: str, draw: SeededRandom) -> bytes:
+        valid = sealed_update(
+            self._device, self._client, self._clock, draw.token_bytes(draw.between(1, 40))
+        )
+        return drawn(kind, valid, lambda update: encode_frame(Update(update)), draw)
+
+    async def _ask(self, socket: ClientConnection) -> None:
+        await socket.send(encode_frame(Step1(self._vector)))
+        while not isinstance(await self._next(socket), Step2):
+            pass
 
     async def _next(self, socket: ClientConnection) -> object:
         data = await socket.recv()
@@ -108,34 +122,12 @@ class SealedAttacker:
         return frame
 
 
-class PlainAttacker:
+class PlainAttacker(Attacker):
     """Somebody with a good token, in a plain room."""
 
     def __init__(self, url: str, room: str, token: str) -> None:
-        self._address = f"{url}/v1/yjs/{room}"
-        self._headers = {"Authorization": f"Bearer {token}"}
-        self._socket: ClientConnection | None = None
+        super().__init__(f"{url}/v1/yjs/{room}", {"Authorization": f"Bearer {token}"})
         self._vector = b"\x00"
-
-    async def attempt(self, kind: str, draw: SeededRandom) -> int:
-        """As `Attacker` says."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            socket = self._socket or await self._join()
-            frame = drawn(kind, yjs_update(draw), messages.changes, draw)
-            try:
-                await socket.send(frame)
-                await socket.send(messages.step1(self._vector))
-                while not is_step2(await socket.recv()):
-                    pass
-                return 0
-            except ConnectionClosed:
-                self._socket = None
-                return socket.close_code or 0
-
-    async def leave(self) -> None:
-        """As `Attacker` says."""
-        if self._socket is not None:
-            await self._socket.close()
 
     async def _join(self) -> ClientConnection:
         self._socket = socket = await dial(self._address, self._headers)
@@ -146,6 +138,14 @@ class PlainAttacker:
                 decode_vector(message.vector)
                 self._vector = message.vector
                 return socket
+
+    def _message(self, kind: str, draw: SeededRandom) -> bytes:
+        return drawn(kind, yjs_update(draw), messages.changes, draw)
+
+    async def _ask(self, socket: ClientConnection) -> None:
+        await socket.send(messages.step1(self._vector))
+        while not is_step2(await socket.recv()):
+            pass
 
 
 class SealedMember:
