@@ -12,7 +12,8 @@ from localmem_protocol.envelope import PoolKey
 from localmem_protocol.replica import Replica
 from localmem_protocol.session import Session
 from localmem_protocol.simulation import MemoryJournal, MemoryLog, World
-from localmem_protocol.updates import Item, Update, encode_update
+from localmem_protocol.tombstones import TombstoneKey
+from localmem_protocol.updates import Item, Update, decode_update, encode_update
 from support.events import event
 from support.healing import heal, joined
 
@@ -369,3 +370,19 @@ def test_a_copy_of_this_machine_goes_on_although_its_running_segment_was_evicted
     for device in world.devices:
         assert {unsent.id, late.id} <= device.log.events.keys()
     joined(world)
+
+
+def test_what_was_forgotten_in_another_epoch_s_document_leaves_the_journal_of_this_one() -> None:
+    """Others took it out of an array before anybody here knew why; then the log heard of it elsewhere."""
+    pool, elsewhere = PoolKey("team", 2, bytes(32)), PoolKey("team", 1, bytes(32))
+    log, journal, writer = MemoryLog("bb" * 8), MemoryJournal(), Replica(pool, "aa" * 8, 1)
+    gone = event(1)
+    for update in (writer.append([gone]), encode_update(Update({}, {1: [(0, 1)]}))):
+        journal.save(update, 0, log.reach)
+    log.insert([gone])
+    key = TombstoneKey(elsewhere)
+    log.forget([key.of(gone.id)], key)
+    Session(pool, log, journal)
+    (kept,) = journal.saved.updates
+    (items,) = decode_update(kept, stored=True).items.values()
+    assert [item.contents for item in items] == [None]

@@ -85,7 +85,8 @@ class KeptDocument:
         self._stranded: dict[Id, Parcel] = {}  # what nobody new could open, with what it holds
         self._doubtful: list[Problem] = []  # of batches that may turn out to be stranded by us
         self._journalled = len(saved.updates)
-        self._due = replica.loaded.forgotten  # the journal may hold what is forgotten
+        # What is deleted in it may have been forgotten since, in a document of another epoch.
+        self._due = self._journalled > 1
         if saved.reach != log.reach:  # a log knows its newest runs alone
             journal.save(None, saved.watermark, log.reach)
         self._begin(replica, saved)
@@ -114,7 +115,7 @@ class KeptDocument:
         self._take_in(result, found.events)
         if self.connected:
             self.tidy(everywhere=self._urgent)
-        self.compact_if_due(now=result.forgotten)
+        self.compact_if_due(now=result.forgotten or result.unclear)
 
     def append(self, parcel: Parcel, marks: Mapping[bytes, bytes], array_bytes_max: int) -> None:
         """One more own batch; the oldest segments leave an array that is longer than that."""

@@ -71,7 +71,8 @@ class Integrated:
     to be found, `wants` are those whose text somebody asks for.
     `stranded` are the contents of batches that no joiner could open, because the segment that they
     continue is deleted: they have to be put elsewhere (`Replica.move`). `forgotten` is whether it
-    deleted something that a tombstone stands for.
+    deleted something that a tombstone stands for, `unclear` whether it deleted references to nobody here
+    knows what: a document of another epoch may say that it is forgotten.
     """
 
     events: list[Event] = field(default_factory=list)
@@ -79,6 +80,7 @@ class Integrated:
     problems: list[Problem] = field(default_factory=list)
     stranded: dict[Id, Parcel] = field(default_factory=dict)
     forgotten: bool = False
+    unclear: bool = False
     references: list[Reference] = field(default_factory=list)
     wants: list[Want] = field(default_factory=list)
 
@@ -433,6 +435,7 @@ class Replica:
             result.wants += parcel.wants
         if deletes:
             result.forgotten |= self.segments.any_forgotten(deletes)
+            result.unclear |= self.segments.any_unclear(deletes)
             self._drop(deletes)
         held = result.stranded | opened
         stranded = self.segments.stranded

@@ -161,6 +161,10 @@ class Segments:
             b.is_unclear or any(mark in known for mark in b.each()) for b in self._in(ranges)
         )
 
+    def any_unclear(self, ranges: Ranges) -> bool:
+        """Whether these batches have references that nobody here knows the events of."""
+        return any(batch.is_unclear for batch in self._in(ranges))
+
     def segment_of(self, client: int, clock: int) -> Segment | None:
         """The segment that a live batch is in; None when its first batch is gone."""
         batches = self._batches.get(client, {})
