@@ -30,6 +30,7 @@ from localmem_hub.database import open_engine, prepare
 from localmem_hub.seams import Kind
 from localmem_hub.store import SqlStore
 from localmem_hub.system import SystemRandom
+from localmem_protocol.updates import decode_update
 
 PAGE_BYTES: Final = resource.getpagesize()
 START_SECONDS: Final = 30.0
@@ -98,9 +99,15 @@ def stored(folder: Path, rooms: Sequence[Room]) -> int:
     """How many updates our hub has stored of these rooms."""
     store = SqlStore(open_engine(_database(folder)))
     try:
-        return sum(store.heads([room.name for room in rooms]).values())
+        return sum(map(_length, (data for one in rooms for data in store.load(one.name).updates)))
     finally:
         store.close()
+
+
+def _length(data: bytes) -> int:
+    """How many were joined in what is stored."""
+    items = decode_update(data, stored=True).items
+    return sum(item.length for run in items.values() for item in run)
 
 
 def _ours(folder: Path) -> list[str]:

@@ -113,7 +113,7 @@ class Device:
         return welcome.client
 
     def say(self, frame: Frame) -> None:
-        self.world.rooms.receive(self.room, self.connection, encode_frame(frame))
+        self.world.rooms.receive(self.room, self.connection, [encode_frame(frame)])
 
     def write(self) -> None:
         self.say(Update(append(self.device, self.client, self.clock, b"batch %d" % self.clock)))
@@ -525,14 +525,14 @@ async def test_presence_is_one_also_for_who_comes_while_a_room_lingers(tmp_path:
 
     asks(ONE)
     first = await rooms.join("a", Peer(1, ONE, transient=True), RecordingSink())
-    rooms.receive(first, 1, encode_frame(Hello(PROTOCOL, CAPABILITIES, ONE, 0)))
+    rooms.receive(first, 1, [encode_frame(Hello(PROTOCOL, CAPABILITIES, ONE, 0))])
     rooms.finish(first, 1)
     rooms.leave(first, 1, linger=True)
     clock.ms += 31_000
     rooms.tell("a")
     sink = RecordingSink()
     live = await rooms.join("a", Peer(2, TWO), sink)
-    rooms.receive(live, 2, encode_frame(Hello(PROTOCOL, CAPABILITIES, TWO, 0)))
+    rooms.receive(live, 2, [encode_frame(Hello(PROTOCOL, CAPABILITIES, TWO, 0))])
     assert asks(three) == [Notice("listening", 1)]
     assert live.room.presence is rooms.presence("a")
     await rooms.stop()

@@ -161,7 +161,7 @@ async def test_a_late_joiner_gets_everything_after_compaction(
         raw = await RawClient.join(hub.url, pool.pool, ONE, hub.token(pool.pool, ONE))
         for number in range(writes):
             await raw.write(b"batch %d" % number)
-        await raw.acknowledged(writes)
+            await raw.acknowledged(number + 1)  # or several would be one row
         await raw.socket.close()
         assert hub.stop() == 0
         # Either the compaction is done, or the next start makes up for it.
@@ -223,7 +223,11 @@ async def test_a_stopping_hub_stores_what_arrived_and_says_that_it_goes(
             acknowledged = frame.clock
         assert await close_code(raw.socket) == Close.GOING_AWAY
         assert await stopping == 0
-    assert hub.query("SELECT count(*) FROM updates")[0][0] >= acknowledged
+    with hub.store() as store:
+        stored = store.load(pool.pool)
+    updates = [decode_update(data, stored=True) for data in stored.updates]
+    runs = [run for update in updates for run in update.items.values()]
+    assert sum(item.length for run in runs for item in run) >= acknowledged
 
 
 async def test_a_connection_must_offer_the_subprotocol(hub: HubProcess) -> None:

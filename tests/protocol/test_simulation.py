@@ -247,7 +247,7 @@ class BigHub(Room):
     def receive(self, connection: int, data: bytes) -> list[Effect]:
         effects = super().receive(connection, data)
         return [
-            replace(effect, data=effect.data + bytes(9_000_000))
+            effect._replace(data=effect.data + bytes(9_000_000))
             if isinstance(effect, Send)
             else effect
             for effect in effects

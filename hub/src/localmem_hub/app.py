@@ -14,6 +14,7 @@ from localmem_hub import openapi
 from localmem_hub.audit import Audit
 from localmem_hub.authentication import Authentication
 from localmem_hub.client_address import ClientAddress, Proxies
+from localmem_hub.connections import Connections
 from localmem_hub.counts import Counts
 from localmem_hub.endpoint import Endpoint
 from localmem_hub.errors import PlainStoreError
@@ -93,6 +94,7 @@ class Hub:
         self.audit = Audit(clock)
         self.watchers = Watchers()
         self.counts = Counts()
+        self.connections = Connections()
         self.headroom = Headroom(store, self.workers)
         self.health = Health(
             store,
@@ -136,6 +138,7 @@ class Hub:
             clock,
             self.audit,
             self.quotas,
+            self.connections,
             ["websocket", "http"] if policy.websocket else ["http"],
             self.counts,
         )

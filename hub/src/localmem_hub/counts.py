@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -52,23 +51,18 @@ class Histogram:
         self.sum += value
 
 
-class Incoming(Protocol):
-    """What came in on a connection."""
+class Carrier(Protocol):
+    """What came in on a connection, and what went out."""
 
     frames: int
     bytes: int
-
-
-class Outgoing(Protocol):
-    """What went out on it."""
-
     frames_sent: int
     bytes_sent: int
 
 
-@dataclass
+@dataclass(eq=False)
 class Passed:
-    """What was carried both ways: an `Incoming` and an `Outgoing`."""
+    """A `Carrier` of its own."""
 
     frames: int = 0
     bytes: int = 0
@@ -92,35 +86,33 @@ class Tally:
 
     def __init__(self) -> None:
         self.opened = 0
-        self._live: dict[int, tuple[Incoming, Outgoing]] = {}
+        self._live: set[Carrier] = set()
         self._past = [0, 0, 0, 0]
 
-    @contextmanager
-    def connection(self, incoming: Incoming, outgoing: Outgoing) -> Iterator[None]:
-        """For as long as a connection is there."""
+    def begin(self, connection: Carrier) -> None:
+        """A connection is there."""
         self.opened += 1
-        number = self.opened
-        self._live[number] = (incoming, outgoing)
-        try:
-            yield
-        finally:
-            del self._live[number]
-            self._past = _plus(self._past, incoming, outgoing)
+        self._live.add(connection)
+
+    def end(self, connection: Carrier) -> None:
+        """It is not any more."""
+        self._live.remove(connection)
+        self._past = _plus(self._past, connection)
 
     def traffic(self) -> Traffic:
         """Up to this moment."""
         sums = self._past
-        for incoming, outgoing in self._live.values():
-            sums = _plus(sums, incoming, outgoing)
+        for connection in self._live:
+            sums = _plus(sums, connection)
         return Traffic(len(self._live), *sums)
 
 
-def _plus(sums: Sequence[int], incoming: Incoming, outgoing: Outgoing) -> list[int]:
+def _plus(sums: Sequence[int], one: Carrier) -> list[int]:
     return [
-        sums[0] + incoming.frames,
-        sums[1] + incoming.bytes,
-        sums[2] + outgoing.frames_sent,
-        sums[3] + outgoing.bytes_sent,
+        sums[0] + one.frames,
+        sums[1] + one.bytes,
+        sums[2] + one.frames_sent,
+        sums[3] + one.bytes_sent,
     ]
 
 

@@ -13,19 +13,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from itertools import count
+from contextlib import contextmanager
 from typing import Final, Protocol
 
 from starlette.datastructures import Headers, QueryParams
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket
 
 from localmem_hub.audit import Audit
 from localmem_hub.authentication import Authentication
-from localmem_hub.connection import Connection, Outbox
-from localmem_hub.conversation import Received, converse
+from localmem_hub.connection import DEFECT, Connection
+from localmem_hub.connections import Connections
 from localmem_hub.counts import Counts
 from localmem_hub.errors import RefusedError, StoppingError, StoreError, TokenError
 from localmem_hub.http_requests import peer_of
@@ -36,7 +35,8 @@ from localmem_hub.rooms import Rooms
 from localmem_hub.rosters import Rosters
 from localmem_hub.seams import Identity, TokenStore
 from localmem_hub.session_tokens import SESSION
-from localmem_hub.wire import close_reason
+from localmem_hub.stay import SealedStay
+from localmem_hub.wire import wire_of
 from localmem_hub.workers import Workers
 from localmem_protocol.events import is_device_id
 from localmem_protocol.frames import (
@@ -82,6 +82,7 @@ class Endpoint:
         clock: Clock,
         audit: Audit,
         quotas: Quotas,
+        connections: Connections,
         transports: Sequence[str] = ("websocket", "http"),
         counts: Counts | None = None,
     ) -> None:
@@ -92,33 +93,46 @@ class Endpoint:
         self._authentication = authentication
         self._tokens = tokens
         self._workers = workers
-        self._clock = clock
+        self.clock = clock
         self.audit = audit
         self._quotas = quotas
-        self._numbers = count(1)
+        most = quotas.bounds.update_bytes
+        self._framed = 2 + len(varuint(most)) + most  # the kind and the length come before it
         self.rechecks = 0  # who is being let in while one begins has to be looked up again
-        self.outbox = Outbox()
+        self.connections = connections
         self._live: dict[Droppable, Identity] = {}
         self._ending: dict[Droppable, int] = {}  # those whose token expires, and when
 
     async def serve(self, websocket: WebSocket) -> None:
-        """One connection, from its handshake to its end."""
+        """One connection, up to when it is in its room, or was told why not."""
         offered = PROTOCOL in websocket.scope["subprotocols"]
         await websocket.accept(subprotocol=PROTOCOL if offered else None)
+        connection = self.connections.accepted(wire_of(websocket.scope), FRAME_BYTES_MAX)
         pool = websocket.path_params["pool"]
-        try:
+        with self.refusals(connection) as refusals:
             refuse_query(websocket.query_params)
             identity = await self.identify(pool, websocket)
             self.count_request(identity)
             if not offered:
                 raise RefusedError(Close.BAD_FRAME, f"the subprotocol must be {PROTOCOL}")
-            await self._stay(websocket, identity)
-        except RefusedError as refused:
-            self.counts.refuse(refused.close_code)
+            await self._enter(websocket, connection, identity)
+        for refused in refusals:
             log.info("refused pool=%r code=%d reason=%s", pool, refused.close_code, refused.reason)
             self.note_refusal(websocket, pool, refused)
-            with suppress(WebSocketDisconnect):  # it did not wait for the answer
-                await websocket.close(refused.close_code, close_reason(refused.reason))
+            connection.drop(refused.close_code, refused.reason)
+
+    @contextmanager
+    def refusals(self, connection: Connection) -> Iterator[list[RefusedError]]:
+        """While somebody is let in: if that is refused, why. After any other failure nobody stays."""
+        refusals: list[RefusedError] = []
+        try:
+            yield refusals
+        except RefusedError as refused:
+            self.counts.refuse(refused.close_code)
+            refusals.append(refused)
+        except BaseException:
+            connection.drop(DEFECT, "the hub failed; try again")
+            raise
 
     async def introduce(self, request: Request) -> JSONResponse:
         """Whom a token stands for, and how to synchronise here; notes nothing, and binds it to nobody.
@@ -218,14 +232,10 @@ class Endpoint:
                 self._expire()
 
     def _expire(self) -> None:
-        now_ms = self._clock.now_ms()
+        now_ms = self.clock.now_ms()
         for connection, expires_ms in self._ending.items():
             if now_ms >= expires_ms:
                 connection.drop(Close.BAD_TOKEN, "this token has expired")
-
-    def number(self) -> int:
-        """A number for a connection, unique within the process."""
-        return next(self._numbers)
 
     def count_request(self, identity: Identity) -> None:
         """Count a connection, or a request. Raises RefusedError when there are too many."""
@@ -240,15 +250,26 @@ class Endpoint:
         sealed: bool = True,
     ) -> None:
         """Count what a device sent at once. Raises RefusedError for what is too large, or has to wait."""
-        most = self._quotas.bounds.update_bytes
-        framed = 2 + len(varuint(most)) + most  # the kind of frame and its length come before it
         updates = [frame for frame in frames if is_update(frame)]
-        if any(len(update) > framed for update in updates):
+        if any(len(update) > self._framed for update in updates):
+            most = self._quotas.bounds.update_bytes
             raise RefusedError(Close.TOO_LARGE, f"an update of over {most} bytes")
         if updates:
             _refuse(self._quotas.admit(identity, updates, room, sealed=sealed))
         if any(map(is_question, frames)):
             _refuse(self._quotas.request(identity))
+
+    def count_freely(
+        self,
+        identity: Identity,
+        frames: Sequence[bytes],
+        room: Room | None = None,
+        *,
+        sealed: bool = True,
+    ) -> bool:
+        """The same for updates that are far from every bound; False, and nothing, for others."""
+        small = all(is_update(frame) and len(frame) <= self._framed for frame in frames)
+        return small and self._quotas.admit_freely(identity, frames, room, sealed=sealed)
 
     def note_refusal(
         self, connection: HTTPConnection, pool: str, refused: RefusedError, transport: str = ""
@@ -271,13 +292,13 @@ class Endpoint:
         """Tell the audit log that somebody was let in."""
         self.audit.admitted(peer_of(connection), transport=transport, **_who(identity))
 
-    def note_end(self, connection: HTTPConnection, identity: Identity, code: int, why: str) -> None:
+    def note_end(self, address: str, identity: Identity, code: int, why: str) -> None:
         """Tell the audit log that somebody was sent away, if it was for a reason of its own."""
         if code == Close.LIMITED:
-            self.audit.limited(peer_of(connection), **_who(identity), reason=why)
+            self.audit.limited(address, **_who(identity), reason=why)
         elif is_permanent(code) or code == Close.ROSTER_CHANGED:
             who = _who(identity)
-            self.audit.note("cut_off", address=peer_of(connection), **who, code=code, reason=why)
+            self.audit.note("cut_off", address=address, **who, code=code, reason=why)
 
     async def identify(
         self, pool: str, connection: HTTPConnection, *, note: bool = True
@@ -306,14 +327,14 @@ class Endpoint:
             self.audit.note("enrolled", address=peer_of(connection), **_who(identity))
 
     async def _note(self, identity: Identity) -> None:
-        now_ms = self._clock.now_ms()
+        now_ms = self.clock.now_ms()
         with _refusals():
             await self._workers.write(lambda: self._tokens.note(identity, now_ms))
 
     async def _check(self, pool: str, headers: Headers, device: str | None) -> Identity:
         """Whom a token stands for. Raises RefusedError."""
         scheme, _, token = headers.get("Authorization", "").partition(" ")
-        now_ms = self._clock.now_ms()
+        now_ms = self.clock.now_ms()
         with _refusals():
             self._rooms.check_open()
             if scheme.lower() != "bearer":
@@ -324,64 +345,42 @@ class Endpoint:
                 lambda: self._tokens.check(token.strip(), pool, device, now_ms)
             )
 
-    async def _stay(self, websocket: WebSocket, identity: Identity) -> None:
-        connection = Connection(self.number(), websocket, self.outbox)
-        with self.staying(connection, identity):
-            await self._attend(websocket, connection, identity)
-            self.note_end(websocket, identity, *(connection.closing or (0, "")))
-
     @contextmanager
     def staying(self, connection: Droppable, identity: Identity) -> Iterator[None]:
-        """For as long as somebody is in a room, who loses a right is dropped.
+        """For as long as a request is in a room, who loses a right is dropped.
 
         To be entered without an await after `identify`: so no change is missed.
         """
-        self._live[connection] = identity
-        if identity.expires_ms is not None:
-            self._ending[connection] = identity.expires_ms
+        self.retain(connection, identity)
         try:
             yield
         finally:
-            del self._live[connection]
-            self._ending.pop(connection, None)
+            self.release(connection)
 
-    async def _attend(
+    def retain(self, connection: Droppable, identity: Identity) -> None:
+        """The same until `release`."""
+        self._live[connection] = identity
+        if identity.expires_ms is not None:
+            self._ending[connection] = identity.expires_ms
+
+    def release(self, connection: Droppable) -> None:
+        """It is not in a room any more."""
+        del self._live[connection]
+        self._ending.pop(connection, None)
+
+    async def _enter(
         self, websocket: WebSocket, connection: Connection, identity: Identity
     ) -> None:
-        room = await self._join(connection, identity)
-        self.note_entrance(websocket, identity)
-        since = self._clock.monotonic_s()
-        received = Received()
-
-        async def take(frame: bytes) -> None:
-            await room.ready(connection.number)
-            if connection.closing is None:  # it may have lost its right while it waited
-                self.count_frames(identity, (frame,), room.room)
-                self._rooms.receive(room, connection.number, frame)
-
+        """Bring a connection into its room. Raises RefusedError."""
+        self.retain(connection, identity)
         try:
-            with self.counts.sealed.connection(received, connection):
-                failed = await converse(websocket, connection, received, take, FRAME_BYTES_MAX)
-            for error in failed:
-                log.error("connection failed pool=%s", room.pool, exc_info=error)
-        finally:
-            if connection.closing is not None:
-                self.counts.refuse(connection.closing[0])
-            self._rooms.leave(room, connection.number)
-            log.info(
-                "closed pool=%s device=%s token=%s role=%s code=%d seconds=%.1f "
-                "frames_in=%d bytes_in=%d frames_out=%d bytes_out=%d",
-                identity.pool,
-                identity.device,
-                identity.token or "none",
-                identity.role,
-                connection.closing[0] if connection.closing else received.code,
-                self._clock.monotonic_s() - since,
-                received.frames,
-                received.bytes,
-                connection.frames_sent,
-                connection.bytes_sent,
-            )
+            room = await self._join(connection, identity)
+        except BaseException:
+            self.release(connection)
+            raise
+        self.note_entrance(websocket, identity)
+        stay = SealedStay(self, connection, identity, peer_of(websocket), self._rooms, room)
+        connection.listen(stay)
 
     async def _join(self, connection: Connection, identity: Identity) -> LiveRoom:
         """Bring a connection into its room. Raises RefusedError."""

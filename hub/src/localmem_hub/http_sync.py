@@ -293,7 +293,7 @@ class HttpSync:
         return guest.answer(news, tag, self._endpoint.roster_length(identity))
 
     async def _visit(self, identity: Identity, body: Body, *, count: bool) -> _Guest:
-        number = self._endpoint.number()
+        number = self._endpoint.connections.number()
         peer = Peer(number, identity.device, identity.role == "writer", transient=True)
         guest = _Guest(peer, body)
         with self._endpoint.staying(guest, identity):
@@ -315,7 +315,7 @@ class HttpSync:
                 await live.ready(number)
                 if guest.closed is not None:
                     break
-                self._rooms.receive(live, number, frame)
+                self._rooms.receive(live, number, [frame])
                 guest.hear(frame, live)
             self._rooms.finish(live, number)
             await guest.over.wait()

@@ -173,6 +173,9 @@ ADDRESSES_MAX: Final = 10_000
 WEBSOCKET_BYTES_MAX: Final = 16 * 1024 * 1024
 """Largest WebSocket message taken in, so that one over the frame limit is told so by its code."""
 
+TURN_MESSAGES_MAX: Final = 256
+"""Messages of one connection that are heard before others have their turn: some ten milliseconds."""
+
 WAIT_SECONDS_MAX: Final = 25
 """How long a request may wait for news; proxies give up after 30 seconds or more."""
 

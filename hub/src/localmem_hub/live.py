@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from localmem_hub.compaction import holds_deletes
 from localmem_hub.limits import GATHERED_BYTES_MAX
+from localmem_hub.moment import Moment
 from localmem_hub.seams import Batch, Missed, Stored
+from localmem_protocol.coalescing import coalesced
 from localmem_protocol.errors import ProtocolError
 from localmem_protocol.frames import Close, Notice
 from localmem_protocol.limits import QUEUED_UPDATES_MAX
@@ -31,6 +32,25 @@ class Sink(Protocol):
 class LiveRoom:
     """One room, its connections, and what each of them waits to have stored."""
 
+    __slots__ = (
+        "_gathered",
+        "_settled",
+        "_taken",
+        "behind",
+        "discarded",
+        "following",
+        "head",
+        "lingers_until",
+        "pool",
+        "reloading",
+        "room",
+        "rows_uncompacted",
+        "shifts",
+        "sinks",
+        "to_erase",
+        "under_way",
+    )
+
     def __init__(self, pool: str, room: Room, stored: Stored) -> None:
         self.pool = pool
         self.room = room
@@ -46,8 +66,8 @@ class LiveRoom:
         self.reloading = False  # nothing is taken to be stored meanwhile
         self.shifts = 0  # how often rows of others came between ours
         self._gathered: dict[int, tuple[int, int]] = {}  # connection -> frames, bytes
-        self._taken = asyncio.Event()
-        self._settled = asyncio.Event()
+        self._taken = Moment()
+        self._settled = Moment()
 
     @property
     def shared(self) -> SharedRoom | None:
@@ -70,23 +90,29 @@ class LiveRoom:
 
     async def ready(self, connection: int) -> None:
         """Wait while the room is broken, or has as much of this connection as it may have."""
-        while not self.discarded:
-            frames, size = self._gathered.get(connection, (0, 0))
-            full = frames >= QUEUED_UPDATES_MAX or size >= GATHERED_BYTES_MAX
-            if not full and not self.room.broken:
-                return
-            self._taken.clear()
+        while not self.hears(connection):
             await self._taken.wait()
 
-    def receive(self, connection: int, data: bytes) -> None:
-        """Take one frame, and carry out what can be done about it now."""
+    def hears(self, connection: int) -> bool:
+        """Whether it is not so."""
+        if self.discarded:
+            return True
         frames, size = self._gathered.get(connection, (0, 0))
-        self._gathered[connection] = (frames + 1, size + len(data))
-        self._carry_out(self.room.receive(connection, data))
+        full = frames >= QUEUED_UPDATES_MAX or size >= GATHERED_BYTES_MAX
+        return not full and not self.room.broken
 
-    def refuse_writing(self, connection: int, data: bytes, reason: str) -> bool:
+    def receive(self, connection: int, frames: Sequence[bytes]) -> None:
+        """Take frames, and carry out what can be done about them now."""
+        before, size = self._gathered.get(connection, (0, 0))
+        self._gathered[connection] = (before + len(frames), size + sum(map(len, frames)))
+        for frame in coalesced(frames):
+            if self.room.broken:
+                return  # what follows was sent before anybody was told; it comes again
+            self._carry_out(self.room.receive(connection, frame))
+
+    def refuse_writing(self, connection: int, frames: Sequence[bytes], reason: str) -> bool:
         """Send away, for now, who sends something to store; whether it was so."""
-        if not self.room.would_store(connection, data):
+        if not any(self.room.would_store(connection, frame) for frame in frames):
             return False
         self._carry_out(self.room.refuse(connection, Close.STORE_FAILED, reason))
         return True
@@ -106,7 +132,7 @@ class LiveRoom:
     def take(self) -> Batch | None:
         """What to store now, if there is anything; those who wait may go on."""
         self._gathered.clear()
-        self._taken.set()
+        self._taken.has_come()
         commit = None if self.discarded or self.reloading else self.room.take()
         if commit is None:
             return None
@@ -123,12 +149,11 @@ class LiveRoom:
             self.head += len(batch.rows)
             self.rows_uncompacted += len(batch.rows)
             self._carry_out(self.room.committed())
-        self._settled.set()
+        self._settled.has_come()
 
     async def settled(self) -> None:
         """Wait until no commit is under way, and nothing is being loaded."""
         while (self.under_way is not None or self.reloading) and not self.discarded:
-            self._settled.clear()
             await self._settled.wait()
 
     def absorb(self, missed: Missed) -> bool:
@@ -155,8 +180,8 @@ class LiveRoom:
         self.head, self.rows_uncompacted = stored.head, len(stored.rows)
         self.shifts += 1
         effects = self.shared.rebase(room)
-        self._taken.set()
-        self._settled.set()
+        self._taken.has_come()
+        self._settled.has_come()
         self._carry_out(effects)
 
     def taken_over(self, client: int) -> None:
@@ -168,7 +193,7 @@ class LiveRoom:
         """Go on with a room that was loaded anew; those who wait may go on."""
         self.room.mend(room)
         self.rows_uncompacted = len(stored.rows)
-        self._taken.set()
+        self._taken.has_come()
 
     def fail(self, reason: str) -> None:
         """The store does not have it: everybody out, for good."""
@@ -183,8 +208,8 @@ class LiveRoom:
 
     def _close(self) -> None:
         self.discarded = True
-        self._taken.set()
-        self._settled.set()
+        self._taken.has_come()
+        self._settled.has_come()
 
     def _carry_out(self, effects: Iterable[Effect]) -> None:
         for effect in effects:

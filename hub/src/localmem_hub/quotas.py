@@ -102,6 +102,10 @@ class Bucket:
             return 0.0
         return (self.most * RESUME_PART - left) * 60 / self.most
 
+    def holds(self, key: str, cost: int) -> bool:
+        """Whether that much is left, and more."""
+        return not self.most or self._now(key) > cost
+
     def take(self, key: str, cost: int) -> None:
         """Count it; what is left may be less than nothing then."""
         if self.most:
@@ -189,17 +193,34 @@ class Quotas:
         sealed: bool = True,
     ) -> Limit | None:
         """Count the update frames that a device sent at once, unless there is a reason to take none."""
-        pool, device = identity.roster or identity.pool, _device_key(identity)
-        rates = [(one, device) for one in self._device] + [(one, pool) for one in self._pool]
+        rates = self._rates(identity)
         for one, key in rates:
             if wait := one.wait_s(key):
                 return _too_many(one, wait)
         full = self._full(identity, frames, room, sealed=sealed)
         if full is None:
-            size = sum(map(len, frames))
-            for (one, key), cost in zip(rates, (len(frames), size) * 2, strict=True):
-                one.take(key, cost)
+            _take(rates, frames)
         return full
+
+    def admit_freely(
+        self,
+        identity: Identity,
+        frames: Sequence[bytes],
+        room: Room | None = None,
+        *,
+        sealed: bool = True,
+    ) -> bool:
+        """The same if they are far from every bound, alone and together; False, and nothing, if not."""
+        rates, costs = self._rates(identity), _costs(frames)
+        free = all(one.holds(key, cost) for (one, key), cost in zip(rates, costs, strict=True))
+        free = free and self._full(identity, frames, room, sealed=sealed) is None
+        if free:
+            _take(rates, frames)
+        return free
+
+    def _rates(self, identity: Identity) -> list[tuple[Bucket, str]]:
+        device, pool = _device_key(identity), identity.roster or identity.pool
+        return [(one, device) for one in self._device] + [(one, pool) for one in self._pool]
 
     def _full(
         self, identity: Identity, frames: Sequence[bytes], room: Room | None, *, sealed: bool
@@ -272,6 +293,15 @@ class Quotas:
 
 def _device_key(identity: Identity) -> str:
     return f"{identity.roster or identity.pool} {identity.device}"
+
+
+def _costs(frames: Sequence[bytes]) -> tuple[int, ...]:
+    return (len(frames), sum(map(len, frames))) * 2
+
+
+def _take(rates: Sequence[tuple[Bucket, str]], frames: Sequence[bytes]) -> None:
+    for (one, key), cost in zip(rates, _costs(frames), strict=True):
+        one.take(key, cost)
 
 
 def _too_many(bucket: Bucket, wait: float) -> Limit:

@@ -140,14 +140,14 @@ class Rooms:
             return live
         raise StoppingError("the hub is stopping; try again")
 
-    def receive(self, live: LiveRoom, connection: int, data: bytes) -> None:
-        """Take a frame from a connection."""
+    def receive(self, live: LiveRoom, connection: int, frames: Sequence[bytes]) -> None:
+        """Take what a connection said at once."""
         if live.discarded or self._stopping:
             return
-        if self._headroom.full and live.refuse_writing(connection, data, FULL):
+        if self._headroom.full and live.refuse_writing(connection, frames, FULL):
             return
         try:
-            live.receive(connection, data)
+            live.receive(connection, frames)
             if live.room.broken:
                 log.error("room broken pool=%s: an update is in quarantine", live.pool)
         except (KeyboardInterrupt, SystemExit):

@@ -22,7 +22,7 @@ Kind = Literal["sealed", "plain"]
 Party = Literal["opener", "joiner"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Batch:
     """What one room has to store. `head` is the number of the newest row that the room knows."""
 
@@ -33,7 +33,7 @@ class Batch:
     quarantined: Sequence[Quarantined] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Stored:
     """What is stored of a pool: a snapshot (or none), the `rows` after it, and the client ids.
 
@@ -70,7 +70,7 @@ CatchUp = Callable[[Sequence[Missed]], set[str]]
 """Takes in what was missed; the pools whose batches, which are being stored, hold beside it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Identity:
     """Whom a token stands for. `fresh` is whether its use still has to be noted.
 

@@ -28,7 +28,6 @@ from localmem_hub.limits import (
     KEEP_ALIVE_SECONDS,
     STOP_SECONDS,
     STOP_STEPS,
-    WEBSOCKET_BYTES_MAX,
 )
 from localmem_hub.tls import Certificate
 from localmem_hub.wire import WireProtocol
@@ -93,7 +92,6 @@ class HubServer(uvicorn.Server):
                 access_log=False,  # the endpoint has a line per connection, without query strings
                 server_header=False,
                 proxy_headers=False,  # it would believe whoever connects from loopback
-                ws_max_size=WEBSOCKET_BYTES_MAX,
                 ws_per_message_deflate=False,  # sealed batches do not shrink
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=stop_seconds / STOP_STEPS,  # type: ignore[arg-type]  # it may
@@ -158,6 +156,7 @@ class HubServer(uvicorn.Server):
         with suppress(TimeoutError):
             async with asyncio.timeout(self._stop_seconds / STOP_STEPS):
                 await asyncio.gather(self._goodbyes(), self._end_beside())
+        self._app.state.hub.connections.shutdown()
         await super().shutdown(sockets)
 
     async def _end_beside(self) -> None:
@@ -170,10 +169,7 @@ class HubServer(uvicorn.Server):
 
         A socket that is closed while something unread is on it takes back what was sent last.
         """
-        while True:
-            there = self.server_state.connections
-            if all(getattr(one, "close_timer", None) is None for one in there):
-                return
+        while self._app.state.hub.connections.ending:  # noqa: ASYNC110  # it is over soon
             await asyncio.sleep(GOODBYE_SECONDS)
 
 

@@ -9,6 +9,7 @@ they catch up (`shared_log.py`).
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from typing import Final
 
@@ -17,12 +18,14 @@ import sqlalchemy as sa
 from localmem_hub.access_store import SqlAccess
 from localmem_hub.database import (
     empty_log,
+    execute_many,
     failures,
     free_bytes,
     insert_missing,
     newest_revision,
     reading,
     revision,
+    sqlite_cursor,
 )
 from localmem_hub.epoch_store import SqlEpochs
 from localmem_hub.errors import CommitError, StaleError
@@ -60,6 +63,9 @@ _PLACES: Final = (
     .where(pools.c.pool.in_(sa.bindparam("names", expanding=True)))
     .order_by(pools.c.pool)
     .with_for_update()  # SQLite's transaction has the lock already
+)
+_PLACES_SQLITE: Final = (
+    "SELECT pool, head, tag FROM pools WHERE pool IN (SELECT value FROM json_each(?))"
 )
 _MOVE: Final = sa.text("UPDATE pools SET head = :head, tag = :tag WHERE pool = :pool")
 _INSERT: Final = sa.text(
@@ -323,11 +329,7 @@ def _register(connection: sa.Connection, batch: Batch) -> None:
 
 def _append(connection: sa.Connection, batches: Sequence[Batch], now_ms: int) -> None:
     """Number and store the rows of all batches, in as few statements as pools allow."""
-    places: dict[str, tuple[int, str]] = {}
-    for first in range(0, len(batches), POOLS_ASKED_MAX):
-        some = [batch.pool for batch in batches[first : first + POOLS_ASKED_MAX]]
-        for pool, head, tag in connection.execute(_PLACES, {"names": some}):
-            places[pool] = (head, tag)
+    places = _places(connection, [batch.pool for batch in batches])
     moved: list[dict[str, object]] = []
     rows: list[dict[str, object]] = []
     for batch in batches:
@@ -342,8 +344,21 @@ def _append(connection: sa.Connection, batches: Sequence[Batch], now_ms: int) ->
         moved.append({"pool": batch.pool, "head": new[-1]["seq"], "tag": new[-1]["tag"]})
         rows += new
     if rows:
-        connection.execute(_MOVE, moved)
-        connection.execute(_INSERT, rows)
+        execute_many(connection, _MOVE, moved)
+        execute_many(connection, _INSERT, rows)
+
+
+def _places(connection: sa.Connection, names: Sequence[str]) -> dict[str, tuple[int, str]]:
+    """The numbers and tags of these pools' newest rows; locked, where that is not all of the database."""
+    if (driver := sqlite_cursor(connection)) is not None:
+        found = driver.execute(_PLACES_SQLITE, (json.dumps(names),)) if names else ()
+        return {pool: (head, tag) for pool, head, tag in found}
+    places: dict[str, tuple[int, str]] = {}
+    for first in range(0, len(names), POOLS_ASKED_MAX):
+        some = names[first : first + POOLS_ASKED_MAX]
+        for pool, head, tag in connection.execute(_PLACES, {"names": some}):
+            places[pool] = (head, tag)
+    return places
 
 
 def _tag_of(connection: sa.Connection, pool: str, number: int) -> str | None:

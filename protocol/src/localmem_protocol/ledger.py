@@ -7,7 +7,7 @@ another's array. The check costs time linear in the update, whatever the documen
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import count
@@ -42,8 +42,15 @@ class Account:
     clock: int = 0
     head: bytes = NO_HASH
     ended: bool = False
-    firsts: set[int] = field(default_factory=set)
+    firsts: Set[int] = frozenset()  # a set of its own once there is one
     marks: dict[int, int] = field(default_factory=dict)
+
+    def begin_segment(self, clock: int) -> None:
+        """The live batch at this clock opens a segment."""
+        if isinstance(self.firsts, set):
+            self.firsts.add(clock)
+        else:
+            self.firsts = {clock}
 
     def digest(self, marks: Iterable[int]) -> int:
         """32 bits that stand for its owner and for batches with these marks."""
@@ -157,7 +164,7 @@ class Ledger:
                         if clock >= account.clock:
                             account.marks[clock] = mark_of(clock, sealed)
                             if opens_segment(sealed):
-                                account.firsts.add(clock)
+                                account.begin_segment(clock)
                     account.clock = item.end
                     account.head = batch_hash(item.contents[-1]) if item.contents else b""
                     account.ended = item.contents is None
@@ -178,7 +185,7 @@ class Ledger:
 def _delete(account: Account, ranges: Iterable[tuple[int, int]]) -> None:
     gone = normal(ranges)
     account.ended |= covers(gone, account.clock - 1, 1)
-    account.firsts -= {clock for clock in account.firsts if covers(gone, clock, 1)}
+    account.firsts = account.firsts - {clock for clock in account.firsts if covers(gone, clock, 1)}
     marks = account.marks
     for first, length in gone:
         # A range may be far longer than what is live, or the other way round.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from localmem_protocol.updates import Update, encode_update, join
 
 
-@dataclass
+@dataclass(slots=True)
 class _Written:
     device: str
     encoded: bytes  # the first of them, as it is
@@ -21,6 +21,8 @@ class _Written:
 
 class Passing:
     """What was gathered so far, by connection."""
+
+    __slots__ = ("_written",)
 
     def __init__(self) -> None:
         self._written: dict[int, _Written] = {}

@@ -51,7 +51,7 @@ pause that everybody makes who has a listener."""
 _VALUE: Final = re.compile(r"([a-z]{1,64})=([0-9]{1,9})(?:[ ]|$)", re.ASCII)
 
 
-@dataclass
+@dataclass(slots=True)
 class _Told:
     """What a connection was told: whether somebody is there. `alone_s`: since when nobody is."""
 
@@ -68,6 +68,18 @@ class Presence:
     whether it is to be called now.
     """
 
+    __slots__ = (
+        "_asking",
+        "_burst",
+        "_spent_s",
+        "_staying",
+        "_told",
+        "_waiting",
+        "_wanted",
+        "changed",
+        "due_s",
+    )
+
     def __init__(self) -> None:
         self.due_s: float | None = None
         self.changed = False
@@ -75,7 +87,7 @@ class Presence:
         self._told: dict[int, _Told] = {}  # connections that take notices
         self._asking: dict[str, float] = {}  # device -> until when its requests count
         self._waiting: dict[str, float] = {}  # device -> until when its user waits
-        self._wanted: set[str] = set()  # devices whose users wait, not passed on yet
+        self._wanted: dict[str, None] = {}  # devices whose users wait, not passed on yet
         self._burst, self._spent_s = float(WAITING_BURST), 0.0
 
     def __bool__(self) -> bool:
@@ -108,7 +120,7 @@ class Presence:
         """A device says that its user waits."""
         self.changed = True
         if len(self._wanted) < CLIENTS_MAX:
-            self._wanted.add(device)
+            self._wanted[device] = None
 
     def news(self, now_s: float) -> list[tuple[int, Notice]]:
         """What to tell now, by connection."""

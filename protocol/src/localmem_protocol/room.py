@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from localmem_protocol.document import Document, contents
 from localmem_protocol.envelope import NO_HASH
@@ -75,7 +76,7 @@ from localmem_protocol.updates import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Peer:
     """A connection that has been authenticated: `connection` is unique, `device` its token's.
 
@@ -88,16 +89,14 @@ class Peer:
     transient: bool = False
 
 
-@dataclass(frozen=True)
-class Send:
+class Send(NamedTuple):
     """Send a frame on a connection."""
 
     connection: int
     data: bytes
 
 
-@dataclass(frozen=True)
-class Drop:
+class Drop(NamedTuple):
     """Close a connection with a code of `frames.Close`; it has left the room already (but after
     `finish`)."""
 
@@ -126,7 +125,7 @@ class Quarantined:
     reason: str
 
 
-@dataclass
+@dataclass(slots=True)
 class Commit:
     """What goes into one transaction, in this order, and what waits for it.
 
@@ -145,6 +144,17 @@ class Commit:
 
     def __bool__(self) -> bool:
         return bool(self.rows or self.clients or self.quarantined)
+
+
+@dataclass(slots=True)
+class Guest:
+    """A connection in the room. `client` is its client id once it has said hello (0: not yet), `synced`
+    whether it was sent what it lacked, `notices` whether it knows what a notice is."""
+
+    peer: Peer
+    client: int = 0
+    synced: bool = False
+    notices: bool = False
 
 
 class Room:
@@ -173,25 +183,22 @@ class Room:
             self._document.load(data)
         self._document.verify()
         self.broken = False
-        self._peers: dict[int, Peer] = {}
-        self._clients: dict[int, int] = {}  # connection -> client id, once it has said hello
-        self._synced: set[int] = set()  # connections that were sent what they lacked
-        self._noticing: set[int] = set()  # connections that know what a notice is
+        self._guests: dict[int, Guest] = {}  # by connection
         self.notice: Notice | None = None  # what those are told once they are welcomed
         self.presence: Presence | None = None  # who is here; without it nobody is told
         self._next = Commit()
         self._under_way: Commit | None = None
-        self._given: set[int] = set()  # client ids that are new since this room was loaded
+        self._given: list[int] = []  # client ids that are new since this room was loaded
 
     @property
     def peers(self) -> int:
         """Connections in the room."""
-        return len(self._peers)
+        return len(self._guests)
 
     @property
     def idle(self) -> bool:
         """Nobody is here and nothing is to be stored: the room can be forgotten."""
-        return not self._peers and self._stored
+        return not self._guests and self._stored
 
     @property
     def to_mend(self) -> bool:
@@ -220,14 +227,11 @@ class Room:
 
     def join(self, peer: Peer) -> None:
         """Take in a connection; it must say hello first."""
-        self._peers[peer.connection] = peer
+        self._guests[peer.connection] = Guest(peer)
 
     def leave(self, connection: int) -> None:
         """The connection is gone."""
-        self._peers.pop(connection, None)
-        self._clients.pop(connection, None)
-        self._synced.discard(connection)
-        self._noticing.discard(connection)
+        self._guests.pop(connection, None)
         if self.presence is not None:
             self.presence.leave(connection)
 
@@ -240,31 +244,32 @@ class Room:
         """Tell everybody who understands it, and who comes later; it depends on nothing stored here."""
         self.notice = notice
         frame = encode_frame(notice)
-        return [Send(connection, frame) for connection in self._noticing]
+        return [Send(connection, frame) for connection, one in self._guests.items() if one.notices]
 
     def receive(self, connection: int, data: bytes) -> list[Effect]:
         """Take one frame; what to do now. A connection that is not here any more is ignored.
 
         Raises ValueError while it is broken: mend it first.
         """
-        peer = self._peers.get(connection)
-        if peer is None:
+        guest = self._guests.get(connection)
+        if guest is None:
             return []
         if self.broken:
             raise ValueError("a broken room hears nobody")
+        peer = guest.peer
         try:
             frame = decode_frame(data)
             if isinstance(frame, Hello):
                 return self._greet(peer, frame)
             if isinstance(frame, Resume):
                 return self._resume(peer, frame)
-            if connection not in self._clients:
+            if not guest.client:
                 raise FrameError(f"a {type(frame).__name__} before Hello")
             match frame:
                 case Step1(vector):
-                    return self._answer(connection, vector)
+                    return self._answer(guest, vector)
                 case Step2(update) | UpdateFrame(update):
-                    return self._write(peer, update)
+                    return self._write(guest, update)
                 case Notice(kind):
                     if kind == WAITING and self.presence is not None:
                         self.presence.wait(peer.device)
@@ -285,26 +290,25 @@ class Room:
             frame = decode_frame(data)
         except FrameError:
             return False
-        peer = self._peers.get(connection)
-        if peer is None or not isinstance(frame, Hello):
+        guest = self._guests.get(connection)
+        if guest is None or not isinstance(frame, Hello):
             return isinstance(frame, Step2 | UpdateFrame)
-        return self._ledger.owner(frame.client) != peer.device
+        return self._ledger.owner(frame.client) != guest.peer.device
 
     def refuse(self, connection: int, code: int, reason: str) -> list[Effect]:
         """Send a connection away with a code of `frames.Close`, unheard."""
-        peer = self._peers.get(connection)
-        return [] if peer is None else self._refuse(peer, code, reason)
+        guest = self._guests.get(connection)
+        return [] if guest is None else self._refuse(guest.peer, code, reason)
 
     def finish(self, connection: int) -> list[Effect]:
         """A transient peer says no more. Once all that answers it has been said it gets a Resume for
         its next request, if it has a client id, and a Drop with `Close.ANSWERED`; `leave` is next."""
-        client = self._clients.get(connection)
+        guest = self._guests.get(connection)
         ending: list[Effect] = []
-        if client is not None:
-            clock, head = self._held(client)
-            resume = Resume(client, clock, head, connection in self._noticing)
+        if guest is not None and guest.client:
+            resume = Resume(guest.client, *self._held(guest.client), guest.notices)
             ending.append(Send(connection, encode_frame(resume)))
-        if connection in self._peers:
+        if guest is not None:
             ending.append(Drop(connection, Close.ANSWERED, ""))
         waiting = self._waiting()
         if waiting is None:
@@ -330,14 +334,14 @@ class Room:
         )
         effects += self._under_way.last
         self._under_way = None
-        here = self._peers
+        here = self._guests
         return [
             effect for effect in effects if isinstance(effect, Drop) or effect.connection in here
         ]
 
     def failed(self, reason: str) -> list[Effect]:
         """The store does not have it: everybody out, and discard this room."""
-        return [Drop(connection, Close.STORE_FAILED, reason) for connection in self._peers]
+        return [Drop(connection, Close.STORE_FAILED, reason) for connection in self._guests]
 
     @property
     def _ledger(self) -> Ledger:
@@ -347,8 +351,9 @@ class Room:
     def _stored(self) -> bool:
         return not self._next and self._under_way is None
 
-    def _answer(self, connection: int, vector: bytes) -> list[Effect]:
+    def _answer(self, guest: Guest, vector: bytes) -> list[Effect]:
         """What somebody with this state vector lacks, or the first part of it."""
+        connection = guest.peer.connection
         decode_state_vector(vector)
         self._pass_gathered()  # what is new so far is in the answer
         data = self._document.since(vector)
@@ -357,8 +362,8 @@ class Room:
             data = encode_update(next(pieces))
             if next(pieces, None) is not None:
                 return self._after_commit(Send(connection, encode_frame(UpdateFrame(data))))
-        if not self._peers[connection].transient:
-            self._synced.add(connection)  # from now on it hears of everything as it happens
+        if not guest.peer.transient:
+            guest.synced = True  # from now on it hears of everything as it happens
         frames = (encode_frame(self._all_held()), encode_frame(Step2(data)))
         return self._after_commit(*(Send(connection, frame) for frame in frames))
 
@@ -384,19 +389,18 @@ class Room:
         if client not in self._ledger:
             self._ledger.register(client, peer.device)
             self._next.clients[client] = peer.device
-        self._clients[peer.connection] = client
+        guest = self._guests[peer.connection]
+        guest.client = client
         self._pass_gathered()
-        self._synced.discard(peer.connection)
+        guest.synced = False
         clock, head = self._held(client)
         said: list[Frame] = [Welcome(CAPABILITIES, client, clock, head, peer.writer)]
         said.append(Step1(self._document.state_vector()))
-        self._noticing.discard(peer.connection)
-        if NOTICES in hello.capabilities:
-            self._noticing.add(peer.connection)
+        guest.notices = NOTICES in hello.capabilities
+        if guest.notices:
             said += [] if self.notice is None else [self.notice]
         if self.presence is not None and not peer.transient:
-            notices = NOTICES in hello.capabilities
-            here = self.presence.welcome(peer.connection, peer.device, notices=notices)
+            here = self.presence.welcome(peer.connection, peer.device, notices=guest.notices)
             said += [] if here is None else [here]
         return effects + self._after_commit(
             *(Send(peer.connection, encode_frame(frame)) for frame in said)
@@ -410,9 +414,8 @@ class Room:
             raise GapError(f"client {resume.client} is not known here; greet again")
         if self._held(resume.client) != (resume.clock, resume.head):
             raise GapError(f"client {resume.client} is elsewhere by now; greet again")
-        self._clients[peer.connection] = resume.client
-        if resume.notices:
-            self._noticing.add(peer.connection)
+        guest = self._guests[peer.connection]
+        guest.client, guest.notices = resume.client, guest.notices or resume.notices
         return []
 
     def _held(self, client: int) -> tuple[int, bytes]:
@@ -434,7 +437,7 @@ class Room:
         One from before this room was loaded only if there can be no more: a hub that was restored from a
         backup may have lost what was written under it. Raises FrameError when it had all that a device may have, and UpdateError when the room has.
         """
-        live, ledger = set(self._clients.values()), self._ledger
+        live, ledger = {guest.client for guest in self._guests.values()}, self._ledger
         mine = [one for one in ledger.clients_of(device) if one not in live]
         empty = [one for one in mine if not ledger.clock(one)]
         more = self._may_have_more(device)
@@ -444,26 +447,26 @@ class Room:
         if not more:
             raise FrameError(f"a device with {CLIENTS_PER_DEVICE_MAX} client ids that are in use")
         client = ledger.free(self._random)
-        self._given.add(client)
+        self._given.append(client)
         return client
 
     def _replace(self, peer: Peer, client: int) -> list[Effect]:
         """One live connection per client id: the newer one stays. Requests are none."""
         older = [
             connection
-            for connection, held in self._clients.items()
-            if held == client
+            for connection, other in self._guests.items()
+            if other.client == client
             and connection != peer.connection
-            and not self._peers[connection].transient
+            and not other.peer.transient
         ]
         for connection in older:
             self.leave(connection)
         return [Drop(c, Close.REPLACED, "another connection took over") for c in older]
 
-    def _write(self, peer: Peer, data: bytes) -> list[Effect]:
+    def _write(self, guest: Guest, data: bytes) -> list[Effect]:
+        peer, client = guest.peer, guest.client
         if not peer.writer:
             return self._refuse(peer, Close.READ_ONLY, "this token may only read")
-        client = self._clients[peer.connection]
         replaced: list[Effect] = []
         try:
             update = decode_update(data)
@@ -503,7 +506,11 @@ class Room:
         passing, self._next.passing = self._next.passing, Passing()
         for sender, update in passing.updates():
             frame = encode_frame(UpdateFrame(update))
-            self._next.effects += (Send(one, frame) for one in self._synced if one != sender)
+            self._next.effects += [
+                Send(one, frame)
+                for one, guest in self._guests.items()
+                if guest.synced and one != sender
+            ]
 
     def _check(self, update: Update, device: str) -> dict[int, str]:
         """Whether a device may say this; the client ids that it brings. Raises UpdateError, GapError.

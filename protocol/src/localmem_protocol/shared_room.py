@@ -180,7 +180,7 @@ class SharedRoom(Room):
         if not peer.transient:
             waiting = self._gathering if self._next else self._storing
             welcomed = self.newcomers if self._waiting() is None else waiting.newcomers
-            welcomed.append(self._clients[peer.connection])
+            welcomed.append(self._guests[peer.connection].client)
         return effects
 
     def _new_part(self, update: Update) -> Update:
@@ -199,26 +199,26 @@ class SharedRoom(Room):
 
     def _unhear(self, connection: int, data: bytes | None) -> None:
         """Take back what hearing a frame did, but to the document."""
-        if data is None or connection not in self._peers:
+        guest = self._guests.get(connection)
+        if data is None or guest is None:
             return
         frame = decode_frame(data)
         if isinstance(frame, Hello):
-            self._clients.pop(connection, None)
-            self._noticing.discard(connection)
+            guest.client, guest.notices = 0, False
         if isinstance(frame, Hello | Step1):
-            self._synced.discard(connection)
+            guest.synced = False
 
     def _pass_on(self, update: bytes) -> list[Effect]:
         frame = encode_frame(UpdateFrame(update))
-        return self._after_commit(*(Send(connection, frame) for connection in self._synced))
+        return self._after_commit(*(Send(one, frame) for one, guest in self._guests.items() if guest.synced))
 
     def _lost_touch(self, clients: Iterable[int]) -> list[Effect]:
         """Drop who is connected as one of these, which are somewhere else now."""
         elsewhere = set(clients)
         here = [
             connection
-            for connection, client in self._clients.items()
-            if client in elsewhere and not self._peers[connection].transient
+            for connection, guest in self._guests.items()
+            if guest.client in elsewhere and not guest.peer.transient
         ]
         for connection in here:
             self.leave(connection)

@@ -8,22 +8,22 @@ one answer: an auth message for clients that know it, then `Close.BAD_TOKEN`.
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from typing import Final
 
 from starlette.routing import BaseRoute, WebSocketRoute
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket
 
 from localmem_hub.connection import Connection
-from localmem_hub.conversation import Received, converse
 from localmem_hub.endpoint import Endpoint
 from localmem_hub.errors import RefusedError, StoppingError, StoreError, TokenError
+from localmem_hub.http_requests import peer_of
 from localmem_hub.plain.limits import MESSAGE_BYTES_MAX
 from localmem_hub.plain.messages import changes, denied, step2
-from localmem_hub.plain.room import NOTHING
+from localmem_hub.plain.room import NOTHING, PlainRoom
 from localmem_hub.plain.rooms import PlainRooms
 from localmem_hub.seams import Identity, TokenStore
-from localmem_hub.wire import close_reason
+from localmem_hub.stay import Stay
+from localmem_hub.wire import wire_of
 from localmem_hub.workers import Workers
 from localmem_protocol.frames import Close
 from localmem_protocol.seams import Clock
@@ -59,21 +59,21 @@ class PlainEndpoint:
         return [WebSocketRoute("/v1/yjs/{room:path}", self.serve)]
 
     async def serve(self, websocket: WebSocket) -> None:
-        """One connection, from its handshake to its end."""
+        """One connection, up to when it is in its room, or was told why not."""
         await websocket.accept()
+        connections = self._endpoint.connections
+        connection = connections.accepted(wire_of(websocket.scope), MESSAGE_BYTES_MAX)
         name = websocket.path_params["room"]
-        try:
+        with self._endpoint.refusals(connection) as refusals:
             identity = await self._identify(name, websocket)
             self._endpoint.count_request(identity)
-            await self._stay(websocket, identity)
-        except RefusedError as refused:
-            self._counts.refuse(refused.close_code)
+            self._enter(websocket, connection, identity)
+        for refused in refusals:
             log.info("refused room=%r code=%d", name[:80], refused.close_code)
             self._endpoint.note_refusal(websocket, name, refused, "yjs")
-            with suppress(WebSocketDisconnect):  # it did not wait for the answer
-                if refused.close_code == Close.BAD_TOKEN:
-                    await websocket.send_bytes(denied(refused.reason))
-                await websocket.close(refused.close_code, close_reason(refused.reason))
+            if refused.close_code == Close.BAD_TOKEN:
+                connection.send(denied(refused.reason))
+            connection.drop(refused.close_code, refused.reason)
 
     async def _identify(self, name: str, websocket: WebSocket) -> Identity:
         """Whom a connection is from. Raises RefusedError."""
@@ -104,53 +104,60 @@ class PlainEndpoint:
             await self._workers.write(lambda: self._tokens.note(identity, now_ms))
         return identity
 
-    async def _stay(self, websocket: WebSocket, identity: Identity) -> None:
-        connection = Connection(self._endpoint.number(), websocket, self._endpoint.outbox)
-        with self._endpoint.staying(connection, identity):
-            try:
-                room = self._rooms.join(
-                    identity.pool,
-                    connection.number,
-                    connection,
-                    identity.token,
-                    writer=identity.role == "writer",
-                )
-            except StoppingError as error:
-                raise RefusedError(Close.GOING_AWAY, str(error)) from None
-            self._endpoint.note_entrance(websocket, identity)
-            since = self._clock.monotonic_s()
-            received = Received()
+    def _enter(self, websocket: WebSocket, connection: Connection, identity: Identity) -> None:
+        """Bring a connection into its room. Raises RefusedError."""
+        writer = identity.role == "writer"
+        try:
+            room = self._rooms.join(
+                identity.pool, connection.number, connection, identity.token, writer=writer
+            )
+        except StoppingError as error:
+            raise RefusedError(Close.GOING_AWAY, str(error)) from None
+        self._endpoint.retain(connection, identity)
+        self._endpoint.note_entrance(websocket, identity)
+        address = peer_of(websocket)
+        stay = PlainStay(self._endpoint, connection, identity, address, self._rooms, room)
+        connection.listen(stay)
 
-            async def take(message: bytes) -> None:
-                await room.ready(connection.number)
-                if connection.closing is None:  # it may have lost its right while it waited
-                    if message not in _SAYING_NOTHING:
-                        self._endpoint.count_frames(identity, (message,), sealed=False)
-                    self._rooms.receive(room, connection.number, message)
 
-            try:
-                with self._counts.plain.connection(received, connection):
-                    failed = await converse(
-                        websocket, connection, received, take, MESSAGE_BYTES_MAX
-                    )
-                for problem in failed:
-                    log.error("connection failed room=%s", room.name, exc_info=problem)
-            finally:
-                if connection.closing is not None:
-                    self._counts.refuse(connection.closing[0])
-                self._rooms.leave(room, connection.number)
-                ended = connection.closing or (0, "")
-                self._endpoint.note_end(websocket, identity, *ended)
-                log.info(
-                    "closed room=%s token=%s role=%s code=%d seconds=%.1f "
-                    "frames_in=%d bytes_in=%d frames_out=%d bytes_out=%d",
-                    identity.pool,
-                    identity.token,
-                    identity.role,
-                    connection.closing[0] if connection.closing else received.code,
-                    self._clock.monotonic_s() - since,
-                    received.frames,
-                    received.bytes,
-                    connection.frames_sent,
-                    connection.bytes_sent,
-                )
+class PlainStay(Stay):
+    """Somebody in a plain room."""
+
+    __slots__ = ("_room", "_rooms")
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        connection: Connection,
+        identity: Identity,
+        address: str,
+        rooms: PlainRooms,
+        room: PlainRoom,
+    ) -> None:
+        super().__init__(endpoint, connection, identity, address, endpoint.counts.plain)
+        self._rooms = rooms
+        self._room = room
+
+    @property
+    def _where(self) -> str:
+        return f"room={self._identity.pool}"
+
+    def _busy(self) -> bool:
+        return not self._room.hears(self._connection.number)
+
+    async def _ready(self) -> None:
+        await self._room.ready(self._connection.number)
+
+    def _count(self, message: bytes) -> None:
+        if message not in _SAYING_NOTHING:
+            self._endpoint.count_frames(self._identity, (message,), sealed=False)
+
+    def _count_freely(self, messages: list[bytes]) -> bool:
+        return False
+
+    def _take(self, messages: list[bytes]) -> None:
+        for message in messages:
+            self._rooms.receive(self._room, self._connection.number, message)
+
+    def _leave(self) -> None:
+        self._rooms.leave(self._room, self._connection.number)

@@ -11,13 +11,13 @@ never stored.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from localmem_hub.headroom import FULL
 from localmem_hub.live import Sink
+from localmem_hub.moment import Moment
 from localmem_hub.plain.awareness import Awareness
 from localmem_hub.plain.calls import FITS, GAP, TOO_LARGE, Verdict
 from localmem_hub.plain.limits import (
@@ -44,7 +44,7 @@ from localmem_protocol.room import Quarantined
 NOTHING: Final = b"\x00\x00"
 
 
-@dataclass
+@dataclass(slots=True)
 class Guest:
     """A connection in a room. `sender` is its token's id; `synced` once it was sent what it lacked."""
 
@@ -109,7 +109,7 @@ class PlainRoom:
         self._written: list[Written] = []
         self._asked: dict[int, bytes] = {}
         self._entered: list[int] = []
-        self._taken = asyncio.Event()
+        self._taken = Moment()
 
     @property
     def guests(self) -> int:
@@ -142,11 +142,15 @@ class PlainRoom:
 
     async def ready(self, connection: int) -> None:
         """Wait while this connection has as much in the next turn as it may have."""
-        while not self.discarded and (guest := self._guests.get(connection)) is not None:
-            if guest.frames < GATHERED_FRAMES_MAX and guest.bytes < TURN_BYTES_MAX:
-                return
-            self._taken.clear()
+        while not self.hears(connection):
             await self._taken.wait()
+
+    def hears(self, connection: int) -> bool:
+        """Whether it is not so."""
+        guest = self._guests.get(connection)
+        if guest is None or self.discarded:
+            return True
+        return guest.frames < GATHERED_FRAMES_MAX and guest.bytes < TURN_BYTES_MAX
 
     def receive(self, connection: int, data: bytes) -> None:
         """Take one message."""
@@ -184,7 +188,7 @@ class PlainRoom:
         entered, self._entered = self._entered, []
         for guest in self._guests.values():
             guest.frames = guest.bytes = 0
-        self._taken.set()
+        self._taken.has_come()
         return Work(written, asked, entered)
 
     @staticmethod
@@ -233,7 +237,7 @@ class PlainRoom:
     def discard(self, code: int, reason: str) -> None:
         """Everybody out; whoever comes back gets another room."""
         self.discarded = True
-        self._taken.set()
+        self._taken.has_come()
         for guest in self._guests.values():
             guest.sink.drop(code, reason)
 
