@@ -1,174 +1,376 @@
-"""What is written below ASGI is what WebSockets are, as much as fits and no more."""
+"""A connection below ASGI: what it hears and says, and how it ends, on a transport that does as it is told."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import weakref
-from collections import deque
+from collections.abc import Coroutine
 from typing import Any, cast
 
 import pytest
 from websockets.frames import Frame, Opcode
-from websockets.protocol import CLOSED, OPEN
 
-from localmem_hub import wire
-from localmem_hub.wire import (
-    EXTENSION,
-    WAITING_MESSAGE_BYTES,
-    WAITING_MESSAGES_MAX,
+from localmem_hub.connection import (
+    DEFECT,
+    END_SECONDS,
+    LOST,
+    PING_SECONDS,
+    PONG_SECONDS,
     WRITE_BYTES,
-    WireProtocol,
-    close_reason,
-    wire_of,
+    Connection,
 )
+from localmem_hub.limits import CLOSE_SECONDS, TURN_MESSAGES_MAX
+from localmem_hub.websocket_frames import PING, PONG, close_frame, head
+from localmem_protocol.frames import Close
+from localmem_protocol.limits import OUTGOING_BYTES_MAX
+from support.waiting import until
+
+MOST = 1000
 
 
 class Transport:
     """One that takes a number of writes, and then says that it is full."""
 
-    def __init__(self, protocol: WireProtocol, writes: int = 1000) -> None:
+    def __init__(self, writes: int = 1000) -> None:
         self.written: list[bytes] = []
-        self.pauses = 0
-        self.aborted = asyncio.Event()
-        self._protocol = protocol
+        self.reading = True
+        self.closed = self.aborted = False
+        self.connection: Connection | None = None
         self._writes = writes
 
     def write(self, data: bytes) -> None:
+        assert not self.closed
         self.written.append(data)
-        if len(self.written) == self._writes:
-            self._protocol.pause_writing()
+        if len(self.written) == self._writes and self.connection is not None:
+            self.connection.pause_writing()
 
     def pause_reading(self) -> None:
-        self.pauses += 1
+        self.reading = False
 
-    def is_closing(self) -> bool:
-        return False
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def close(self) -> None:
+        self.closed = True
 
     def abort(self) -> None:
-        self.aborted.set()
+        self.closed = self.aborted = True
 
 
-def connected(writes: int = 1000, state: object = OPEN) -> tuple[WireProtocol, Transport]:
-    protocol = WireProtocol.__new__(WireProtocol)  # without a server around it
-    transport = Transport(protocol, writes)
-    made = cast(Any, protocol)
-    made.writable = asyncio.Event()
-    made.writable.set()
-    made.transport = transport
-    made.conn = type("Conn", (), {"state": state})()
-    made.queue = asyncio.Queue()
-    made.read_paused = made.close_sent = False
-    made.frames, made.curr_msg_data_type = [], "bytes"
-    made.tasks, made.connections = set(), {protocol}
-    made.loop, made.disconnected = asyncio.get_running_loop(), False
-    made.handshake_complete, made.close_timer = True, None
-    made.ping_timer = made.pong_timer = made.pending_ping_payload = None
-    made.scope = {"extensions": {EXTENSION: protocol}}
-    made.logger = logging.getLogger("uvicorn.error")
-    made.logger.setLevel(logging.WARNING)
-    return protocol, transport
+class Keeper:
+    """What `Connections` is, by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.to_write: list[Connection] = []
+        self.lost: list[Connection] = []
+
+    def now_s(self) -> float:
+        return self.now
+
+    def told(self, connection: Connection) -> None:
+        self.to_write.append(connection)
+
+    def gone(self, connection: Connection) -> None:
+        self.lost.append(connection)
 
 
-@pytest.mark.parametrize("sizes", [[0], [125], [126], [65_535], [65_536], [1, 125, 126, 70_000]])
-async def test_messages_are_framed_as_by_the_library(sizes: list[int]) -> None:
-    protocol, transport = connected()
-    messages = [bytes([size % 251]) * size for size in sizes]
-    assert protocol.write(deque(messages)) == sum(sizes)
-    expected = [Frame(Opcode.BINARY, one).serialize(mask=False) for one in messages]
-    assert transport.written == [b"".join(expected)]
+class Listener:
+    """Keeps what it hears. With `first` it has something to do before each time."""
+
+    def __init__(self, first: asyncio.Event | None = None, *, fails: bool = False) -> None:
+        self.heard: list[list[bytes]] = []
+        self.overs = 0
+        self._first = first
+        self._fails = fails
+
+    def hear(self, messages: list[bytes]) -> Coroutine[None, None, None] | None:
+        if self._fails:
+            raise RuntimeError("a defect")
+        if self._first is not None:
+            return self._later(messages)
+        self.heard.append(messages)
+        return None
+
+    async def _later(self, messages: list[bytes]) -> None:
+        assert self._first is not None
+        await self._first.wait()
+        if messages == [b"defect"]:
+            raise RuntimeError("a defect")
+        self.heard.append(messages)
+
+    def over(self) -> None:
+        self.overs += 1
 
 
-async def test_who_takes_no_more_leaves_the_rest_where_it_was() -> None:
-    protocol, transport = connected(writes=2)
-    messages = deque([bytes(WRITE_BYTES)] * 5)
-    assert protocol.write(messages) == 2 * WRITE_BYTES
-    assert len(transport.written) == 2
-    assert len(messages) == 3
-    assert not protocol.ready
-    assert protocol.write(messages) == 0
-    protocol.resume_writing()
-    assert protocol.write(messages) == 3 * WRITE_BYTES
-    assert not messages
+class World:
+    """A connection, and everything around it."""
+
+    def __init__(self, listener: Listener | None = None, writes: int = 1000) -> None:
+        self.keeper, self.transport = Keeper(), Transport(writes)
+        self.connection = Connection(7, cast(Any, self.transport), self.keeper, MOST)
+        self.transport.connection = self.connection
+        self.listener = listener or Listener()
+
+    def listening(self) -> World:
+        self.connection.listen(self.listener)
+        return self
+
+    def say(self, *frames: Frame) -> None:
+        self.connection.data_received(b"".join(frame.serialize(mask=True) for frame in frames))
+
+    def pass_s(self, seconds: float) -> None:
+        """So much later its keeper looks."""
+        self.keeper.now += seconds
+        if self.connection.due_s <= self.keeper.now:
+            self.connection.look(self.keeper.now)
+
+    def flush(self) -> bytes:
+        """What was written since, after this turn of the loop."""
+        self.connection.write_now()
+        written, self.transport.written = b"".join(self.transport.written), []
+        return written
 
 
-async def test_a_connection_that_is_over_takes_messages_to_nowhere() -> None:
-    protocol, transport = connected(state=CLOSED)
-    messages = deque([b"a", b"b"])
-    assert protocol.write(messages) == 2
-    assert not messages
-    assert transport.written == []
+def binary(*data: bytes) -> list[Frame]:
+    return [Frame(Opcode.BINARY, one) for one in data]
 
 
-async def test_small_messages_wait_up_to_a_number_and_a_large_one_alone() -> None:
-    def arrive(protocol: WireProtocol, data: bytes) -> None:
-        protocol.frames = [data]
-        protocol.send_receive_event_to_app()
-
-    protocol, transport = connected()
-    for number in range(WAITING_MESSAGES_MAX):
-        assert transport.pauses == 0, number
-        arrive(protocol, b"small")
-    assert (transport.pauses, protocol.read_paused) == (1, True)
-    arrive(protocol, b"was under way")
-    assert transport.pauses == 1
-    assert protocol.queue.qsize() == WAITING_MESSAGES_MAX + 1
-
-    protocol, transport = connected()
-    arrive(protocol, bytes(WAITING_MESSAGE_BYTES + 1))
-    assert (transport.pauses, protocol.read_paused) == (1, True)
+def framed(*data: bytes) -> bytes:
+    return b"".join(frame.serialize(mask=False) for frame in binary(*data))
 
 
-def test_a_server_without_it_has_no_wire() -> None:
-    assert wire_of({"type": "websocket"}) is None
-    assert wire_of({"extensions": {"websocket.http.response": {}}}) is None
-    here = object()
-    assert wire_of({"extensions": {EXTENSION: here}}) is here
+def test_nothing_is_read_before_somebody_listens() -> None:
+    world = World()
+    assert not world.transport.reading
+    world.listening()
+    assert world.transport.reading
+    world.say(*binary(b"one", b"two"))
+    assert world.listener.heard == [[b"one", b"two"]]
+    assert (world.connection.frames, world.connection.bytes) == (2, 6)
 
 
-async def test_who_pings_and_reads_nothing_is_answered_no_more() -> None:
-    protocol, transport = connected(writes=1)
-    pings = deque([b"pong"] * 3)
-    cast(Any, protocol).conn.data_to_send = lambda: [pings.popleft()]
-    for _ in range(3):
-        protocol.handle_ping()
-    assert transport.written == [b"pong"]
-    assert not pings  # what is not sent is not kept, either
+def test_what_is_said_in_one_turn_is_one_write() -> None:
+    world = World().listening()
+    for data in (b"one", b"", bytes(300)):
+        world.connection.send(data)
+    assert not world.transport.written
+    world.connection.write_now()
+    assert world.transport.written == [framed(b"one", b"", bytes(300))]
+    assert (world.connection.frames_sent, world.connection.bytes_sent) == (3, 303)
 
 
-@pytest.mark.parametrize("gone", [False, True])
-async def test_a_connection_that_is_over_is_let_go_whatever_is_unread(
-    gone: bool, monkeypatch: pytest.MonkeyPatch
+def test_who_takes_no_more_leaves_the_rest_until_it_does() -> None:
+    world = World(writes=2).listening()
+    for _ in range(5):
+        world.connection.send(bytes(WRITE_BYTES))
+    world.connection.write_now()
+    assert len(world.transport.written) == world.connection.frames_sent == 2
+    world.connection.write_now()
+    assert len(world.transport.written) == 2
+    world.connection.resume_writing()
+    assert b"".join(world.transport.written) == framed(*[bytes(WRITE_BYTES)] * 5)
+
+
+def test_a_slow_reader_is_given_up() -> None:
+    world = World(writes=1).listening()
+    world.connection.send(b"fills it")
+    world.connection.write_now()
+    for _ in range(OUTGOING_BYTES_MAX // WRITE_BYTES + 1):
+        world.connection.send(bytes(WRITE_BYTES))
+    assert world.connection.closing == (Close.SLOW, "reads too slowly; connect again")
+    world.pass_s(CLOSE_SECONDS - 0.1)
+    assert not world.transport.closed
+    world.pass_s(0.2)
+    assert world.transport.aborted
+    world.connection.connection_lost(None)
+    assert (world.listener.overs, world.keeper.lost) == (1, [world.connection])
+
+
+def test_who_is_dropped_hears_what_was_said_and_why_and_says_goodbye() -> None:
+    world = World().listening()
+    world.connection.send(b"last words")
+    world.connection.drop(4400, "no")
+    world.connection.drop(4401, "another reason")
+    world.connection.send(b"never said")
+    assert world.listener.overs == 0
+    assert world.flush() == framed(b"last words") + close_frame(4400, "no")
+    assert (world.listener.overs, world.connection.ending) == (1, True)
+    world.say(*binary(b"unheard"), Frame(Opcode.CLOSE, b""))
+    assert world.transport.closed
+    assert not world.transport.aborted
+    assert world.listener.heard == []
+    world.connection.connection_lost(None)
+    assert world.listener.overs == 1
+    assert world.connection.code == LOST  # nothing of its own
+
+
+def test_who_never_says_goodbye_is_let_go() -> None:
+    world = World().listening()
+    world.connection.drop(4400, "no")
+    world.flush()
+    world.pass_s(END_SECONDS - 0.1)
+    assert not world.transport.closed
+    world.pass_s(0.2)
+    assert world.transport.aborted
+
+
+def test_a_goodbye_from_there_is_answered() -> None:
+    world = World().listening()
+    world.connection.send(b"too late")
+    world.say(*binary(b"heard"), Frame(Opcode.CLOSE, (1001).to_bytes(2) + b"bye"))
+    assert world.transport.written == [close_frame(1001)]
+    assert world.transport.closed
+    assert (world.listener.heard, world.listener.overs) == ([[b"heard"]], 1)
+    assert (world.connection.code, world.connection.closing) == (1001, None)
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        (Frame(Opcode.CLOSE, (1005).to_bytes(2)), 1002),
+        (Frame(Opcode.CONT, b"of nothing"), 1002),
+        (Frame(Opcode.TEXT, b"\xff"), 1007),
+    ],
+)
+def test_who_breaks_the_rules_hears_so_after_what_was_said_before(frame: Frame, code: int) -> None:
+    world = World().listening()
+    world.say(*binary(b"before"), frame, *binary(b"after"))
+    assert world.listener.heard == [[b"before"]]
+    assert world.transport.written[0][2:4] == code.to_bytes(2)
+    assert (world.transport.closed, world.connection.code) == (True, code)
+    world.say(*binary(b"much later"))
+    assert world.listener.heard == [[b"before"]]
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        (Frame(Opcode.TEXT, b"text"), Close.BAD_FRAME),
+        (Frame(Opcode.BINARY, bytes(MOST + 1)), Close.TOO_LARGE),
+    ],
+)
+def test_what_is_no_message_of_ours_ends_it(frame: Frame, code: int) -> None:
+    world = World().listening()
+    world.say(frame, *binary(b"after"))
+    assert world.connection.closing is not None
+    assert world.connection.closing[0] == code
+    assert world.listener.heard == []
+
+
+def test_pings_are_answered_the_last_of_several_and_none_for_who_reads_nothing() -> None:
+    world = World().listening()
+    world.say(*(Frame(Opcode.PING, b"%d" % number) for number in range(3)))
+    world.say(Frame(Opcode.PING, b"x"), *binary(b"heard"), Frame(Opcode.PING, b"y"))
+    assert b"".join(world.transport.written) == b"".join(
+        head(1, PONG) + data for data in (b"2", b"x", b"y")
+    )
+    world.connection.pause_writing()
+    world.transport.written.clear()
+    world.say(Frame(Opcode.PING, b"z"))
+    assert world.transport.written == []
+
+
+def test_who_is_silent_is_asked_and_let_go_without_an_answer() -> None:
+    world = World().listening()
+    world.pass_s(PING_SECONDS - 1)
+    world.say(*binary(b"a word"))
+    world.pass_s(PING_SECONDS - 1)
+    assert world.transport.written == []
+    world.pass_s(1)
+    assert world.transport.written == [head(0, PING)]
+    world.say(Frame(Opcode.PONG, b""))
+    world.pass_s(PING_SECONDS)
+    assert world.transport.written == [head(0, PING)] * 2
+    world.pass_s(PONG_SECONDS)
+    assert world.transport.aborted
+    assert world.transport.written[2][2:4] == DEFECT.to_bytes(2)
+    world.connection.connection_lost(None)
+    assert (world.listener.overs, world.connection.closing) == (1, None)
+
+
+async def test_many_messages_are_several_turns_and_nothing_is_read_meanwhile() -> None:
+    world = World().listening()
+    said = [b"%d" % number for number in range(2 * TURN_MESSAGES_MAX + 1)]
+    world.say(*binary(*said), Frame(Opcode.CLOSE, b""))
+    assert world.listener.heard == [said[:TURN_MESSAGES_MAX]]
+    assert not world.transport.reading
+    world.connection.data_received(b"")  # what was on its way
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert [one for some in world.listener.heard for one in some] == said
+    assert world.transport.closed
+
+
+async def test_who_has_something_to_do_first_is_waited_for_in_order() -> None:
+    first = asyncio.Event()
+    world = World(Listener(first)).listening()
+    world.say(*binary(b"one"))
+    world.say(*binary(b"two"))  # it was on its way
+    assert not world.transport.reading
+    await asyncio.sleep(0)
+    assert world.listener.heard == []
+    first.set()
+    await until(lambda: len(world.listener.heard) == 2)
+    assert world.listener.heard == [[b"one"], [b"two"]]
+    await until(lambda: world.transport.reading)
+
+
+async def test_who_is_sent_away_meanwhile_is_not_heard() -> None:
+    first = asyncio.Event()
+    world = World(Listener(first)).listening()
+    world.say(*binary(b"one"))
+    await asyncio.sleep(0)
+    world.connection.drop(4400, "no")
+    world.flush()
+    first.set()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert (world.listener.heard, world.listener.overs) == ([], 1)
+    assert world.transport.reading  # for its goodbye
+
+
+@pytest.mark.parametrize("later", [False, True])
+async def test_a_defect_ends_the_connection_and_is_logged(
+    later: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(wire, "END_SECONDS", 0.05)
-    protocol, transport = connected()
-    task = asyncio.create_task(asyncio.sleep(0))
-    await task
-    protocol.on_task_complete(task)
-    if gone:
-        protocol.connection_lost(ConnectionError())
-        await asyncio.sleep(0.1)
-        assert not transport.aborted.is_set()
-    else:
-        await asyncio.wait_for(transport.aborted.wait(), 10)
+    first = asyncio.Event()
+    first.set()
+    world = World(Listener(first) if later else Listener(fails=True)).listening()
+    world.say(*binary(b"defect"))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert world.connection.closing == (DEFECT, "the hub failed; try again")
+    assert "a defect" in caplog.text
 
 
-async def test_a_connection_that_is_gone_is_free_at_once() -> None:
-    protocol, transport = connected()
-    transport._protocol = cast(Any, None)
-    gone = weakref.ref(protocol)
+def test_a_server_that_ends_waits_no_longer() -> None:
+    world = World().listening()
+    world.connection.shutdown()
+    assert (world.transport.written, world.transport.closed) == ([close_frame(1012)], True)
+    assert world.listener.overs == 1
+
+
+def test_who_is_lost_before_somebody_listens_is_over_at_once() -> None:
+    world = World()
+    world.connection.connection_lost(ConnectionResetError())
+    world.listening()
+    assert world.listener.overs == 1
+
+
+def test_a_connection_that_is_gone_is_free_at_once() -> None:
+    world = World().listening()
+    world.connection.connection_lost(None)
+    gone = weakref.ref(world.listener)
     gc.disable()
     try:
-        protocol.connection_lost(ConnectionError())
-        del protocol
+        del world
         assert gone() is None
     finally:
         gc.enable()
 
 
-def test_a_reason_fits_into_a_close_frame() -> None:
-    assert close_reason("short") == "short"
-    cut = close_reason("ä" * 100)
-    assert cut == "ä" * 61
-    Frame(Opcode.CLOSE, (4400).to_bytes(2) + cut.encode()).check()
+def test_a_quiet_connection_is_small() -> None:
+    """What README and scaling.md say of idle connections rests on it having no dictionary of its own."""
+    assert not hasattr(World().connection, "__dict__")

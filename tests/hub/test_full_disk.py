@@ -36,7 +36,7 @@ class Disk:
     """The room that a database may take, in pages."""
 
     def __init__(self, store: SqlStore) -> None:
-        self._engine = store._engine
+        self._engine, self._log = store._engine, store._sqlite
         self._pages = ROOMY
         event.listen(self._engine, "connect", self._limit)
 
@@ -44,26 +44,40 @@ class Disk:
         """Nothing more than there is; connections are made anew."""
         with self._engine.connect() as connection:
             self._pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one() + 4
-        self._engine.dispose()
+        self._anew()
 
     def nothing(self) -> None:
         """Not even for what changes in place, as where the write-ahead log cannot grow."""
 
         def refuse(_: object, statement: str, __: object, ___: object) -> None:
             if statement.startswith(("INSERT", "UPDATE", "DELETE")):
-                error = sqlite3.OperationalError("database or disk is full")
-                error.sqlite_errorcode = sqlite3.SQLITE_FULL
-                raise error
+                raise _full()
+
+        def refuse_all(*_: object) -> None:
+            raise _full()
 
         event.listen(self._engine, "do_execute", refuse)
+        if self._log is not None:
+            setattr(self._log, "commit", refuse_all)  # noqa: B010  mypy would not have it otherwise
 
     def roomy(self) -> None:
         """As much as anybody needs."""
         self._pages = ROOMY
+        self._anew()
+
+    def _anew(self) -> None:
         self._engine.dispose()
+        if self._log is not None:
+            self._log.close()
 
     def _limit(self, connection: Any, _: object) -> None:
         connection.execute(f"PRAGMA max_page_count = {self._pages}")
+
+
+def _full() -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("database or disk is full")
+    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+    return error
 
 
 @pytest.fixture

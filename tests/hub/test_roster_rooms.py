@@ -42,6 +42,7 @@ from support.hub_process import HubProcess, running_hub
 from support.pool_members import FOUR, ONE, THREE, TWO, Team, text
 from support.served_hub import ServedHub, serving
 from support.sync_client import RawClient, SyncClient, append, close_code, dial
+from support.waiting import until
 
 
 @pytest.fixture
@@ -224,8 +225,7 @@ async def test_what_changed_while_a_device_came_in_is_not_missed(
             await team.post(hub)
             go_on.set()
             assert await close_code(socket) == Close.BAD_TOKEN
-        while hub.hub.endpoint._live:  # its room may still be on its way
-            await asyncio.sleep(0.01)
+        await until(lambda: not hub.hub.endpoint._live)  # its room may still be on its way
 
 
 async def test_what_waited_when_its_device_was_removed_is_not_stored(

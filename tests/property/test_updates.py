@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -136,11 +135,11 @@ def placed(draw: st.DrawFn, client: int, run: Item, ids: list[Id], tangled: bool
     clock = run.clock
     if not tangled and draw(st.booleans()):
         origin, root = ((client, clock - 1), None) if clock else (None, ONE)
-        return replace(run, origin=origin, root=root)
+        return run._replace(origin=origin, root=root)
     beside = st.none() | st.sampled_from(ids)
     origin, right = draw(beside), draw(beside)
     root = None if origin or right else draw(st.sampled_from([ONE, TWO, ""]))
-    return replace(run, origin=origin, right=right, root=root)
+    return run._replace(origin=origin, right=right, root=root)
 
 
 @st.composite

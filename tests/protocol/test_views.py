@@ -88,7 +88,7 @@ class DishonestHub(World):
             return None
         instead = self.instead.get(index, {})
         contents = item.contents and tuple(instead.get(one, one) for one in item.contents[:length])
-        return replace(item, length=length, contents=contents)
+        return item._replace(length=length, contents=contents)
 
     def client(self, index: int) -> int:
         return self.devices[index].session.replica.client

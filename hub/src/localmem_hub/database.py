@@ -11,11 +11,11 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import sqlalchemy as sa
 from alembic import command
@@ -94,7 +94,7 @@ def failures(doing: str) -> Iterator[None]:
         yield
     except PoolTimeoutError:
         raise DatabaseTimeoutError(f"{doing}: all connections to the database are busy") from None
-    except sqlite3.Error as error:  # by `sqlite_cursor`
+    except sqlite3.Error as error:  # by the driver's own calls
         raise _kind(error)(f"{doing}: {type(error).__name__}: {error}") from None
     except DBAPIError as error:
         if isinstance(error.orig, sqlite3.Error):
@@ -107,26 +107,6 @@ def failures(doing: str) -> Iterator[None]:
 def _kind(error: sqlite3.Error) -> type[CommitError]:
     full = getattr(error, "sqlite_errorcode", None) in _NO_ROOM
     return FullError if full else CommitError
-
-
-def sqlite_cursor(connection: sa.Connection) -> sqlite3.Cursor | None:
-    """A cursor of SQLite's own in the transaction of a connection; None on another engine.
-
-    For what a hub does all day: SQLAlchemy takes longer for such a statement than SQLite does.
-    """
-    if connection.dialect.name != "sqlite":
-        return None
-    return cast(sqlite3.Cursor, connection.connection.cursor())
-
-
-def execute_many(
-    connection: sa.Connection, statement: sa.TextClause, rows: Sequence[Mapping[str, object]]
-) -> None:
-    """Execute a statement once for each of these rows."""
-    if (driver := sqlite_cursor(connection)) is not None:
-        driver.executemany(statement.text, rows)  # it knows `:name`, too
-    else:
-        connection.execute(statement, rows)
 
 
 def describe(error: SQLAlchemyError) -> str:

@@ -170,6 +170,7 @@ class Quotas:
             Bucket("updates in this pool", bounds.pool_updates_per_minute, clock),
             Bucket("bytes in this pool", bounds.pool_bytes_per_minute, clock),
         )
+        self._paced = any(one.most for one in (*self._device, *self._pool))
         self._stored: OrderedDict[str, tuple[_Measured, _Measured]] = (
             OrderedDict()
         )  # document, pool
@@ -193,13 +194,13 @@ class Quotas:
         sealed: bool = True,
     ) -> Limit | None:
         """Count the update frames that a device sent at once, unless there is a reason to take none."""
-        rates = self._rates(identity)
-        for one, key in rates:
+        rates = self._rates(identity, frames)
+        for one, key, _ in rates:
             if wait := one.wait_s(key):
                 return _too_many(one, wait)
         full = self._full(identity, frames, room, sealed=sealed)
         if full is None:
-            _take(rates, frames)
+            _take(rates)
         return full
 
     def admit_freely(
@@ -211,16 +212,24 @@ class Quotas:
         sealed: bool = True,
     ) -> bool:
         """The same if they are far from every bound, alone and together; False, and nothing, if not."""
-        rates, costs = self._rates(identity), _costs(frames)
-        free = all(one.holds(key, cost) for (one, key), cost in zip(rates, costs, strict=True))
+        rates = self._rates(identity, frames)
+        free = all(one.holds(key, cost) for one, key, cost in rates)
         free = free and self._full(identity, frames, room, sealed=sealed) is None
         if free:
-            _take(rates, frames)
+            _take(rates)
         return free
 
-    def _rates(self, identity: Identity) -> list[tuple[Bucket, str]]:
+    def _rates(self, identity: Identity, frames: Sequence[bytes]) -> list[tuple[Bucket, str, int]]:
+        """The rates that there are: whom each counts for, and the cost of this."""
+        if not self._paced:  # mostly
+            return []
         device, pool = _device_key(identity), identity.roster or identity.pool
-        return [(one, device) for one in self._device] + [(one, pool) for one in self._pool]
+        costs = (len(frames), sum(map(len, frames)))
+        return [
+            (one, key, cost)
+            for buckets, key in ((self._device, device), (self._pool, pool))
+            for one, cost in zip(buckets, costs, strict=True)
+        ]
 
     def _full(
         self, identity: Identity, frames: Sequence[bytes], room: Room | None, *, sealed: bool
@@ -295,12 +304,8 @@ def _device_key(identity: Identity) -> str:
     return f"{identity.roster or identity.pool} {identity.device}"
 
 
-def _costs(frames: Sequence[bytes]) -> tuple[int, ...]:
-    return (len(frames), sum(map(len, frames))) * 2
-
-
-def _take(rates: Sequence[tuple[Bucket, str]], frames: Sequence[bytes]) -> None:
-    for (one, key), cost in zip(rates, _costs(frames), strict=True):
+def _take(rates: Sequence[tuple[Bucket, str, int]]) -> None:
+    for one, key, cost in rates:
         one.take(key, cost)
 
 

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from typing import Final
 
 import sqlalchemy as sa
 
 from localmem_hub.errors import CommitError, StaleError
 from localmem_hub.limits import COMPACT_ROWS
+from localmem_hub.numbering import numbered
 from localmem_hub.seams import Batch, CatchUp, Missed
 from localmem_hub.tables import clients, pools, updates
-from localmem_protocol.exchange import follow
 from localmem_protocol.room import Row
 
 # One statement each, however many rows: many small ones would wait for each other's answers.
@@ -100,23 +99,6 @@ def append_all(connection: sa.Connection, settled: Settled, now_ms: int) -> None
     if moved != len(moving):
         raise StaleError("a pool was written to while it was locked")
     connection.execute(_INSERT, columns)
-
-
-def numbered(batch: Batch, tag: str, now_ms: int) -> list[dict[str, object]]:
-    """The rows of a batch as they are stored, after one that has this tag."""
-    tags = accumulate((row.update for row in batch.rows), follow, initial=tag)
-    next(tags)  # that of the row before
-    return [
-        {
-            "pool": batch.pool,
-            "seq": seq,
-            "device": row.device,
-            "bytes": row.update,
-            "received_ms": now_ms,
-            "tag": tag,
-        }
-        for seq, (row, tag) in enumerate(zip(batch.rows, tags, strict=True), start=batch.head + 1)
-    ]
 
 
 def read_missed(connection: sa.Connection, behind: Sequence[tuple[str, int, int]]) -> list[Missed]:

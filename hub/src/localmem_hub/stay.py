@@ -59,7 +59,7 @@ class Stay:
         """Hand over what may be said; who may not go on is sent away after that."""
         taken = 0
         try:
-            if len(messages) > 1 and self._count_freely(messages):
+            if self._count_freely(messages):  # nearly always
                 taken = len(messages)
             for message in messages[taken:]:
                 self._count(message)

@@ -9,7 +9,6 @@ they catch up (`shared_log.py`).
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from typing import Final
 
@@ -18,17 +17,14 @@ import sqlalchemy as sa
 from localmem_hub.access_store import SqlAccess
 from localmem_hub.database import (
     empty_log,
-    execute_many,
     failures,
     free_bytes,
     insert_missing,
     newest_revision,
     reading,
     revision,
-    sqlite_cursor,
 )
 from localmem_hub.epoch_store import SqlEpochs
-from localmem_hub.errors import CommitError, StaleError
 from localmem_hub.limits import (
     COMPACT_ROWS,
     POOLS_ASKED_MAX,
@@ -37,6 +33,7 @@ from localmem_hub.limits import (
     QUARANTINE_ROWS_MAX,
 )
 from localmem_hub.mailbox_store import SqlMailboxes
+from localmem_hub.numbering import number
 from localmem_hub.pool_admin import PoolAdmin
 from localmem_hub.postgres import (
     AdvisoryHold,
@@ -49,7 +46,8 @@ from localmem_hub.postgres import (
 from localmem_hub.quarantine_admin import QuarantineAdmin
 from localmem_hub.roster_store import SqlRosters
 from localmem_hub.seams import Batch, CatchUp, Hold, Missed, Stored
-from localmem_hub.shared_log import append_all, numbered, read_missed, settle
+from localmem_hub.shared_log import append_all, read_missed, settle
+from localmem_hub.sqlite_log import SqliteLog
 from localmem_hub.tables import clients as client_ids
 from localmem_hub.tables import pools, quarantine, secrets, snapshots, updates
 from localmem_hub.tokens import SqlTokens
@@ -64,9 +62,6 @@ _PLACES: Final = (
     .order_by(pools.c.pool)
     .with_for_update()  # SQLite's transaction has the lock already
 )
-_PLACES_SQLITE: Final = (
-    "SELECT pool, head, tag FROM pools WHERE pool IN (SELECT value FROM json_each(?))"
-)
 _MOVE: Final = sa.text("UPDATE pools SET head = :head, tag = :tag WHERE pool = :pool")
 _INSERT: Final = sa.text(
     "INSERT INTO updates (pool, seq, device, bytes, received_ms, tag) "
@@ -80,6 +75,7 @@ class SqlStore:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
         self._reading = reading(engine)
+        self._sqlite = SqliteLog(engine) if engine.dialect.name == "sqlite" else None
         self.tokens = SqlTokens(engine)
         self.rosters = SqlRosters(engine)
         self.access = SqlAccess(engine)
@@ -94,6 +90,11 @@ class SqlStore:
         """As `UpdateLog` says."""
         refused: set[str] = set()
         batches = sorted(batches, key=lambda batch: batch.pool)
+        quarantined = any(batch.quarantined for batch in batches)
+        if self._sqlite is not None and catch_up is None and not quarantined:
+            with failures("cannot store updates"):
+                self._sqlite.commit(batches, now_ms)
+            return refused
         with failures("cannot store updates"), self._engine.begin() as connection:
             if catch_up is not None:
                 settled = settle(connection, batches, catch_up)
@@ -313,6 +314,8 @@ class SqlStore:
 
     def close(self) -> None:
         """As `Store` says."""
+        if self._sqlite is not None:
+            self._sqlite.close()
         self._engine.dispose()
 
 
@@ -329,36 +332,15 @@ def _register(connection: sa.Connection, batch: Batch) -> None:
 
 def _append(connection: sa.Connection, batches: Sequence[Batch], now_ms: int) -> None:
     """Number and store the rows of all batches, in as few statements as pools allow."""
-    places = _places(connection, [batch.pool for batch in batches])
-    moved: list[dict[str, object]] = []
-    rows: list[dict[str, object]] = []
-    for batch in batches:
-        if batch.pool not in places:
-            raise CommitError(f"there is no pool {batch.pool}")
-        head, tag = places[batch.pool]
-        if head != batch.head:
-            raise StaleError(
-                f"another process wrote to pool {batch.pool}; run one hub per database"
-            )
-        new = numbered(batch, tag, now_ms)
-        moved.append({"pool": batch.pool, "head": new[-1]["seq"], "tag": new[-1]["tag"]})
-        rows += new
-    if rows:
-        execute_many(connection, _MOVE, moved)
-        execute_many(connection, _INSERT, rows)
-
-
-def _places(connection: sa.Connection, names: Sequence[str]) -> dict[str, tuple[int, str]]:
-    """The numbers and tags of these pools' newest rows; locked, where that is not all of the database."""
-    if (driver := sqlite_cursor(connection)) is not None:
-        found = driver.execute(_PLACES_SQLITE, (json.dumps(names),)) if names else ()
-        return {pool: (head, tag) for pool, head, tag in found}
     places: dict[str, tuple[int, str]] = {}
-    for first in range(0, len(names), POOLS_ASKED_MAX):
-        some = names[first : first + POOLS_ASKED_MAX]
+    for first in range(0, len(batches), POOLS_ASKED_MAX):
+        some = [batch.pool for batch in batches[first : first + POOLS_ASKED_MAX]]
         for pool, head, tag in connection.execute(_PLACES, {"names": some}):
             places[pool] = (head, tag)
-    return places
+    moved, rows = number(batches, places, now_ms)
+    if rows:
+        connection.execute(_MOVE, moved)
+        connection.execute(_INSERT, rows)
 
 
 def _tag_of(connection: sa.Connection, pool: str, number: int) -> str | None:

@@ -133,11 +133,16 @@ class Document:
             self._lengths.clear()
             return self._holds(fresh, deletes, before)
         lengths = self._lengths_with(fresh)
-        self._doc.apply_update(data)
-        self._lengths |= lengths
-        return all(len(self.array(device)) == length for device, length in lengths.items())
+        with self._doc.transaction():  # one for all that follows
+            self._doc.apply_update(data)
+            self._lengths |= lengths
+            return all(len(self.array(device)) == length for device, length in lengths.items())
 
     def _fresh(self, update: Update) -> Runs:
+        if (appended := update.appended) is not None:
+            client, item = appended
+            if item.clock == self.ledger.clock(client):
+                return update.items
         runs = {c: after(run, c, self.ledger.clock(c)) for c, run in update.items.items()}
         return {client: run for client, run in runs.items() if run}
 

@@ -121,6 +121,10 @@ class Ledger:
         Changes nothing. Raises GapError (transient) when something that it builds on is missing,
         and UpdateError when it contradicts itself or what is known.
         """
+        if (appended := update.appended) is not None:
+            client, item = appended
+            if client in self._accounts and item.clock <= self._accounts[client].clock:
+                return {}  # it builds on nothing but itself
         for client, run in update.items.items():
             if run[0].clock > self.clock(client):
                 raise GapError(

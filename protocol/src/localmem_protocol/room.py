@@ -455,9 +455,7 @@ class Room:
         older = [
             connection
             for connection, other in self._guests.items()
-            if other.client == client
-            and connection != peer.connection
-            and not other.peer.transient
+            if other.client == client and connection != peer.connection and not other.peer.transient
         ]
         for connection in older:
             self.leave(connection)
@@ -471,9 +469,12 @@ class Room:
         try:
             update = decode_update(data)
             owners = self._check(update, peer.device)
-            update = self._new_part(update)
+            fresh = self._new_part(update)
+            # What only appends has no other encoding.
+            same = fresh is update and update.appended is not None
+            update = fresh
             if update.items or update.deletes:
-                news = encode_update(update)
+                news = data if same else encode_update(update)
                 self._document.merge(news, update, owners)
                 self._next.clients |= owners
                 self._next.rows.append(Row(peer.device, news))
@@ -529,6 +530,9 @@ class Room:
 
     def _new_part(self, update: Update) -> Update:
         """The checked update without what is here. Raises UpdateError if that differs."""
+        appended = update.appended
+        if appended is not None and appended[1].clock == self._ledger.clock(appended[0]):
+            return update
         items: dict[int, list[Item]] = {}
         for client, run in update.items.items():
             known = self._ledger.clock(client)
@@ -551,8 +555,10 @@ class Room:
 
         Who evicts deletes in the own array alone, and mostly nothing else comes with it.
         """
+        if not update.deletes:
+            return False
         others = any(self._ledger.owner(client) != device for client in update.deletes)
-        return others or bool(update.deletes and update.items)
+        return others or bool(update.items)
 
     def _compare(self, client: int, run: list[Item], known: int) -> None:
         """Refuse other bytes than ours at a clock that is known."""

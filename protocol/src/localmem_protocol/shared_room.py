@@ -210,7 +210,9 @@ class SharedRoom(Room):
 
     def _pass_on(self, update: bytes) -> list[Effect]:
         frame = encode_frame(UpdateFrame(update))
-        return self._after_commit(*(Send(one, frame) for one, guest in self._guests.items() if guest.synced))
+        return self._after_commit(
+            *(Send(one, frame) for one, guest in self._guests.items() if guest.synced)
+        )
 
     def _lost_touch(self, clients: Iterable[int]) -> list[Effect]:
         """Drop who is connected as one of these, which are somewhere else now."""

@@ -28,6 +28,10 @@ BATCH_SNIPPET_BYTES_MAX: Final = 256 * 1024
 
 def keep_whole(document: Document, update: Update) -> None:
     """Raises GapError if a checked update would leave a batch whose predecessor is deleted."""
+    if (appended := update.appended) is not None:
+        account = document.ledger.account(appended[0])
+        if account is not None and not account.ended:
+            return
     deletes = {client: normal(ranges) for client, ranges in update.deletes.items()}
     gone = document.deletes() if deletes else {}
     for client, ranges in deletes.items():

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
-from typing import Final
+from typing import Final, NamedTuple
 
 from localmem_protocol.errors import UpdateError
 from localmem_protocol.limits import (
@@ -48,8 +48,7 @@ Ranges = dict[int, list[tuple[int, int]]]
 """client -> (first clock, length), as in a delete set."""
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """A run of clocks of one client.
 
     `contents` are sealed batches, one per clock, or None for a deleted run. `root` is set when the
@@ -69,12 +68,23 @@ class Item:
         return self.clock + self.length
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Update:
     """A decoded update: per client its items at contiguous clocks, and what is deleted."""
 
     items: dict[int, list[Item]] = field(default_factory=dict)
     deletes: Ranges = field(default_factory=dict)
+
+    @property
+    def appended(self) -> tuple[int, Item] | None:
+        """A client and its live item if that is all, and follows what the client wrote before: what most
+        updates are. Such a one has one encoding only."""
+        if self.deletes or len(self.items) != 1:
+            return None
+        ((client, run),) = self.items.items()
+        item = run[0]
+        follows = item.origin == (client, item.clock - 1) and item.right is None
+        return (client, item) if follows and len(run) == 1 and item.contents is not None else None
 
     def only(self, clients: Iterable[int]) -> Update:
         """The part that these clients wrote, and what is deleted of theirs."""
@@ -135,8 +145,7 @@ def after(run: list[Item], client: int, clock: int) -> list[Item]:
         if item.end <= clock:
             continue
         if item.clock < clock:
-            item = replace(
-                item,
+            item = item._replace(
                 clock=clock,
                 length=item.end - clock,
                 contents=item.contents and item.contents[clock - item.clock :],
@@ -307,7 +316,7 @@ def _singles(client: int, run: list[Item]) -> Iterator[Item]:
         if item.contents is None or item.length == 1:
             yield item
             continue
-        yield replace(item, length=1, contents=item.contents[:1])
+        yield item._replace(length=1, contents=item.contents[:1])
         for clock in range(item.clock + 1, item.end):
             content = item.contents[clock - item.clock]
             yield Item(clock, 1, (content,), (client, clock - 1), item.right)
@@ -322,7 +331,7 @@ def _extend(run: list[Item], client: int, item: Item) -> None:
         and item.contents is not None
         and (item.origin, item.right) == ((client, item.clock - 1), last.right)
     ):
-        run[-1] = Item(  # `replace` takes several times as long
+        run[-1] = Item(
             last.clock,
             last.length + item.length,
             last.contents + item.contents,

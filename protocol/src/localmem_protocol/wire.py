@@ -59,16 +59,20 @@ class Reader:
         if at < len(data) and (small := data[at]) < 0x80 and small <= most:  # mostly
             self.at = at + 1
             return small
-        byte = self.byte()
-        value, shift = byte & 0x7F, 7
+        value = shift = 0
+        byte = 0x80
         while byte >= 0x80:
             if shift > 63:
                 raise self.error("a number of more than 64 bits")
-            byte = self.byte()
+            if at >= len(data):
+                raise self.error("ends too early")
+            byte = data[at]
+            at += 1
             value |= (byte & 0x7F) << shift
             shift += 7
         if shift > 7 and byte == 0:
             raise self.error("a number with more bytes than it needs")
+        self.at = at
         if value > most:
             raise self.error(f"{value} is over the limit of {most}")
         return value
