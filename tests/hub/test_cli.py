@@ -16,6 +16,7 @@ import pytest
 
 from bench.postgres_server import PostgresServer
 from localmem_hub import cli
+from localmem_hub.access_store import name_of
 from localmem_hub.tokens import parse_token
 from support.hub_process import running_hub
 from support.hub_store import put_team
@@ -99,6 +100,22 @@ def test_an_invitation_is_printed_alone_for_scripts(run: Run) -> None:
     made = json.loads(run("invite", "--uses", "3", "--days", "30", "--json")[1])
     assert (made["uses"], made["days"]) == (3, 30)
     assert made["invitation"] != out.strip()
+
+
+def test_invitations_are_listed_by_name_and_ended(run: Run) -> None:
+    codes = [run("invite")[1].strip() for _ in range(2)]
+    names = [name_of(code) for code in codes]
+    listed = json.loads(run("invitation", "list", "--json")[1])["invitations"]
+    assert {one["name"]: one["uses_left"] for one in listed} == dict.fromkeys(names, 1)
+    assert json.loads(run("invitation", "revoke", names[0], "--json")[1]) == {"revoked": names[0]}
+    code, out, err = run("invitation", "revoke", codes[1])
+    assert (code, err) == (0, "")
+    assert codes[1][4:] not in out
+    assert run("invitation", "list") == (0, "", "")
+    for name in (names[0], codes[1], "%", "", "lmi_"):
+        code, out, err = run("invitation", "revoke", name)
+        assert (code, out) == (2, "")
+        assert "invitation list" in err
 
 
 def test_pools_and_their_devices_are_listed(run: Run, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from localmem_hub import healthcheck
 from localmem_hub.doctor import checks
 from localmem_hub.errors import ConfigError
 from localmem_hub.settings import Settings, load_settings
@@ -123,3 +124,17 @@ def test_a_key_of_another_certificate_is_named(tmp_path: Path) -> None:
     told = {"LOCALMEM_HUB_TLS_CERT": str(chain), "LOCALMEM_HUB_TLS_KEY": str(key)}
     with pytest.raises(ConfigError, match="no certificate and its key"):
         _ = load_settings(told, tmp_path).certificate
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_the_health_check_of_the_image_finds_it_with_tls_or_without(
+    tls: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain, key = write_certificate(tmp_path)
+    options = ("--tls-cert", str(chain), "--tls-key", str(key)) if tls else ()
+    with running_hub(tmp_path, *options) as hub:
+        monkeypatch.setenv("LOCALMEM_HUB_PORT", hub.url.rpartition(":")[2])
+        healthcheck.main()
+        hub.kill()
+        with pytest.raises(SystemExit, match="does not answer"):
+            healthcheck.main()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass
 from typing import Final
 
 import sqlalchemy as sa
@@ -23,7 +24,19 @@ from localmem_protocol.seams import Random
 SECRET_BYTES: Final = 32
 CODE_BYTES: Final = 16
 USES_MAX: Final = 10_000
+NAME_DIGITS: Final = 12
+_NAME: Final = re.compile(rf"[0-9a-f]{{{NAME_DIGITS}}}", re.ASCII)
 _CODE: Final = re.compile(r"lmi_[0-9a-f]{32}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Invitation:
+    """One that may still be used. `name` is what the log calls it by; its code is kept nowhere."""
+
+    name: str
+    uses_left: int
+    created_ms: int
+    expires_ms: int
 
 
 class SqlAccess:
@@ -84,6 +97,27 @@ class SqlAccess:
             )
         return code
 
+    def invitations(self, now_ms: int) -> list[Invitation]:
+        """Those that may still be used, oldest first."""
+        columns = invitations.c
+        good = sa.select(invitations).where(columns.uses_left > 0, columns.expires_ms >= now_ms)
+        with failures("cannot list invitations"), self._reading.begin() as connection:
+            rows = connection.execute(good.order_by(columns.created_ms, columns.code_hash))
+            return [
+                Invitation(
+                    row.code_hash[:NAME_DIGITS], row.uses_left, row.created_ms, row.expires_ms
+                )
+                for row in rows
+            ]
+
+    def disinvite(self, name: str) -> bool:
+        """End an invitation by its name; False if there is none."""
+        if not _NAME.fullmatch(name):
+            return False
+        with failures("cannot end an invitation"), self._engine.begin() as connection:
+            ended = sa.delete(invitations).where(invitations.c.code_hash.startswith(name))
+            return connection.execute(ended).rowcount > 0
+
 
 def take(connection: sa.Connection, code: str, now_ms: int) -> None:
     """Use an invitation once, in the caller's transaction. Raises AdmissionError."""
@@ -104,8 +138,8 @@ def take(connection: sa.Connection, code: str, now_ms: int) -> None:
 
 
 def name_of(code: str) -> str:
-    """By what an invitation is named in a log: it lets nobody in."""
-    return _hash(code)[:12]
+    """By what an invitation is named in a log: it lets nobody in. A name stays as it is."""
+    return _hash(code)[:NAME_DIGITS] if _CODE.fullmatch(code) else code
 
 
 def _hash(code: str) -> str:

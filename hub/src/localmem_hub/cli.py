@@ -30,7 +30,7 @@ from localmem_hub.cli_options import (
     read_settings,
     when,
 )
-from localmem_hub.cli_pools import invite, pool
+from localmem_hub.cli_pools import invitation, invite, pool
 from localmem_hub.errors import ConfigError, HubError, PlainStoreError
 from localmem_hub.logs import start_logging
 
@@ -47,7 +47,7 @@ def group() -> None:
     """Keep localmem's devices in sync, without being able to read what they say."""
 
 
-for _command in (invite, pool, device, quarantine, compact, backup, restore, doctor):
+for _command in (invite, invitation, pool, device, quarantine, compact, backup, restore, doctor):
     group.add_command(_command)
 
 

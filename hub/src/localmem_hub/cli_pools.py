@@ -1,4 +1,4 @@
-"""The commands of pools: invite and pool."""
+"""The commands of pools: invite, invitation and pool."""
 
 from __future__ import annotations
 
@@ -31,6 +31,51 @@ def invite(config: Path | None, database: str | None, as_json: bool, uses: int, 
         store.close()
     fields = {"invitation": code, "uses": uses, "days": days}
     click.echo(json.dumps(fields) if as_json else code)
+
+
+@click.group()
+def invitation() -> None:
+    """Look at invitations that may still be used, and end them."""
+
+
+@invitation.command("list")
+@common
+def list_invitations(config: Path | None, database: str | None, as_json: bool) -> None:
+    """List the invitations. Their codes are kept nowhere."""
+    from localmem_hub.system import SystemClock
+
+    store = open_store(read_settings(config, database=database))
+    try:
+        found = store.access.invitations(SystemClock().now_ms())
+    finally:
+        store.close()
+    if as_json:
+        click.echo(json.dumps({"invitations": [vars(one) for one in found]}))
+        return
+    for one in found:
+        made, until = when(one.created_ms), when(one.expires_ms)
+        click.echo(f"{one.name}  {one.uses_left} uses left  made {made}  good until {until}")
+
+
+@invitation.command("revoke")
+@common
+@click.argument("name", metavar="NAME")
+def revoke_invitation(config: Path | None, database: str | None, as_json: bool, name: str) -> None:
+    """End an invitation, by the name that `list` prints or by its code."""
+    from localmem_hub.access_store import name_of
+
+    settings, name = read_settings(config, database=database), name_of(name)
+    store = open_store(settings)
+    try:
+        if not store.access.disinvite(name):
+            raise ConfigError(
+                f"name: there is no {name[:64]!r}; see `localmem-hub invitation list`"
+            )
+        with auditing(settings) as audit:
+            audit.note("invitation_revoked", invitation=name)
+    finally:
+        store.close()
+    click.echo(json.dumps({"revoked": name}) if as_json else f"invitation {name} is of no use now")
 
 
 @click.group()
