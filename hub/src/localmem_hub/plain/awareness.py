@@ -9,7 +9,6 @@ otherwise, since it answers the echo of its own end with a state of a higher clo
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 
 from localmem_hub.plain.limits import (
@@ -21,7 +20,7 @@ from localmem_hub.plain.limits import (
 from localmem_hub.plain.messages import NO_STATE, Presence
 
 
-@dataclass
+@dataclass(slots=True)
 class _Held:
     presence: Presence
     connection: int
@@ -30,10 +29,12 @@ class _Held:
 class Awareness:
     """The states of one room."""
 
+    __slots__ = ("_bytes", "_counts", "_gone", "_held")
+
     def __init__(self) -> None:
         self._held: dict[int, _Held] = {}
         # client -> clock of its last state, and the connection that held it while that is there
-        self._gone: OrderedDict[int, tuple[int, int | None]] = OrderedDict()
+        self._gone: dict[int, tuple[int, int | None]] = {}  # the oldest first
         self._counts: dict[int, int] = {}  # connection -> states that it holds
         self._bytes = 0
 
@@ -90,10 +91,10 @@ class Awareness:
 
     def _end(self, one: Presence, holder: int | None) -> None:
         self._drop(one.client)
+        self._gone.pop(one.client, None)
         self._gone[one.client] = (one.clock, holder)
-        self._gone.move_to_end(one.client)
         if len(self._gone) > AWARENESS_GONE_MAX:
-            self._gone.popitem(last=False)
+            del self._gone[next(iter(self._gone))]
 
     def _drop(self, client: int) -> None:
         held = self._held.pop(client, None)

@@ -95,6 +95,23 @@ class PlainRoom:
     """One room. `head` is the number of its newest stored row, `version` that of its document in a
     worker, 0 for none."""
 
+    __slots__ = (
+        "_asked",
+        "_awareness",
+        "_entered",
+        "_guests",
+        "_taken",
+        "_written",
+        "busy",
+        "discarded",
+        "full",
+        "head",
+        "loaded",
+        "name",
+        "rows_uncompacted",
+        "version",
+    )
+
     def __init__(self, name: str) -> None:
         self.name = name
         self.head = 0

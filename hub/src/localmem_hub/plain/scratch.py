@@ -42,6 +42,8 @@ class LostError(Exception):
 class Held:
     """One document in memory. `size` is about its encoded bytes."""
 
+    __slots__ = ("_changes", "doc", "size", "vector", "version")
+
     def __init__(self, version: int, updates: Sequence[bytes]) -> None:
         self.version = version
         self.doc: Doc[Text] = Doc()
