@@ -363,7 +363,8 @@ def test_a_daemon_that_is_killed_takes_it_along_and_the_next_has_the_port(
             with pytest.raises(ConnectionResetError):
                 hook(endpoint)
         os.kill(state.pid, signal.SIGKILL)
-        until(lambda: not is_alive(companion))
+        # Both: the client still has its connection until the last of the daemon's files is closed.
+        until(lambda: not is_alive(state.pid) and not is_alive(companion))
         assert client.ensure_running().port == endpoint.port
         assert hook(endpoint) == 200
 
