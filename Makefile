@@ -19,8 +19,9 @@ TORCH := $(if $(filter true,$(CI)),$(VENV)/.torch)
 ALL_CLIENTS := .clients/.installed .clients/interop/.installed
 CLIENTS := $(if $(filter true,$(CI)),$(ALL_CLIENTS))
 
-# As many processes as there are cores; WORKERS=0 runs one test after another.
-WORKERS ?= logical
+# One process more than there are cores, since many a test waits for a disk or for what it started.
+# WORKERS=0 runs one test after another.
+WORKERS ?= $(shell expr $$(nproc) + 1)
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 .PHONY: demo install clients lock test test-full nightly

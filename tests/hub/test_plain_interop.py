@@ -194,7 +194,7 @@ class Channel(_Channel):
 
 
 async def shows(text: Text, expected: str) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while str(text) != expected:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 

@@ -23,7 +23,7 @@ from localmem_node.daemon.endpoint import HookEndpoint, make_endpoint
 from support.daemon import children, daemons_of, environment, is_alive, listens, localmem
 from support.seeded import SeededRandom
 
-PATIENCE_S = 20
+PATIENCE_S = 60
 """Of whoever waits here: far more than a breaker takes, so that what ends the wait is the breaker."""
 
 HANGING = """

@@ -131,7 +131,7 @@ class HubProcess:
 
     def _finish(self) -> int:
         assert self._process is not None
-        code = self._process.wait(30)
+        code = self._process.wait(60)
         if self._process.stdout is not None:
             self._process.stdout.close()
         return code
