@@ -22,6 +22,8 @@ CLIENTS := $(if $(filter true,$(CI)),$(ALL_CLIENTS))
 # One process more than there are cores, since many a test waits for a disk or for what it started.
 # WORKERS=0 runs one test after another.
 WORKERS ?= $(shell expr $$(nproc) + 1)
+# Else each of the many processes that tests start would compile the sources anew.
+unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 .PHONY: demo install clients lock test test-full nightly
