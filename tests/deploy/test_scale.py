@@ -166,7 +166,7 @@ async def test_three_replicas_of_the_image_lose_nothing_when_two_of_them_go(
 
 async def ready(urls: list[str], connections: str) -> None:
     """Every replica serves, so it has heard the database; and is at the fan-out, too."""
-    async with httpx2.AsyncClient(trust_env=False) as client, asyncio.timeout(30):
+    async with httpx2.AsyncClient(trust_env=False) as client, asyncio.timeout(60):
         for url in urls:
             while (await client.get(f"http{url[2:]}/readyz")).status_code != 200:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)

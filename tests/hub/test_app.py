@@ -91,7 +91,7 @@ async def test_a_store_that_is_away_is_no_refusal(
 
 async def test_a_recheck_ends_the_connections_of_a_revoked_token(served: Served) -> None:
     token = served.token(ONE)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         one = await RawClient.join(served.url, POOL, ONE, token)
         two = await RawClient.join(served.url, POOL, TWO, served.token(TWO))
         await served.hub.endpoint.recheck()
@@ -113,7 +113,7 @@ async def test_a_store_that_is_away_is_no_wrong_token(
 
     token = served.token(ONE)
     monkeypatch.setattr(served.store.tokens, "check", away)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         socket = await dial(served.url, POOL, ONE, token)
         assert await close_code(socket) == Close.STORE_FAILED
 
@@ -121,7 +121,7 @@ async def test_a_store_that_is_away_is_no_wrong_token(
 async def test_a_failed_store_closes_with_try_again_and_acknowledges_nothing(
     served: Served,
 ) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         one = await RawClient.join(served.url, POOL, ONE, served.token(ONE))
         two = await RawClient.join(served.url, POOL, TWO, served.token(TWO))
         served.store.failing.add(POOL)

@@ -61,7 +61,7 @@ async def test_who_came_in_by_token_and_who_did_not_is_noted(hub: ServedHub, not
     given = token(hub, "team")
     who = {"pool": "team", "device": ONE, "token": given.split("_")[1], "role": "writer"}
     here = {"address": "127.0.0.1", **who}
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         one = await RawClient.join(hub.url, "team", ONE, given)
         assert await close_code(await dial(hub.url, "team", TWO, given)) == Close.BAD_TOKEN
         hub.store.tokens.revoke(who["token"], 2)
@@ -95,7 +95,7 @@ async def test_what_becomes_of_a_pool_and_its_members_is_noted(
     await team.post(hub)
     team.set_role(TWO, "owner")
     await team.post(hub)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         given = await team.token(hub, TWO)
         two = await RawClient.join(hub.url, room_name(team.pool, 1), TWO, given)
         team.remove(TWO)
@@ -121,7 +121,7 @@ async def test_what_becomes_of_a_pool_and_its_members_is_noted(
 
 async def test_plain_rooms_are_noted_as_well(hub: ServedHub, noted: Noted) -> None:
     given = token(hub, "notes", kind="plain")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         one = await PlainClient.join(hub.url, "notes", given)
         other = await PlainClient.dial(hub.url, "other", given)
         assert await close_code(other.socket) == Close.BAD_TOKEN
@@ -156,7 +156,7 @@ async def test_no_line_holds_a_secret_or_what_devices_say(
     hub: ServedHub, noted: Noted, caplog: pytest.LogCaptureFixture
 ) -> None:
     given, secret = token(hub, "team"), new_token(SystemRandom()).text
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         for pool, text_ in (("team", secret), (secret, given), ("team", f"{given}x")):
             assert await close_code(await dial(hub.url, pool, ONE, text_)) == Close.BAD_TOKEN
         asked = await hub.ask("GET", f"/v1/sync/team?token={secret}")
@@ -231,7 +231,7 @@ def test_hub_and_command_line_write_into_one_file(tmp_path: Path) -> None:
         made = run("token", "create", "--pool", "team", "--days", "3")
 
         async def come() -> None:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 one = await RawClient.join(hub.url, "team", ONE, made["token"])
                 await asyncio.to_thread(run, "token", "revoke", made["id"])
                 assert await close_code(one.socket) == Close.BAD_TOKEN

@@ -143,7 +143,7 @@ async def test_after_a_restore_what_was_given_out_is_void_and_new_tokens_open(
         assert contents(hub.database) == contents(copy) == [b"kept"]
         assert stat.S_IMODE(hub.database.stat().st_mode) == 0o600
         hub.start()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert await close_code(await dial(hub.url, "team", ONE, token)) == Close.BAD_TOKEN
             with hub.store() as store:
                 assert store.access.secret(SESSIONS, SystemRandom()) != secret

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from bench.postgres_server import PostgresServer
-from localmem_hub import cli
+from localmem_hub import audit, cli
 from localmem_hub.access_store import name_of
 from localmem_hub.tokens import parse_token
 from support.hub_process import running_hub
@@ -253,6 +253,7 @@ def test_a_database_that_is_none_ends_with_1(run: Run, tmp_path: Path) -> None:
     code, out, err = run("serve", "--database", f"sqlite:///{foreign}")
     assert (code, out) == (1, "")
     assert err == "localmem-hub: cannot use the database: DatabaseError: file is not a database\n"
+    assert audit.log.handlers == []  # nobody is left who would write to a stream that is closed
 
 
 def test_a_port_that_is_taken_is_named(run: Run) -> None:

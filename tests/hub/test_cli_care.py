@@ -144,7 +144,7 @@ async def test_a_hub_goes_on_while_its_rooms_are_compacted(tmp_path: Path) -> No
             await raw.socket.close()
         hub.kill()
         hub.start()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             again = await RawClient.join(
                 hub.url, "team", ONE, hub.token("team", ONE), client=raw.client
             )

@@ -60,7 +60,7 @@ async def test_everything_acknowledged_survives_sigkill(tmp_path: Path) -> None:
         token = hub.token(POOL.pool, ONE)
         client, confirmed = 0, 0
         for _ in range(KILLS):
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 raw = await RawClient.join(hub.url, POOL.pool, ONE, token, client=client)
                 assert raw.clock >= confirmed
                 client = raw.client
@@ -79,7 +79,7 @@ async def test_devices_go_on_where_they_were_after_the_hub_died(tmp_path: Path) 
         devices = [SyncClient(hub.url, POOL, n, hub.token(POOL.pool, n)) for n in (ONE, TWO)]
         clients: set[tuple[int, ...]] = set()
         for life in range(3):
-            async with asyncio.timeout(30), devices[0] as one, devices[1] as two:
+            async with asyncio.timeout(60), devices[0] as one, devices[1] as two:
                 one.record(f"one {life}")
                 two.record(f"two {life}")
                 await asyncio.gather(one.settle(), two.settle())
@@ -217,7 +217,7 @@ async def test_a_full_disk_ends_acknowledgements_and_loses_none(tmp_path: Path) 
             await again.socket.close()
         hub.kill()
         hub.start()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             again = await RawClient.join(hub.url, POOL.pool, ONE, token, client=raw.client)
             assert again.clock == confirmed
             await again.write(b"there is room again")

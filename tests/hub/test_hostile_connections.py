@@ -43,7 +43,7 @@ async def others(hub: HubProcess) -> AsyncIterator[None]:
     one = await PlainClient.join(hub.url, "plain-others", token, client=fresh)
     two = await PlainClient.join(hub.url, "plain-others", token)
     yield
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await sealed.write(b"still here")
         await sealed.acknowledged(sealed.clock)
         await one.write(os.urandom(4).hex())
@@ -69,7 +69,7 @@ async def raw(hub: HubProcess) -> AsyncIterator[tuple[asyncio.StreamReader, asyn
 
 async def status(hub: HubProcess, request: bytes) -> int:
     """What a request is answered with; 0 for a connection that is just closed."""
-    async with asyncio.timeout(30), raw(hub) as (reader, writer):
+    async with asyncio.timeout(60), raw(hub) as (reader, writer):
         writer.write(request)
         with suppress(ConnectionError):
             await writer.drain()
@@ -232,7 +232,7 @@ async def dial_as(hub: HubProcess, token: str, subprotocol: str) -> int:
         f"Authorization: Bearer {token}".encode(),
         f"X-Localmem-Device: {TWO}".encode(),
     )
-    async with asyncio.timeout(30), raw(hub) as (reader, writer):
+    async with asyncio.timeout(60), raw(hub) as (reader, writer):
         writer.write(head)
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
         return await closing_code(reader)
@@ -263,7 +263,7 @@ async def dial_as(hub: HubProcess, token: str, subprotocol: str) -> int:
 async def test_no_name_leads_anywhere(hub: HubProcess, path: bytes) -> None:
     token = hub.token("plain-others", kind="plain")
     header = f"Authorization: Bearer {token}".encode()
-    async with asyncio.timeout(30), raw(hub) as (reader, writer):
+    async with asyncio.timeout(60), raw(hub) as (reader, writer):
         writer.write(upgrade(path, header, b"Sec-WebSocket-Protocol: " + PROTOCOL.encode()))
         answer = await reader.readuntil(b"\r\n\r\n")
         if answer.startswith(b"HTTP/1.1 101"):

@@ -65,7 +65,7 @@ def contents(frame: object) -> list[bytes]:
 
 
 async def test_a_request_is_answered_when_it_is_stored(served: Served) -> None:
-    async with asyncio.timeout(20), served.device(ONE) as one:
+    async with asyncio.timeout(60), served.device(ONE) as one:
         await one.greet()
         served.store.gate.clear()
         while not served.store.entered.empty():
@@ -82,7 +82,7 @@ async def test_a_request_is_answered_when_it_is_stored(served: Served) -> None:
 
 
 async def test_an_idle_poll_reads_no_document_and_is_small(served: Served) -> None:
-    async with asyncio.timeout(20), served.device(ONE) as one:
+    async with asyncio.timeout(60), served.device(ONE) as one:
         await one.greet()
         await one.write(b"something")
         loads, commits = len(served.store.loads), len(served.store.commits)
@@ -96,7 +96,7 @@ async def test_an_idle_poll_reads_no_document_and_is_small(served: Served) -> No
 
 
 async def test_news_are_read_from_the_log_without_the_document(served: Served) -> None:
-    async with asyncio.timeout(20), served.device(ONE) as one, served.device(TWO) as two:
+    async with asyncio.timeout(60), served.device(ONE) as one, served.device(TWO) as two:
         await one.greet()
         await two.greet()
         loads = len(served.store.loads)
@@ -111,7 +111,7 @@ async def test_news_are_read_from_the_log_without_the_document(served: Served) -
 
 
 async def test_a_room_stays_for_the_next_request(served: Served) -> None:
-    async with asyncio.timeout(20), served.device(ONE) as one:
+    async with asyncio.timeout(60), served.device(ONE) as one:
         await one.greet()
         for number in range(5):
             await one.write(b"%d" % number)
@@ -119,7 +119,7 @@ async def test_a_room_stays_for_the_next_request(served: Served) -> None:
 
 
 async def test_a_poll_may_wait_and_is_woken_by_what_another_writes(served: Served) -> None:
-    async with asyncio.timeout(20), served.device(ONE) as one, served.device(TWO) as two:
+    async with asyncio.timeout(60), served.device(ONE) as one, served.device(TWO) as two:
         await one.greet()
         await two.greet()
         waiting = asyncio.create_task(one.poll(wait=25))
@@ -132,7 +132,7 @@ async def test_a_poll_may_wait_and_is_woken_by_what_another_writes(served: Serve
 
 
 async def test_who_waits_is_let_go_by_its_own_request_and_by_the_end(served: Served) -> None:
-    async with asyncio.timeout(20), served.device(ONE) as one:
+    async with asyncio.timeout(60), served.device(ONE) as one:
         await one.greet()
         for end, said in ((lambda: one.write(b"own"), {304}), (served.hub.stop, {304, 503})):
             waiting = asyncio.create_task(one.poll(wait=25))
@@ -151,7 +151,7 @@ async def test_a_hub_says_how_long_it_lets_wait(served: Served) -> None:
 
 
 async def test_a_lost_answer_costs_a_greeting_and_nothing_else(hub: HubProcess) -> None:
-    async with asyncio.timeout(20), device(hub, "lost", ONE) as one:
+    async with asyncio.timeout(60), device(hub, "lost", ONE) as one:
         await one.greet()
         assert one.resume is not None
         update = one.update(b"once")
@@ -169,7 +169,7 @@ async def test_a_lost_answer_costs_a_greeting_and_nothing_else(hub: HubProcess) 
 
 async def test_two_requests_of_one_device_at_once_cut_nobody(hub: HubProcess) -> None:
     token = hub.token("both", ONE)
-    async with asyncio.timeout(20), device(hub, "both", ONE, token) as one:
+    async with asyncio.timeout(60), device(hub, "both", ONE, token) as one:
         raw = await RawClient.join(hub.url, "both", ONE, token)
         one.client = raw.client
         await one.greet()
@@ -187,7 +187,7 @@ async def test_two_requests_of_one_device_at_once_cut_nobody(hub: HubProcess) ->
 async def test_a_websocket_hears_what_a_request_wrote_and_the_other_way_round(
     hub: HubProcess,
 ) -> None:
-    async with asyncio.timeout(20), device(hub, "mixed", ONE) as one:
+    async with asyncio.timeout(60), device(hub, "mixed", ONE) as one:
         raw = await RawClient.join(hub.url, "mixed", TWO, hub.token("mixed", TWO))
         await raw.synchronise()
         await one.greet()
@@ -206,7 +206,7 @@ async def test_everything_acknowledged_survives_sigkill(tmp_path: Path) -> None:
         token = hub.token(POOL, ONE)
         client = 0
         for life in range(5):
-            async with asyncio.timeout(30), device(hub, POOL, ONE, token) as one:
+            async with asyncio.timeout(60), device(hub, POOL, ONE, token) as one:
                 one.client = client
                 await one.greet()
                 assert one.clock >= confirmed
@@ -284,7 +284,7 @@ async def test_another_process_on_the_same_database_may_answer_any_request(
 
 
 async def test_wrong_requests_are_told_what_is_wrong(hub: HubProcess) -> None:
-    async with asyncio.timeout(20), device(hub, "wrong", ONE) as one:
+    async with asyncio.timeout(60), device(hub, "wrong", ONE) as one:
         await one.greet()
         assert one.resume is not None
         resume = one.resume
@@ -343,7 +343,7 @@ async def test_an_unknown_protocol_is_refused_by_its_name_on_a_websocket_too(
 
 async def test_a_reader_hears_and_may_not_write(hub: HubProcess) -> None:
     token = hub.token("reading", ONE, "reader")
-    async with asyncio.timeout(20), device(hub, "reading", ONE, token) as one:
+    async with asyncio.timeout(60), device(hub, "reading", ONE, token) as one:
         await one.greet()
         assert one.position == "0.r."
         assert (await one.poll()).status == 304
@@ -354,7 +354,7 @@ async def test_a_reader_hears_and_may_not_write(hub: HubProcess) -> None:
 @pytest.mark.parametrize("where", ["POST", "GET", "introduction", "websocket"])
 async def test_a_token_in_the_url_is_refused(hub: HubProcess, where: str) -> None:
     token = hub.token("query", ONE)
-    async with asyncio.timeout(20), device(hub, "query", ONE, token) as one:
+    async with asyncio.timeout(60), device(hub, "query", ONE, token) as one:
         if where == "websocket":
             socket_ = await dial(hub.url, f"query?access={token}", ONE, token)
             assert await close_code(socket_) == Close.BAD_TOKEN
@@ -387,7 +387,7 @@ def talk(url: str, data: bytes, *, more: bool = False) -> bytes:
 
 
 async def test_half_a_request_changes_nothing(hub: HubProcess) -> None:
-    async with asyncio.timeout(30), device(hub, "half", ONE) as one:
+    async with asyncio.timeout(60), device(hub, "half", ONE) as one:
         await one.greet()
         assert isinstance(one.resume, Resume)
         body = encode_body(
@@ -403,7 +403,7 @@ async def test_half_a_request_changes_nothing(hub: HubProcess) -> None:
 
 
 async def test_a_body_over_the_limit_is_refused_before_it_is_read(hub: HubProcess) -> None:
-    async with asyncio.timeout(30), device(hub, "large", ONE) as one:
+    async with asyncio.timeout(60), device(hub, "large", ONE) as one:
         head = request_bytes(one, f"Content-Length: {EXCHANGE_BYTES_MAX + 1}")
         answer = await asyncio.to_thread(talk, one.url, head)
         assert answer.startswith(b"HTTP/1.1 413")
@@ -426,7 +426,7 @@ async def test_a_body_over_the_limit_is_refused_before_it_is_read(hub: HubProces
 async def test_answers_say_who_is_there_and_one_that_waits_comes_when_that_matters(
     served: Served,
 ) -> None:
-    async with asyncio.timeout(20), served.device(ONE) as one, served.device(TWO) as two:
+    async with asyncio.timeout(60), served.device(ONE) as one, served.device(TWO) as two:
         await one.greet()
         assert one.resume is not None
         answer = await one.post(one.resume, position=one.position)
@@ -449,7 +449,7 @@ async def test_answers_say_who_is_there_and_one_that_waits_comes_when_that_matte
 
 async def test_requests_and_connections_know_of_each_other(hub: HubProcess) -> None:
     token = hub.token("both", TWO)
-    async with asyncio.timeout(30), device(hub, "both", ONE) as one:
+    async with asyncio.timeout(60), device(hub, "both", ONE) as one:
         await one.greet()
         two = await dial(hub.url, "both", TWO, token)
         await two.send(encode_frame(Hello(PROTOCOL, CAPABILITIES, TWO, 0)))

@@ -220,7 +220,7 @@ async def test_rows_become_a_snapshot_that_loads(tmp_path: Path) -> None:
             store.commit([Batch("compact", 0, rows)], 1)
         one = await PlainClient.join(hub.url, "compact", token, client=1)
         await one.write()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not hub.query("SELECT 1 FROM snapshots"):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         assert hub.query("SELECT COUNT(*) FROM updates")[0][0] <= 1

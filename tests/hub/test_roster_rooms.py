@@ -492,7 +492,7 @@ async def test_a_device_that_does_not_know_notices_polls_undisturbed(
 
 
 async def test_a_waiting_poll_is_woken_by_the_roster(hub: ServedHub, team: Team) -> None:
-    async with asyncio.timeout(20), by_requests(hub, team, TWO) as two:
+    async with asyncio.timeout(60), by_requests(hub, team, TWO) as two:
         waiting = asyncio.create_task(two.poll(wait=25))
         while not hub.hub.watchers._waiting:  # noqa: ASYNC110  nothing here would set an event
             await asyncio.sleep(0)
@@ -506,7 +506,7 @@ async def test_a_waiting_poll_is_woken_by_the_roster(hub: ServedHub, team: Team)
 async def test_a_waiting_poll_ends_at_once_when_its_device_loses_a_right(
     hub: ServedHub, team: Team, change: str
 ) -> None:
-    async with asyncio.timeout(20), by_requests(hub, team, TWO) as two:
+    async with asyncio.timeout(60), by_requests(hub, team, TWO) as two:
         waiting = asyncio.create_task(two.poll(wait=25))
         while not hub.hub.watchers._waiting:  # noqa: ASYNC110  nothing here would set an event
             await asyncio.sleep(0)

@@ -40,7 +40,7 @@ def made(kind: str, client: int) -> bytes:
 
 async def refusal_of(hub: HubProcess, pool: str, update: bytes, *, client: int) -> Refusal:
     """What the device is told that sends this, while another one writes on."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         other = await RawClient.join(hub.url, pool, TWO, hub.token(pool, TWO))
         one = await RawClient.join(hub.url, pool, ONE, hub.token(pool, ONE), client=client)
         assert one.client == client

@@ -48,7 +48,7 @@ def ids(client: SyncClient) -> list[str]:
 async def test_two_devices_hold_the_same_events_in_the_same_order(
     hub: HubProcess, pool: PoolKey
 ) -> None:
-    async with asyncio.timeout(30), device(hub, pool, ONE) as one, device(hub, pool, TWO) as two:
+    async with asyncio.timeout(60), device(hub, pool, ONE) as one, device(hub, pool, TWO) as two:
         await one.settle()
         await two.settle()
         for number in range(20):
@@ -64,7 +64,7 @@ async def test_what_a_device_records_offline_reaches_the_others_later(
     hub: HubProcess, pool: PoolKey
 ) -> None:
     one, two = device(hub, pool, ONE), device(hub, pool, TWO)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         async with one:
             one.record("before")
             await one.settle()
@@ -92,7 +92,7 @@ async def test_devices_that_open_a_new_room_at_once_all_get_the_same_one(
             await client.settle()
             await client.receive(len(devices))
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await asyncio.gather(*map(first_contact, devices))
     assert len({tuple(ids(client)) for client in devices}) == 1
 
@@ -101,7 +101,7 @@ async def test_a_reader_receives_everything_and_keeps_its_own_back(
     hub: HubProcess, pool: PoolKey
 ) -> None:
     reader = SyncClient(hub.url, pool, TWO, hub.token(pool.pool, TWO, "reader"))
-    async with asyncio.timeout(30), device(hub, pool, ONE) as one:
+    async with asyncio.timeout(60), device(hub, pool, ONE) as one:
         one.record("for readers")
         await one.settle()
         async with reader:
@@ -114,7 +114,7 @@ async def test_a_reader_receives_everything_and_keeps_its_own_back(
 
 
 async def test_what_a_reader_sends_all_the_same_is_refused(hub: HubProcess, pool: PoolKey) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         raw = await RawClient.join(hub.url, pool.pool, TWO, hub.token(pool.pool, TWO, "reader"))
         await raw.write(b"mine")
         refusal = await raw.next()
@@ -127,7 +127,7 @@ async def test_a_newer_connection_of_a_client_id_replaces_the_older(
     hub: HubProcess, pool: PoolKey
 ) -> None:
     token = hub.token(pool.pool, ONE)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         older = await RawClient.join(hub.url, pool.pool, ONE, token)
         await older.write(b"first")
         await older.acknowledged(1)
@@ -142,7 +142,7 @@ async def test_a_newer_connection_of_a_client_id_replaces_the_older(
 async def test_a_gap_is_a_transient_refusal_and_is_never_acknowledged(
     hub: HubProcess, pool: PoolKey
 ) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         raw = await RawClient.join(hub.url, pool.pool, ONE, hub.token(pool.pool, ONE))
         await raw.send(Update(append(ONE, raw.client, 5, b"from nowhere")))
         refusal = await raw.next()
@@ -183,7 +183,7 @@ async def test_the_database_and_the_log_hold_no_text_and_no_token(
 ) -> None:
     hub = fresh_hub
     one = device(hub, pool, ONE)
-    async with asyncio.timeout(30), one:
+    async with asyncio.timeout(60), one:
         one.record(CANARY)
         await one.settle()
     hub.stop()
@@ -199,7 +199,7 @@ async def test_the_log_has_one_line_per_connection_with_its_counts(
 ) -> None:
     hub = fresh_hub
     one = device(hub, pool, ONE)
-    async with asyncio.timeout(30), one:
+    async with asyncio.timeout(60), one:
         one.record("counted")
         await one.settle()
     hub.stop()
@@ -212,7 +212,7 @@ async def test_a_stopping_hub_stores_what_arrived_and_says_that_it_goes(
     fresh_hub: HubProcess, pool: PoolKey
 ) -> None:
     hub = fresh_hub
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         raw = await RawClient.join(hub.url, pool.pool, ONE, hub.token(pool.pool, ONE))
         for number in range(50):
             await raw.write(b"%d" % number)
@@ -232,7 +232,7 @@ async def test_a_stopping_hub_stores_what_arrived_and_says_that_it_goes(
 
 async def test_a_connection_must_offer_the_subprotocol(hub: HubProcess) -> None:
     token = hub.token("subprotocol", ONE)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         socket = await dial(hub.url, "subprotocol", ONE, token, subprotocol="another")
         assert await close_code(socket) == Close.BAD_FRAME
     assert socket.subprotocol is None

@@ -61,7 +61,7 @@ async def in_the_clear(hub: HubProcess) -> bytes:
 
 async def said(hub: HubProcess, text: str) -> None:
     """Wait until this stands in the log."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while text not in hub.log.read_text():  # noqa: ASYNC110  a file sets no event
             await asyncio.sleep(0.02)
 

@@ -23,7 +23,7 @@ from localmem_node.daemon.endpoint import HookEndpoint, make_endpoint
 from support.daemon import children, daemons_of, environment, is_alive, listens, localmem
 from support.seeded import SeededRandom
 
-PATIENCE_S = 20
+PATIENCE_S = 60
 """Of whoever waits here: far more than a breaker takes, so that what ends the wait is the breaker."""
 
 HANGING = """
@@ -363,7 +363,8 @@ def test_a_daemon_that_is_killed_takes_it_along_and_the_next_has_the_port(
             with pytest.raises(ConnectionResetError):
                 hook(endpoint)
         os.kill(state.pid, signal.SIGKILL)
-        until(lambda: not is_alive(companion))
+        # Both: the client still has its connection until the last of the daemon's files is closed.
+        until(lambda: not is_alive(state.pid) and not is_alive(companion))
         assert client.ensure_running().port == endpoint.port
         assert hook(endpoint) == 200
 

@@ -42,7 +42,7 @@ def settings_of(home: Path, **more: str) -> Settings:
 
 
 def status_of(port: int, token: str, path: str) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         method = "POST" if path.startswith("/v1/hook") else "GET"
         connection.request(method, path, b"{}", {"Authorization": f"Bearer {token}"})

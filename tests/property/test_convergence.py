@@ -94,8 +94,9 @@ def test_seeded_histories_settle(block: int, references: bool) -> None:
 
 
 def test_the_same_seed_gives_the_same_history() -> None:
-    assert [explore(seed) for seed in range(20)] == [explore(seed) for seed in range(20)]
-    assert len({explore(seed) for seed in range(20)}) == 20
+    histories = [explore(seed) for seed in range(20)]
+    assert [explore(seed) for seed in range(20)] == histories
+    assert len(set(histories)) == 20
 
 
 @pytest.mark.full

@@ -21,13 +21,12 @@ from localmem_hub.system import SystemRandom
 
 
 class HubProcess:
-    """Start it, kill it, start it again. `url` changes with every start.
+    """Start it, kill it, start it again. `url` changes with every start, unless `--port` is told.
 
     With a `database` it is one replica on that. `options` are of the command line.
     """
 
     def __init__(self, folder: Path, *options: str, database: str | None = None) -> None:
-        self._port = 0  # taken at the first start, and kept where asked for
         self.database = folder / "hub.db"
         self.database_url = database or f"sqlite:///{self.database}"
         self.options = options
@@ -37,15 +36,13 @@ class HubProcess:
         self.transport = "auto"  # how devices are told to reach it
         self._process: subprocess.Popen[str] | None = None
 
-    def start(self, *, file_bytes_max: int | None = None, same_port: bool = False) -> None:
+    def start(self, *, file_bytes_max: int | None = None) -> None:
         """Run `localmem-hub serve`, and wait until it listens."""
-        self.launch(file_bytes_max=file_bytes_max, same_port=same_port)
+        self.launch(file_bytes_max=file_bytes_max)
         self.listens()
 
-    def launch(self, *, file_bytes_max: int | None = None, same_port: bool = False) -> None:
+    def launch(self, *, file_bytes_max: int | None = None) -> None:
         """Run `localmem-hub serve`; with a limit, writing files beyond it fails."""
-        port = self._port if same_port else 0
-
         die_with_parent = ends_with_its_parent()
 
         def limit() -> None:
@@ -54,7 +51,7 @@ class HubProcess:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes_max, file_bytes_max))
 
         python = [*self.prefix, sys.executable]
-        command = [*python, "-m", "localmem_hub", "serve", "--json", "--port", str(port)]
+        command = [*python, "-m", "localmem_hub", "serve", "--json", "--port", "0"]
         with self.log.open("a") as log:
             self._process = subprocess.Popen(
                 [*command, "--database", self.database_url, *self.options],
@@ -70,8 +67,7 @@ class HubProcess:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         assert "url" in line, line + self.log.read_text()
-        said = json.loads(line)
-        self.url, self._port = said["url"], said["port"]
+        self.url = json.loads(line)["url"]
 
     @property
     def pid(self) -> int:
@@ -135,7 +131,7 @@ class HubProcess:
 
     def _finish(self) -> int:
         assert self._process is not None
-        code = self._process.wait(30)
+        code = self._process.wait(60)
         if self._process.stdout is not None:
             self._process.stdout.close()
         return code

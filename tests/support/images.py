@@ -14,16 +14,19 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from support.missing import missing
+from support.once import alone
 
 ROOT: Final = Path(__file__).parents[2]
 BASE: Final = "localhost/localmem-test-base"
 IMAGE: Final = "localhost/localmem-hub"
+OLD_S: Final = 24 * 3600
 _SUITE: Final = "bookworm"  # the Debian with Python 3.11
 _PACKAGES: Final = "python3,python3-venv,python3-pip,ca-certificates"
 
@@ -68,13 +71,39 @@ def buildah(*arguments: str) -> str:
 
 
 @functools.cache
-def build() -> None:
-    """Build the image from the working tree, once."""
-    _make_base()
+def build() -> str:
+    """Build the image from the working tree, once in a run of the tests; its id.
+
+    By its name it would be whichever was built last, from any working tree.
+    """
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", "")
+    built = cache() / "built"
+    with alone(cache()):
+        if run and built.exists():
+            by, found = built.read_text().split()
+            if by == run:
+                return found
+        _make_base()
+        _remove_old()
+        made = _build()
+        if run:
+            built.write_text(f"{run} {made}")
+        return made
+
+
+def _remove_old() -> None:
+    """What lost its name to a later image so long ago that no run of the tests still uses it."""
+    for one in json.loads(buildah("images", "--json", "--filter", "dangling=true")):
+        if time.time() - one["created"] > OLD_S:
+            _buildah(_driver(), "rmi", one["id"])
+
+
+def _build() -> str:
     folder = ROOT / "deploy/docker"
     build = ["--format", "docker", "--network", "host", "--build-arg", f"BASE={BASE}"]
     ignore = ["--ignorefile", str(folder / "Dockerfile.dockerignore")]
-    buildah("bud", *build, *ignore, "--file", str(folder / "Dockerfile"), "--tag", IMAGE, str(ROOT))
+    name = ["--file", str(folder / "Dockerfile"), "--tag", IMAGE]
+    return buildah("bud", *build, *ignore, *name, str(ROOT)).splitlines()[-1]
 
 
 @dataclass(frozen=True)
@@ -93,9 +122,9 @@ class Image:
 
 @functools.cache
 def inspect() -> Image:
-    """The image that was built last."""
-    found = json.loads(buildah("inspect", "--type", "image", IMAGE))
-    return Image(found["Docker"]["config"], _size(IMAGE), _size(BASE))
+    """The image that was built."""
+    found = json.loads(buildah("inspect", "--type", "image", build()))
+    return Image(found["Docker"]["config"], _size(build()), _size(BASE))
 
 
 class Container:
@@ -153,7 +182,7 @@ class Container:
 @contextlib.contextmanager
 def container(folder: Path) -> Iterator[Container]:
     """A new container; what still runs in it is the caller's to end."""
-    name = buildah("from", "--pull-never", IMAGE)
+    name = buildah("from", "--pull-never", build())
     try:
         yield Container(Path(buildah("mount", name)), folder)
     finally:

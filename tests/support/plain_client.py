@@ -126,7 +126,7 @@ class PlainClient:
 
 async def stored(url: str, room: str, token: str) -> bytes:
     """A room's document, as somebody who comes now is sent it."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         client = await PlainClient.dial(url, room, token)
         document = await client.synchronise()
         await client.leave()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -113,7 +114,6 @@ def serve(
         stop_seconds=settings.stop_seconds,
     )
     certificate = settings.certificate
-    end_audit = open_audit(settings.audit)
     start_logging(settings.log_level, settings.log_format)
     if settings.host not in LOOPBACK and certificate is None:
         logging.getLogger(__name__).warning(
@@ -130,13 +130,6 @@ def serve(
         logging.getLogger(__name__).warning(
             "plain rooms are on: this hub, and who has its database, can read what is in them"
         )
-    store = open_store(settings, migrate=migrate)
-    for weakness in store.weaknesses():
-        logging.getLogger(__name__).warning(
-            "the database runs with %s=off: a power cut can take what devices were told is safe",
-            weakness,
-        )
-    links = links_of(settings, store)
 
     def announce(url: str, bound: int) -> None:
         if as_json:
@@ -145,14 +138,19 @@ def serve(
             click.echo(f"localmem-hub listens on {url}")
         sys.stdout.flush()
 
-    try:
-        app = create_app(store, SystemClock(), SystemRandom(), policy, links)
+    with ExitStack() as ending:
+        ending.callback(open_audit(settings.audit))
+        store = open_store(settings, migrate=migrate)
+        ending.callback(store.close)
+        for weakness in store.weaknesses():
+            logging.getLogger(__name__).warning(
+                "the database runs with %s=off: a power cut can take what devices were told is safe",
+                weakness,
+            )
+        app = create_app(store, SystemClock(), SystemRandom(), policy, links_of(settings, store))
         beside = metrics_of(settings, app)
         stop_s = settings.stop_seconds
         run(app, settings.host, settings.port, announce, certificate, beside, stop_s)
-    finally:
-        store.close()
-        end_audit()
 
 
 @group.command()

@@ -6,13 +6,13 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from bench.ports import free_port
 from support.daemon import answer, command, daemons_of, environment, localmem
 from support.git_repository import Repository
 from support.wired import User, tree
@@ -160,9 +160,7 @@ def test_uninstall_without_an_install_does_nothing(user: User) -> None:
 
 
 def test_a_daemon_that_has_the_port_already_learns_of_its_hooks(user: User) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     run(user, "up", more={"LOCALMEM_PORT": port})
     shown, _ = run(user, "install", "claude-code", more={"LOCALMEM_PORT": port})
     assert "the daemon was restarted" in shown

@@ -384,10 +384,13 @@ async def test_what_no_hub_answers_is_said_in_one_line(answer: bytes, said: str)
             assert status["bytes_received"] < 9 * 2**20
 
 
-async def test_an_agent_that_waits_at_the_hub_stops_and_sends_at_once(tmp_path: Path) -> None:
-    async with serving(tmp_path) as hub:
+async def test_an_agent_that_waits_at_the_hub_stops_and_sends_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("localmem_node.sync.http_transport.WAIT_S_MAX", 600)
+    async with serving(tmp_path, wait_seconds=600) as hub:
         node = Node(ONE, hub.token(ONE))
-        async with asyncio.timeout(15):  # less than the hub would hold it
+        async with asyncio.timeout(60):  # less than the hub would hold it
             async with node.running(hub.url) as agent:
                 await settled(agent)
                 await until(lambda: bool(hub.hub.watchers._waiting))

@@ -42,7 +42,7 @@ def serving(answer: Serve) -> Iterator[str]:
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
 
 
@@ -150,7 +150,7 @@ async def test_who_waits_for_a_pairing_holds_no_thread_and_hears_of_its_end() ->
     meeting = pairing(Scripted(**{"else": {}}))
     polls = [asyncio.create_task(meeting.until_other_than("waiting", 600)) for _ in range(200)]
     assert (await meeting.until_other_than("waiting", 0)).state == "waiting"
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         # All threads of the loop's own would be held by those who wait.
         assert await asyncio.to_thread(lambda: meeting.progress.state) == "waiting"
         assert not any(poll.done() for poll in polls)
@@ -170,7 +170,7 @@ def test_a_pairing_that_was_cancelled_does_not_ask_again() -> None:
         one.listen()
 
     meeting.start(work)
-    assert worked.wait(10)
-    meeting._thread.join(10)
+    assert worked.wait(60)
+    meeting._thread.join(60)
     assert meeting.progress.state == "failed"
     assert "nothing was changed" in meeting.progress.problem

@@ -36,7 +36,7 @@ from support.pool_members import ONE, TWO
 from support.pool_way import World
 from support.telling_log import Log
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 class Empty:

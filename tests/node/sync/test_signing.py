@@ -23,7 +23,7 @@ from support.hub_process import HubProcess, running_hub
 from support.telling_log import Journal, Log
 
 ONE, TWO = "11" * 8, "22" * 8
-WAIT_S = 30.0
+WAIT_S = 60.0
 TABLE = Table({int(ONE, 16): "member", int(TWO, 16): "member"})
 
 
