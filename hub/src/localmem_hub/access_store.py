@@ -6,7 +6,6 @@ It is taken by the transaction that makes the pool (`take`).
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import Final
 
@@ -15,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from localmem_hub.database import failures, reading
 from localmem_hub.errors import AdmissionError, ConfigError
+from localmem_hub.invitations import code_hash
 from localmem_hub.limits import DAY_MS
 from localmem_hub.tables import invitations, secrets, spent_challenges
 from localmem_hub.tokens import DAYS_MAX
@@ -76,7 +76,7 @@ class SqlAccess:
             connection.execute(sa.delete(invitations).where(invitations.c.expires_ms < now_ms))
             connection.execute(
                 sa.insert(invitations).values(
-                    code_hash=_hash(code),
+                    code_hash=code_hash(code),
                     uses_left=uses,
                     expires_ms=now_ms + days * DAY_MS,
                     created_ms=now_ms,
@@ -92,7 +92,7 @@ def take(connection: sa.Connection, code: str, now_ms: int) -> None:
         taken = connection.scalar(
             sa.update(invitations)
             .where(
-                invitations.c.code_hash == _hash(code),
+                invitations.c.code_hash == code_hash(code),
                 invitations.c.uses_left > 0,
                 invitations.c.expires_ms >= now_ms,
             )
@@ -101,13 +101,3 @@ def take(connection: sa.Connection, code: str, now_ms: int) -> None:
         )
     if taken is None:
         raise AdmissionError("this invitation (lmi_…) is not known here, used up, or expired")
-
-
-def name_of(code: str) -> str:
-    """By what an invitation is named in a log: it lets nobody in."""
-    return _hash(code)[:12]
-
-
-def _hash(code: str) -> str:
-    """What is kept of a code; that it is looked up by its hash gives nothing of it away."""
-    return hashlib.sha256(code.encode()).hexdigest()

@@ -455,6 +455,12 @@ class Rooms:
             live.rows_uncompacted = 0
             self._run(self._compact(live.pool))
 
+    async def compact_all(self) -> None:
+        """Compact every room that is due, whether it is in use or not. Raises StoreError."""
+        due = await self._workers.read(lambda: self._store.overgrown(COMPACT_ROWS))
+        for pool in due:
+            await self._compact(pool)
+
     def shrink(self, pool: str) -> None:
         """A room is too large: put a snapshot in the place of its rows, if it has any."""
         live = self._live.get(pool)

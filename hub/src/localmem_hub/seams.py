@@ -157,6 +157,10 @@ class SnapshotStore(Protocol):
         """Begin to compact; None while another process does."""
         ...
 
+    def overgrown(self, rows: int) -> list[str]:
+        """The sealed rooms with at least so many rows after their snapshot."""
+        ...
+
     def compact(self, pool: str, head: int, snapshot: bytes) -> bool:
         """Put a snapshot in the place of all rows up to `head`; False if a later one is there."""
         ...

@@ -245,6 +245,13 @@ class SqlStore:
         with failures(f"cannot compact pool {pool}"):
             return AdvisoryHold.take(self._engine, lock_key("compact", pool))
 
+    def overgrown(self, rows: int) -> list[str]:
+        """As `SnapshotStore` says."""
+        counted = sa.select(updates.c.pool).join(pools).where(pools.c.kind == "sealed")
+        query = counted.group_by(updates.c.pool).having(sa.func.count() >= rows)
+        with failures("cannot look for rooms to compact"), self._reading.begin() as connection:
+            return list(connection.scalars(query.order_by(updates.c.pool)))
+
     def compact(self, pool: str, head: int, snapshot: bytes) -> bool:
         """As `SnapshotStore` says."""
         with failures(f"cannot compact pool {pool}"), self._engine.begin() as connection:

@@ -1,0 +1,191 @@
+"""A function app as it is published, in as many processes as there are to be, on one port."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.request import Request, urlopen
+
+from bench.postgres_server import ends_with_its_parent
+from support import interpreters
+from support.images import ROOT
+from support.missing import missing
+
+WORKER: Final = Path(__file__).with_name("azure_worker.py")
+ENVIRONMENT: Final = ROOT / ".clients/azure-worker"
+STARTS_S: Final = 60.0
+
+
+def newer_python() -> Path:
+    """The interpreter of the environment with Azure's own worker library; skips without one."""
+    if not (ENVIRONMENT / ".installed").exists():
+        if interpreters.find_python(os.environ) is None:
+            missing(interpreters.MISSING)
+        missing("Azure's worker library is not installed: make clients")
+    return ENVIRONMENT / "bin/python"
+
+
+def older_python() -> Path:
+    """This interpreter, with `azure-functions` 1.x."""
+    return Path(sys.executable)
+
+
+@functools.cache
+def package() -> Path:
+    """The zip that `make azure` makes, once for all tests of a process."""
+    folder = Path(tempfile.mkdtemp(prefix="localmem-azure-"))
+    subprocess.run(
+        ["make", "--silent", "azure", f"PYTHON={sys.executable}", f"AZURE={folder}"],
+        cwd=ROOT,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    return folder / "localmem-hub-azure.zip"
+
+
+def publish(zipped: Path, folder: Path) -> None:
+    """Unpack the zip, and put its wheels where Azure's build puts them.
+
+    What the lock names beside them is in the interpreter's own environment, which was made of that lock.
+    """
+    with zipfile.ZipFile(zipped) as packed:
+        packed.extractall(folder)
+    for wheel in (folder / "wheels").glob("*.whl"):
+        with zipfile.ZipFile(wheel) as packed:
+            packed.extractall(folder / ".python_packages/lib/site-packages")
+
+
+class FunctionApp:
+    """Start it, kill one of its processes, freeze one. All share the port of `url`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        python: Path,
+        settings: Mapping[str, str],
+        log: Path,
+        *,
+        processes: int = 2,
+    ) -> None:
+        self.folder, self.log = folder, log
+        self._python = python
+        self._settings = dict(settings)
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.processes: list[subprocess.Popen[str]] = []
+        self._count = processes
+
+    def start(self) -> None:
+        """All processes, ready for requests."""
+        starting = [self.launch() for _ in range(self._count)]
+        for process in starting:
+            self.ready(process)
+
+    def launch(self) -> subprocess.Popen[str]:
+        """One more process."""
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name in ("PATH", "HOME", "LANG", "TZ")
+        }
+        environment["PYTHONPATH"] = str(self.folder / ".python_packages/lib/site-packages")
+        environment["AZURE_FUNCTIONS_ENVIRONMENT"] = "Development"
+        descriptor = self._listener.fileno()
+        with self.log.open("a") as log:
+            process = subprocess.Popen(
+                [self._python, WORKER, self.folder, str(descriptor)],
+                env=environment | self._settings,
+                pass_fds=[descriptor],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                preexec_fn=ends_with_its_parent(),
+            )
+        self.processes.append(process)
+        return process
+
+    def ready(self, process: subprocess.Popen[str]) -> None:
+        """Wait until a process serves."""
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.strip() == str(process.pid), self.log.read_text()
+
+    def kill(self, which: int = 0) -> None:
+        """SIGKILL one process; the port stays, so the others serve whoever comes."""
+        process = self.processes.pop(which)
+        process.kill()
+        process.wait(30)
+        if process.stdout is not None:
+            process.stdout.close()
+
+    @contextlib.contextmanager
+    def frozen(self, which: int = 0) -> Iterator[None]:
+        """One process does nothing meanwhile."""
+        process = self.processes[which]
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
+
+    def functions(self) -> dict[str, list[dict[str, Any]]]:
+        """What the host was told that there is."""
+        with urlopen(f"{self.url}/admin/functions", timeout=STARTS_S) as answer:
+            found: dict[str, list[dict[str, Any]]] = json.load(answer)
+        return found
+
+    def run_timer(self, name: str = "care") -> int:
+        """Have a function's time come; the status."""
+        request = Request(f"{self.url}/admin/functions/{name}", method="POST")
+        with urlopen(request, timeout=STARTS_S) as answer:
+            status: int = answer.status
+        return status
+
+    def close(self) -> None:
+        """End everything."""
+        while self.processes:
+            with contextlib.suppress(ProcessLookupError):
+                self.processes[0].send_signal(signal.SIGCONT)
+            self.kill()
+        self._listener.close()
+
+
+@contextlib.contextmanager
+def running(
+    folder: Path, python: Path, settings: Mapping[str, str], *, processes: int = 2
+) -> Iterator[FunctionApp]:
+    """A function app published into a folder."""
+    published = folder / "app"
+    publish(package(), published)
+    app = FunctionApp(published, python, settings, folder / "app.log", processes=processes)
+    try:
+        app.start()
+        yield app
+    finally:
+        app.close()
+
+
+def cold_start(folder: Path, python: Path, settings: Mapping[str, str]) -> dict[str, float]:
+    """Seconds until a new process serves, and until its first answer after that."""
+    app = FunctionApp(folder, python, settings, folder.parent / "cold.log", processes=1)
+    try:
+        since = time.perf_counter()
+        app.start()
+        loaded = time.perf_counter()
+        with urlopen(f"{app.url}/readyz", timeout=STARTS_S) as answer:
+            answer.read()
+        return {"load_s": loaded - since, "first_request_s": time.perf_counter() - loaded}
+    finally:
+        app.close()
