@@ -104,10 +104,10 @@ $(VENV)/.torch: $(VENV)/.install
 	@touch $@
 
 # Azure's own Python worker, in an environment of its own: it needs a newer Python than the rest.
-.clients/azure-worker/.installed: tests/azure/worker.in deploy/azure-functions/requirements.txt tests/support/interpreters.py
+.clients/azure-worker/.installed: tests/azure/worker.in deploy/azure-functions/requirements.txt bench/interpreters.py
 	@echo "installing the Python worker of Azure Functions"
 	@mkdir -p .clients
-	@python=$$($(PYTHON) tests/support/interpreters.py) && "$$python" -m venv --clear $(@D)
+	@python=$$($(PYTHON) bench/interpreters.py) && "$$python" -m venv --clear $(@D)
 	@$(@D)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r deploy/azure-functions/requirements.txt
 	@$(@D)/bin/python -m pip --disable-pip-version-check --quiet install -r tests/azure/worker.in
 	@touch $@
