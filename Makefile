@@ -15,8 +15,8 @@ SYSTEM_PACKAGES += $(if $(shell command -v npm),,nodejs npm)
 
 # The tests of the node's extra `torch` skip without it, but not in the gate.
 TORCH := $(if $(filter true,$(CI)),$(VENV)/.torch)
-# Likewise the tests with the real claude and codex, and the Yjs clients, from npm.
-ALL_CLIENTS := .clients/.installed .clients/interop/.installed
+# Likewise the tests with the real claude and codex, the Yjs clients and Azurite, from npm.
+ALL_CLIENTS := .clients/.installed .clients/interop/.installed .clients/azurite/.installed
 CLIENTS := $(if $(filter true,$(CI)),$(ALL_CLIENTS))
 
 .PHONY: demo install clients lock test test-full nightly check lint types contracts system clean
@@ -101,6 +101,13 @@ $(VENV)/.torch: $(VENV)/.install
 	@mkdir -p .clients/interop
 	@cp $< .clients/interop/package.json
 	@npm install --prefix .clients/interop --no-package-lock --no-audit --no-fund --loglevel=error
+	@touch $@
+
+.clients/azurite/.installed: tests/azurite/package.json
+	@echo "installing Azurite"
+	@mkdir -p .clients/azurite
+	@cp $< .clients/azurite/package.json
+	@npm install --prefix .clients/azurite --no-package-lock --no-audit --no-fund --loglevel=error
 	@touch $@
 
 # What the image is made of, with hashes. uv resolves for every platform and Python, and names no host.
