@@ -15,8 +15,9 @@ SYSTEM_PACKAGES += $(if $(shell command -v npm),,nodejs npm)
 
 # The tests of the node's extra `torch` skip without it, but not in the gate.
 TORCH := $(if $(filter true,$(CI)),$(VENV)/.torch)
-# Likewise the tests with the real claude and codex, and the Yjs clients, from npm.
-ALL_CLIENTS := .clients/.installed .clients/interop/.installed .clients/azure-worker/.installed
+# Likewise the tests with the real claude and codex, the Yjs clients and Azurite, from npm.
+ALL_CLIENTS := .clients/.installed .clients/interop/.installed .clients/azurite/.installed \
+	.clients/azure-worker/.installed
 CLIENTS := $(if $(filter true,$(CI)),$(ALL_CLIENTS))
 
 .PHONY: demo install clients azure lock test test-full nightly check lint types contracts system clean
@@ -119,6 +120,13 @@ azure: $(VENV)/bin/python
 	@$(PIP) wheel --no-deps --wheel-dir $(AZURE) ./protocol ./hub
 	@$(BIN)/python deploy/azure-functions/package.py $(AZURE) $(AZURE)/localmem-hub-azure.zip
 	@echo "$(AZURE)/localmem-hub-azure.zip"
+
+.clients/azurite/.installed: tests/azurite/package.json
+	@echo "installing Azurite"
+	@mkdir -p .clients/azurite
+	@cp $< .clients/azurite/package.json
+	@npm install --prefix .clients/azurite --no-package-lock --no-audit --no-fund --loglevel=error
+	@touch $@
 
 # What the image is made of, with hashes. uv resolves for every platform and Python, and names no host.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \

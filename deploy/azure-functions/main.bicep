@@ -140,7 +140,8 @@ resource hub 'Microsoft.Web/sites@2024-04-01' = {
     properties: {
       AzureWebJobsStorage__accountName: hostStorage.name
       AzureWebJobsDisableHomepage: 'true'
-      LOCALMEM_HUB_DATABASE: '${storage.properties.primaryEndpoints.blob}${memory}'
+      LOCALMEM_HUB_DATABASE: 'azure-blob://${memory}'
+      LOCALMEM_HUB_STORAGE_ACCOUNT: storage.properties.primaryEndpoints.blob
       LOCALMEM_HUB_ORIGIN: 'https://${hub.properties.defaultHostName}'
       LOCALMEM_HUB_OPEN: open ? 'true' : 'false'
       LOCALMEM_HUB_CARE: care
@@ -225,4 +226,5 @@ resource insightsRole 'Microsoft.Authorization/roleAssignments@2022-04-01' = if 
 }
 
 output url string = 'https://${hub.properties.defaultHostName}'
-output database string = '${storage.properties.primaryEndpoints.blob}${memory}'
+output storageAccount string = storage.properties.primaryEndpoints.blob
+output functionName string = hub.name

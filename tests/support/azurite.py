@@ -1,0 +1,19 @@
+"""A storage account for tests: a real Azurite from npm, as `make clients` installs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from bench.azurite_server import MISSING, AzuriteServer, is_installed, running_azurite
+from support.missing import missing
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[AzuriteServer]:
+    """One server for all tests that end none."""
+    if not is_installed():
+        missing(MISSING)
+    with running_azurite() as server:
+        yield server
