@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import os
 import signal
 import socket
@@ -16,7 +15,8 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.request import Request, urlopen
+
+import httpx2
 
 from bench.postgres_server import ends_with_its_parent
 
@@ -38,6 +38,11 @@ def newer_python() -> Path | None:
 def older_python() -> Path:
     """This interpreter, with `azure-functions` 1.x."""
     return Path(sys.executable)
+
+
+def ask(method: str, url: str) -> httpx2.Response:
+    """One request, past any proxy; a process may be starting meanwhile."""
+    return httpx2.request(method, url, timeout=STARTS_S, trust_env=False)
 
 
 @functools.cache
@@ -140,16 +145,12 @@ class FunctionApp:
 
     def functions(self) -> dict[str, list[dict[str, Any]]]:
         """What the host was told that there is."""
-        with urlopen(f"{self.url}/admin/functions", timeout=STARTS_S) as answer:
-            found: dict[str, list[dict[str, Any]]] = json.load(answer)
+        found: dict[str, list[dict[str, Any]]] = ask("GET", f"{self.url}/admin/functions").json()
         return found
 
     def run_timer(self, name: str = "care") -> int:
         """Have a function's time come; the status."""
-        request = Request(f"{self.url}/admin/functions/{name}", method="POST")
-        with urlopen(request, timeout=STARTS_S) as answer:
-            status: int = answer.status
-        return status
+        return ask("POST", f"{self.url}/admin/functions/{name}").status_code
 
     def close(self) -> None:
         """End everything."""
@@ -182,8 +183,7 @@ def cold_start(folder: Path, python: Path, settings: Mapping[str, str]) -> dict[
         since = time.perf_counter()
         app.start()
         loaded = time.perf_counter()
-        with urlopen(f"{app.url}/readyz", timeout=STARTS_S) as answer:
-            answer.read()
+        ask("GET", f"{app.url}/readyz").raise_for_status()
         return {"load_s": loaded - since, "first_request_s": time.perf_counter() - loaded}
     finally:
         app.close()

@@ -41,6 +41,7 @@ class Message(SimpleNamespace):
     inout, out = 2, 1
 
     def WhichOneof(self, _: str) -> str | None:  # noqa: N802  as protobuf has it
+        """The name of the field that is set."""
         return next((name for name, value in vars(self).items() if value is not None), None)
 
 
@@ -168,8 +169,8 @@ class Library:
         )
         argued = self._convert("httpTrigger", datum(value, "http"))
         result = await self._call(name, **{argument: argued, "context": context})
-        encoded = self._library.get_binding_registry().get("http").encode(
-            result, expected_type=None
+        encoded = (
+            self._library.get_binding_registry().get("http").encode(result, expected_type=None)
         )
         headers = [(key, one.value) for key, one in encoded.value["headers"].items()]
         return int(encoded.value["status_code"].value), headers, encoded.value["body"].value

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -27,13 +28,15 @@ ACCOUNT: Final = "hub"
 PROGRAM: Final = Path(__file__).parents[1] / (
     ".clients/azurite/node_modules/azurite/dist/src/blob/main.js"
 )
+_REQUEST: Final = re.compile(r'"([A-Z]+) (/[^ "]*) HTTP/1\.[01]" ([0-9]{3}) ')
 _NUMBERS = count(1)
 
 
 class AzuriteServer:
-    """One server, with an account and a key of its own."""
+    """One server, with an account and a key of its own; with `noting` every request is in its log."""
 
-    def __init__(self, *, port: int = 0) -> None:
+    def __init__(self, *, port: int = 0, noting: bool = False) -> None:
+        self._noting = noting
         self.folder = Path(tempfile.mkdtemp(prefix="localmem-azurite-"))
         self.port = port or _free_port()
         self.key = base64.b64encode(secrets.token_bytes(32)).decode()
@@ -43,7 +46,8 @@ class AzuriteServer:
     def start(self) -> None:
         """Run it, and wait until it answers."""
         program = ["node", str(PROGRAM), "--location", str(self.folder / "data")]
-        program += ["--blobHost", "127.0.0.1", "--blobPort", str(self.port), "--silent"]
+        program += ["--blobHost", "127.0.0.1", "--blobPort", str(self.port)]
+        program += [] if self._noting else ["--silent"]
         program += ["--skipApiVersionCheck", "--disableTelemetry"]
         self._process = subprocess.Popen(
             program,
@@ -60,6 +64,13 @@ class AzuriteServer:
                 break
             time.sleep(0.02)
         raise RuntimeError("Azurite did not start:\n" + (self.folder / "log").read_text())
+
+    def noted(self) -> list[tuple[str, str, int]]:
+        """Method, path with query, and status of every request that was answered so far."""
+        return [
+            (found[1], found[2], int(found[3]))
+            for found in _REQUEST.finditer((self.folder / "log").read_text("utf-8", "replace"))
+        ]
 
     def stop(self, number: signal.Signals = signal.SIGKILL) -> None:
         """End it."""
@@ -94,11 +105,11 @@ def is_installed() -> bool:
 
 
 @contextmanager
-def running_azurite() -> Iterator[AzuriteServer]:
+def running_azurite(*, noting: bool = False) -> Iterator[AzuriteServer]:
     """A server that is gone afterwards. Raises FileNotFoundError when none is installed."""
     if not is_installed():
         raise FileNotFoundError(MISSING)
-    server = AzuriteServer()
+    server = AzuriteServer(noting=noting)
     try:
         server.start()
         yield server

@@ -17,9 +17,7 @@ from typing import Final
 NAMED: Final = "LOCALMEM_TEST_PYTHON313"
 OLDEST: Final = (3, 13)
 NEWEST: Final = (3, 14)
-MISSING: Final = (
-    f"Azure's worker needs Python 3.13 or 3.14: put one in PATH or below PYENV_ROOT, or name it by {NAMED}"
-)
+MISSING: Final = f"Azure's worker needs Python 3.13 or 3.14: put one in PATH or below PYENV_ROOT, or name it by {NAMED}"
 
 
 def find_python(environment: Mapping[str, str]) -> Path | None:
