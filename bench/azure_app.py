@@ -108,7 +108,7 @@ class FunctionApp:
         descriptor = self._listener.fileno()
         with self.log.open("a") as log:
             process = subprocess.Popen(
-                [self._python, WORKER, self.folder, str(descriptor)],
+                [self._python, "-P", WORKER, self.folder, str(descriptor)],
                 env=environment | self._settings,
                 pass_fds=[descriptor],
                 stdout=subprocess.PIPE,

@@ -84,7 +84,9 @@ def requests_in_a_day(events: int = EVENTS) -> dict[str, int]:
     clock = Clock()
     found = trace(events, DEVICES, bursts=True).events.values() if events else [[]] * DEVICES
     devices = [
-        Device([(event.timestamp - BEGAN_MS) / 1000 for event in own], Pacing(clock, SeededRandom(n)))
+        Device(
+            [(event.timestamp - BEGAN_MS) / 1000 for event in own], Pacing(clock, SeededRandom(n))
+        )
         for n, own in enumerate(found)
     ]
     head = 0

@@ -166,4 +166,6 @@ def test_every_parameter_is_in_the_readme_with_its_default(template: Any) -> Non
         if name in ("name", "location"):
             assert name in told
         else:
-            assert told[name] == (json.dumps(default) if not isinstance(default, str) else default or "none")
+            assert told[name] == (
+                json.dumps(default) if not isinstance(default, str) else default or "none"
+            )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.azure_app import FunctionApp, running
+from bench.azurite_server import AzuriteServer
 from localmem_hub.cli_options import open_store
 from localmem_hub.seams import Role
 from localmem_hub.settings import load_settings
@@ -44,6 +45,12 @@ class AzureHub:
             made: str = store.tokens.create(pool, device, role, SystemRandom(), 1).text
         return made
 
+    def tokens(self, pool: str, devices: Sequence[str]) -> list[str]:
+        """One for each."""
+        with self.store() as store:
+            made = [store.tokens.create(pool, one, "writer", SystemRandom(), 1) for one in devices]
+        return [token.text for token in made]
+
     def invitation(self) -> str:
         with self.store() as store:
             code: str = store.access.invite(1, 1, SystemRandom(), SystemClock().now_ms())
@@ -53,6 +60,16 @@ class AzureHub:
         """How many updates are stored of a room, in a snapshot or not."""
         with self.store() as store:
             return int(store.head(pool))
+
+
+def blob_settings(server: AzuriteServer) -> dict[str, str]:
+    """What a hub is told of a new container in Azurite, which is made."""
+    settings = {
+        "LOCALMEM_HUB_DATABASE": f"azure-blob://{server.container()}",
+        "LOCALMEM_HUB_STORAGE_CONNECTION": server.connection(),
+    }
+    open_store(load_settings(settings, Path("/")), migrate=True).close()
+    return settings
 
 
 @contextlib.contextmanager
