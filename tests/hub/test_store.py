@@ -149,6 +149,19 @@ def test_compaction_keeps_the_document_and_what_comes_after_it(store: SqlStore) 
     assert len(made[1]) < sum(map(len, first))
 
 
+def test_rooms_with_many_rows_after_their_snapshot_are_found(store: SqlStore) -> None:
+    one = history(ONE, 1, 40)
+    store.commit([Batch("a", 0, rows(*one[:30]), {1: ONE}), Batch("b", 0, rows(*one[:10]))], 1)
+    assert store.overgrown(10) == ["a", "b"]
+    assert store.overgrown(11) == ["a"]
+    made = make_snapshot(store, "a")
+    assert made is not None
+    assert store.compact("a", *made)
+    assert store.overgrown(1) == ["b"]
+    store.commit([Batch("a", 30, rows(*one[30:]))], 2)
+    assert store.overgrown(10) == ["a", "b"]
+
+
 def test_compacting_twice_goes_on_from_the_snapshot(store: SqlStore) -> None:
     one = history(ONE, 1, 30)
     for head, part in ((0, one[:10]), (10, one[10:20]), (20, one[20:])):

@@ -132,6 +132,9 @@ class ObservedStore:
     ) -> News | None:
         return self.inner.rows_after(pool, number, last, tag=tag)
 
+    def overgrown(self, rows: int) -> list[str]:
+        return self.inner.overgrown(rows)
+
     def compact(self, pool: str, head: int, snapshot: bytes) -> bool:
         done = self.inner.compact(pool, head, snapshot)
         self.compacted.release()
