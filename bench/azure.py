@@ -198,7 +198,8 @@ def baseline(storage: Storage, writers: int, updates: int) -> Figures:
     made.close()
 
     def one(number: int) -> None:
-        container, doc = open_container(address), Doc(client_id=number + 1)
+        container = open_container(address)
+        doc: Doc[Any] = Doc(client_id=number + 1)
         array = doc.get(f"{number}", type=Array)
         start.wait()
         for _ in range(updates):

@@ -58,7 +58,7 @@ class Runtime:
     """`azure_functions_runtime`, called as Azure's proxy worker calls it."""
 
     def __init__(self) -> None:
-        import azure_functions_runtime
+        import azure_functions_runtime  # type: ignore[import-not-found]  # in its environment alone
 
         self._library = azure_functions_runtime
         self._protos = Protos()
@@ -124,13 +124,13 @@ class Library:
     def __init__(self) -> None:
         import azure.functions
 
-        self._library = azure.functions
+        self._library: Any = azure.functions
         self._functions: dict[str, Any] = {}
         self._folder = ""
 
     async def load(self, folder: Path) -> dict[str, list[dict[str, Any]]]:
         """As `Runtime` says."""
-        import function_app
+        import function_app  # type: ignore[import-not-found]  # what was published
 
         self._folder = str(folder)
         (app,) = [
@@ -138,7 +138,7 @@ class Library:
             for one in vars(function_app).values()
             if isinstance(one, self._library.FunctionRegister)
         ]
-        self._functions = {one.get_function_name(): one for one in app.get_functions()}
+        self._functions = {str(one.get_function_name()): one for one in app.get_functions()}
         return {
             name: [json.loads(binding) for binding in one.get_raw_bindings()]
             for name, one in self._functions.items()

@@ -58,7 +58,8 @@ class OnDemand:
         except HubError as error:
             await _unavailable(error, scope, send)
             return
-        await app(scope | {"client": scope.get("client") or (FRONT, 0)}, receive, send)
+        client = scope.get("client") or (FRONT, 0)
+        await app({**scope, "client": client}, receive, send)
 
     async def care(self) -> list[str]:
         """See to what is due; what of it failed. Raises HubError when there is no hub to be had."""
