@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from localmem_hub.errors import ConfigError, TokenError
 from localmem_hub.limits import SEEN_MS
 from localmem_hub.store import SqlStore
-from localmem_hub.tokens import SqlTokens, is_pool_name, new_token, parse_token
+from localmem_hub.token_store import SqlTokens
+from localmem_hub.tokens import is_pool_name, new_token, parse_token
 from localmem_protocol.simulation import SeededRandom
 from support.hub_databases import OpenStore
 from support.hub_store import open_store

@@ -1,29 +1,21 @@
-"""What access by key needs in SQL: the hub's own secrets, spent challenges, and invitations.
-
-An invitation `lmi_<code>` lets a pool be made: 16 random bytes in hex, of which only SHA-256 is kept.
-It is taken by the transaction that makes the pool (`take`).
+"""What access by key needs in SQL: the hub's own secrets, spent challenges, and invitations, which are
+taken by the transaction that makes the pool (`take`).
 """
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from localmem_hub.database import failures, reading
-from localmem_hub.errors import AdmissionError, ConfigError
-from localmem_hub.invitations import code_hash
+from localmem_hub.invitations import hash_of, is_code, new_code, unknown
 from localmem_hub.limits import DAY_MS
 from localmem_hub.tables import invitations, secrets, spent_challenges
-from localmem_hub.tokens import DAYS_MAX
 from localmem_protocol.seams import Random
 
 SECRET_BYTES: Final = 32
-CODE_BYTES: Final = 16
-USES_MAX: Final = 10_000
-_CODE: Final = re.compile(r"lmi_[0-9a-f]{32}", re.ASCII)
 
 
 class SqlAccess:
@@ -67,16 +59,12 @@ class SqlAccess:
 
     def invite(self, uses: int, days: int, random: Random, now_ms: int) -> str:
         """A new invitation for so many pools; its code. Raises ConfigError."""
-        if not 1 <= uses <= USES_MAX:
-            raise ConfigError(f"uses: must be from 1 to {USES_MAX}")
-        if not 1 <= days <= DAYS_MAX:
-            raise ConfigError(f"days: must be from 1 to {DAYS_MAX}")
-        code = f"lmi_{random.token_bytes(CODE_BYTES).hex()}"
+        code = new_code(uses, days, random)
         with failures("cannot make an invitation"), self._engine.begin() as connection:
             connection.execute(sa.delete(invitations).where(invitations.c.expires_ms < now_ms))
             connection.execute(
                 sa.insert(invitations).values(
-                    code_hash=code_hash(code),
+                    code_hash=hash_of(code),
                     uses_left=uses,
                     expires_ms=now_ms + days * DAY_MS,
                     created_ms=now_ms,
@@ -88,11 +76,11 @@ class SqlAccess:
 def take(connection: sa.Connection, code: str, now_ms: int) -> None:
     """Use an invitation once, in the caller's transaction. Raises AdmissionError."""
     taken = None
-    if _CODE.fullmatch(code):
+    if is_code(code):
         taken = connection.scalar(
             sa.update(invitations)
             .where(
-                invitations.c.code_hash == code_hash(code),
+                invitations.c.code_hash == hash_of(code),
                 invitations.c.uses_left > 0,
                 invitations.c.expires_ms >= now_ms,
             )
@@ -100,4 +88,4 @@ def take(connection: sa.Connection, code: str, now_ms: int) -> None:
             .returning(invitations.c.uses_left)
         )
     if taken is None:
-        raise AdmissionError("this invitation (lmi_…) is not known here, used up, or expired")
+        raise unknown()

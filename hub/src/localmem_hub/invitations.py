@@ -1,15 +1,47 @@
-"""Invitations as they are kept and named: `lmi_<code>`, of which only SHA-256 is stored."""
+"""Invitations `lmi_<code>`, each of which lets some pools be made: 16 random bytes in hex.
+
+Only SHA-256 of a code is kept; that it is looked up by its hash gives nothing of it away.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
+from typing import Final
+
+from localmem_hub.errors import AdmissionError, ConfigError
+from localmem_hub.tokens import DAYS_MAX
+from localmem_protocol.seams import Random
+
+CODE_BYTES: Final = 16
+USES_MAX: Final = 10_000
+_CODE: Final = re.compile(r"lmi_[0-9a-f]{32}", re.ASCII)
 
 
-def code_hash(code: str) -> str:
-    """What is kept of a code; that it is looked up by its hash gives nothing of it away."""
+def new_code(uses: int, days: int, random: Random) -> str:
+    """The code of a new invitation for so many pools. Raises ConfigError."""
+    if not 1 <= uses <= USES_MAX:
+        raise ConfigError(f"uses: must be from 1 to {USES_MAX}")
+    if not 1 <= days <= DAYS_MAX:
+        raise ConfigError(f"days: must be from 1 to {DAYS_MAX}")
+    return f"lmi_{random.token_bytes(CODE_BYTES).hex()}"
+
+
+def is_code(text: str) -> bool:
+    """Whether this can be a code."""
+    return _CODE.fullmatch(text) is not None
+
+
+def hash_of(code: str) -> str:
+    """What is kept of a code."""
     return hashlib.sha256(code.encode()).hexdigest()
 
 
 def name_of(code: str) -> str:
     """By what an invitation is named in a log: it lets nobody in."""
-    return code_hash(code)[:12]
+    return hash_of(code)[:12]
+
+
+def unknown() -> AdmissionError:
+    """What is said of a code that makes no pool."""
+    return AdmissionError("this invitation (lmi_…) is not known here, used up, or expired")

@@ -49,7 +49,7 @@ from localmem_hub.seams import Batch, CatchUp, Hold, Missed, Stored
 from localmem_hub.shared_log import append_all, numbered, read_missed, settle
 from localmem_hub.tables import clients as client_ids
 from localmem_hub.tables import pools, quarantine, secrets, snapshots, updates
-from localmem_hub.tokens import SqlTokens
+from localmem_hub.token_store import SqlTokens
 from localmem_protocol.exchange import News, NumberedRow
 from localmem_protocol.limits import STEP_BYTES
 

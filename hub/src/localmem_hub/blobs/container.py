@@ -108,6 +108,17 @@ class Container:
             )
         raise AssertionError("unreachable")
 
+    def look(self, name: str) -> Listed | None:
+        """What a list would tell of a blob; None if there is none."""
+        with _failures(f"cannot look at {name}"):
+            try:
+                one = self._blob(name).get_blob_properties()
+            except _errors().ResourceNotFoundError as error:
+                _need_container(error)
+                return None
+            return _listed(one)
+        raise AssertionError("unreachable")
+
     def tail(self, name: str, start: int) -> bytes | None:
         """What is in a blob from an offset on, nothing if that is its end; None if there is no blob."""
         with _failures(f"cannot read {name}"):
@@ -122,11 +133,11 @@ class Container:
                 raise
         raise AssertionError("unreachable")
 
-    def part(self, name: str, start: int, length: int) -> bytes | None:
-        """So many bytes of a blob; None if there is no blob."""
+    def part(self, name: str, length: int) -> bytes | None:
+        """So many bytes from the beginning of a blob; None if there is no blob."""
         with _failures(f"cannot read {name}"):
             try:
-                stream = self._blob(name).download_blob(offset=start, length=length)
+                stream = self._blob(name).download_blob(offset=0, length=length)
                 return bytes(stream.readall())
             except _errors().ResourceNotFoundError as error:
                 _need_container(error)
@@ -220,14 +231,7 @@ class Container:
         include = ["metadata"] if metadata else None
         with _failures(f"cannot list {prefix}"):
             for one in self.client.list_blobs(name_starts_with=prefix, include=include):
-                modified_ms = int(one.last_modified.timestamp() * 1000)
-                yield Listed(
-                    str(one.name),
-                    int(one.size),
-                    f'"{str(one.etag).strip(chr(34))}"',
-                    modified_ms,
-                    _texts(one.metadata),
-                )
+                yield _listed(one)
 
     def lease(self, name: str, seconds: int) -> str | None:
         """Have a blob's lease for so long, and the id it has; None while another one has it.
@@ -284,7 +288,7 @@ class Container:
                 return None
             raise
         return Appended(
-            int(answer["blob_append_offset"]), int(answer["blob_committed_block_count"])
+            int(str(answer["blob_append_offset"])), int(str(answer["blob_committed_block_count"]))
         )
 
 
@@ -338,8 +342,8 @@ def open_container(address: Address, **options: Any) -> Container:
 def pause_s(count: int, last: Any) -> float:
     """How long to wait before trying for the `count`th time again, after what happened `last`."""
     answer = last.http_response
-    asked = answer.headers.get("Retry-After", "") if answer is not None else ""
-    least = PAUSE_SECONDS * 2 ** (count - 1)
+    asked = str(answer.headers.get("Retry-After", "")) if answer is not None else ""
+    least: float = PAUSE_SECONDS * 2 ** (count - 1)
     least += least * randbelow(100) / 100  # or those who were refused together come back together
     return min(max(least, float(asked) if asked.isdecimal() else 0.0), RETRY_AFTER_SECONDS_MAX)
 
@@ -410,6 +414,12 @@ def _not_met(error: Any) -> bool:
     if error.status_code in _NOT_MET and str(error.error_code) not in _NO_SUCH_CONTAINER:
         return False
     raise error
+
+
+def _listed(one: Any) -> Listed:
+    etag = str(one.etag).strip('"')
+    modified_ms = int(one.last_modified.timestamp() * 1000)
+    return Listed(str(one.name), int(one.size), f'"{etag}"', modified_ms, _texts(one.metadata))
 
 
 def _texts(metadata: Any) -> dict[str, str]:
