@@ -284,7 +284,12 @@ async def serve(folder: Path, listener: socket.socket) -> None:
     host = Host(Runtime() if NEWER else Library())
     await host.load(folder)
     config = uvicorn.Config(
-        host, lifespan="off", log_config=None, access_log=False, ws="none", timeout_keep_alive=5
+        host,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        ws="none",
     )
     server = uvicorn.Server(config)
     sys.stdout.write(f"{os.getpid()}\n")

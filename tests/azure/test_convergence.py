@@ -9,21 +9,11 @@ from pathlib import Path
 import pytest
 
 from bench.azure_devices import CONFLICT, NOT_MODIFIED, Device, Told
-from bench.azurite_server import MISSING, AzuriteServer, is_installed, running_azurite
+from bench.azurite_server import AzuriteServer
 from support.azure_hub import AzureHub, azure_hub, blob_settings
-from support.missing import missing
 
 POOL = "team"
 UPDATES = 5
-
-
-@pytest.fixture(scope="module")
-def storage() -> Iterator[AzuriteServer]:
-    """One whose requests can be looked at."""
-    if not is_installed():
-        missing(MISSING)
-    with running_azurite(noting=True) as server:
-        yield server
 
 
 @pytest.fixture
@@ -109,6 +99,7 @@ async def test_an_idle_poll_costs_about_one_request_at_the_storage(
 ) -> None:
     async with asyncio.timeout(60):
         (device,) = await enter(hub, 1)
+        await device.catch_up()
         for _ in range(6):  # both processes have the room
             await device.write()
         before = len(storage.noted())

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from support.azure_hub import AzureHub, azure_hub
+from bench.azurite_server import AzuriteServer
+from support.azure_hub import AzureHub, azure_hub, blob_settings
 from support.pool_devices import pair, three_devices
 
 
 @pytest.fixture
-def hub(newer: Path, tmp_path: Path) -> Iterator[AzureHub]:
-    settings = {"LOCALMEM_HUB_DATABASE": f"sqlite:///{tmp_path / 'hub.db'}"}
-    with azure_hub(tmp_path, newer, settings) as running:
+def hub(newer: Path, storage: AzuriteServer, tmp_path: Path) -> Iterator[AzureHub]:
+    with azure_hub(tmp_path, newer, blob_settings(storage)) as running:
         yield running
 
 

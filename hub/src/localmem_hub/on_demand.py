@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 log: Final = logging.getLogger(__name__)
 
-FRONT: Final = "127.0.0.1"
-"""Where requests come from when the host does not say: from itself, in front of which is its proxy."""
+FRONT: Final = "0.0.0.0"  # noqa: S104  no address to listen on
+"""Where requests come from when the host does not say: from its own front, which is at no address of
+anybody's, and says in a header whom it saw."""
 
 FORWARDED: Final = "X-Forwarded-For"
-LOOPBACK: Final = "127.0.0.0/8"
 STORE_FAILED: Final = 4503
 """`frames.Close.STORE_FAILED`, without what that module brings along."""
 
@@ -73,13 +73,16 @@ class OnDemand:
                 self._making = asyncio.create_task(asyncio.to_thread(make_app, self._environment))
                 self._making.add_done_callback(_ignore)
             # Shielded: whoever goes away must not take it from the others.
-            self._app = await asyncio.shield(self._making)
+            made = await asyncio.shield(self._making)
+            self._app = made
+            return made
         return self._app
 
 
 def make_app(environment: Mapping[str, str]) -> Starlette:
     """The hub's application, for single requests alone. Raises HubError."""
     from localmem_hub.app import Policy, create_app
+    from localmem_hub.cli_options import open_store
     from localmem_hub.settings import load_settings
     from localmem_hub.system import SystemClock, SystemRandom
 
@@ -99,18 +102,11 @@ def make_app(environment: Mapping[str, str]) -> Starlette:
             recurring=False,
         )
         _start_logging(settings)
-        store = open_store(settings, environment)
+        store: Store = open_store(settings)
     except HubError as error:
         log.error("no hub: %s", error)
         raise
     return create_app(store, SystemClock(), SystemRandom(), policy)
-
-
-def open_store(settings: Settings, environment: Mapping[str, str]) -> Store:
-    """The store that the setting `database` names. Raises HubError."""
-    from localmem_hub.cli_options import open_store as open_sql
-
-    return open_sql(settings)
 
 
 def _proxies(settings: Settings) -> Proxies:
@@ -119,7 +115,7 @@ def _proxies(settings: Settings) -> Proxies:
 
     named = settings.proxies
     header = FORWARDED if named is None else named.header
-    networks = ", ".join([LOOPBACK, *(map(str, named.networks) if named is not None else ())])
+    networks = ", ".join([FRONT, *(map(str, named.networks) if named is not None else ())])
     proxies = Proxies.parse(header, networks)
     assert proxies is not None
     return proxies

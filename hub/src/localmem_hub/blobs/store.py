@@ -20,7 +20,7 @@ from localmem_hub.blobs.access import BlobAccess
 from localmem_hub.blobs.epochs import BlobEpochs
 from localmem_hub.blobs.holds import BlobHold
 from localmem_hub.blobs.mailboxes import BlobMailboxes
-from localmem_hub.blobs.manifest import Manifest
+from localmem_hub.blobs.manifest import Manifest, RoomListed, listed
 from localmem_hub.blobs.opening import is_current
 from localmem_hub.blobs.pools import BlobPools
 from localmem_hub.blobs.quarantine import BlobQuarantine
@@ -46,6 +46,9 @@ log: Final = logging.getLogger(__name__)
 AT_ONCE: Final = 8
 """Pools of one commit that are stored at the same time."""
 
+ROW_BYTES_MIN: Final = 16
+"""Of a row in a segment, at least."""
+
 ROOMS_KEPT: Final = 256
 KEPT_BYTES: Final = 64 * 1024 * 1024
 """Logs in memory, and the bytes of their rows; those used longest ago are read again when needed."""
@@ -55,6 +58,8 @@ class BlobStore:
     """A `Store` on a container that `opening.prepare` has seen to."""
 
     shared = True
+    url: None = None
+    """Nothing that replicas could tell each other by: each looks for itself when it is asked."""
 
     def __init__(self, container: Container, *, blocks_max: int = BLOCKS_MAX) -> None:
         self.container = container
@@ -187,6 +192,24 @@ class BlobStore:
     def hold(self, pool: str) -> Hold | None:
         """As `SnapshotStore` says."""
         return BlobHold.take(self.container, names.lease(pool))
+
+    def overgrown(self, rows: int) -> list[str]:
+        """As `SnapshotStore` says: a list of all rooms, and a request for each that is large enough."""
+        sizes: dict[str, int] = {}
+        rooms: list[RoomListed] = []
+        for blob in self.container.names(names.ROOMS, metadata=True):
+            sizes[blob.name] = blob.size
+            room = listed(blob)
+            rooms += [room] if room is not None and room.kind == "sealed" else []
+        found = []
+        for one in rooms:
+            if sizes.get(one.segment, 0) - one.base_at >= rows * ROW_BYTES_MIN:
+                known = self.log(one.room)
+                with known.lock:
+                    segment = known.refresh()
+                    if segment is not None and segment.number - segment.first >= rows:
+                        found.append(one.room)
+        return sorted(found)
 
     def compact(self, pool: str, head: int, snapshot: bytes) -> bool:
         """As `SnapshotStore` says; the snapshot is kept beside the log as well."""
