@@ -65,7 +65,7 @@ class Storage:
 
     def tokens(self, pool: str, names: Sequence[str]) -> list[str]:
         """One for each device."""
-        store: Any = open_store(load_settings(self.settings, Path("/")))
+        store: Any = open_store(load_settings(self.settings, Path("/")), migrate=True)
         try:
             made = [store.tokens.create(pool, name, "writer", SystemRandom(), 1) for name in names]
         finally:
