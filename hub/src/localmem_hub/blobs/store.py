@@ -55,6 +55,8 @@ class BlobStore:
     """A `Store` on a container that `opening.prepare` has seen to."""
 
     shared = True
+    url: None = None
+    """Nothing that replicas could tell each other by: each looks for itself when it is asked."""
 
     def __init__(self, container: Container, *, blocks_max: int = BLOCKS_MAX) -> None:
         self.container = container
