@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from bench.azurite_server import MISSING, AzuriteServer, is_installed, running_azurite
+from localmem_hub.blobs.address import SCHEME, Address
 from support.missing import missing
 
 
@@ -17,3 +18,8 @@ def azurite() -> Iterator[AzuriteServer]:
         missing(MISSING)
     with running_azurite() as server:
         yield server
+
+
+def new_container(server: AzuriteServer, *, port: int = 0) -> Address:
+    """A container that is not there yet, perhaps through another port."""
+    return Address.parse(f"{SCHEME}{server.container()}", connection=server.connection(port))

@@ -34,10 +34,11 @@ from localmem_hub.mailboxes import Mailboxes
 from localmem_hub.past_epochs import PastEpochs
 from localmem_hub.pools import Pools
 from localmem_hub.quotas import DEFAULT, Bounds, Quotas
+from localmem_hub.recent import RecentRosters, RecentTokens
 from localmem_hub.replication import Links, Replication
 from localmem_hub.rooms import Rooms
 from localmem_hub.rosters import Rosters
-from localmem_hub.seams import Store
+from localmem_hub.seams import RosterStore, Store, TokenStore
 from localmem_hub.system import SystemRandom
 from localmem_hub.watchers import Watchers
 from localmem_hub.workers import Workers
@@ -61,7 +62,7 @@ class Policy:
     `/readyz` wants `disk_free_mb` free megabytes where the database is. `proxies` are those whose word
     about addresses is taken, `bounds` what devices and pools may send. With `recurring` off the hub does
     nothing by itself, as where a process may be frozen between two requests: then each request looks at
-    what let it in, and a timer of the host's calls `Hub.care`.
+    what let it in (`recent.py`), and a timer of the host's calls `Hub.care`.
     """
 
     open: bool = False
@@ -121,12 +122,16 @@ class Hub:
             counts=self.counts,
         )
         self.quotas = Quotas(policy.bounds, store, self.workers, clock, self.rooms.shrink)
-        self.rosters = Rosters(store.rosters, self.workers, self._roster_changed)
+        tokens: TokenStore = store.tokens
+        entries: RosterStore = store.rosters
+        if not policy.recurring:
+            tokens, entries = RecentTokens(tokens, clock), RecentRosters(entries, clock)
+        self.rosters = Rosters(entries, self.workers, self._roster_changed)
         self.authentication = Authentication(
             store.access, self.rosters, self.workers, clock, random, policy.origins, self.audit
         )
         self.pools = Pools(
-            store.rosters,
+            entries,
             self.rosters,
             self.authentication,
             self.workers,
@@ -138,7 +143,7 @@ class Hub:
             self.rooms,
             self.rosters,
             self.authentication,
-            store.tokens,
+            tokens,
             self.workers,
             clock,
             self.audit,

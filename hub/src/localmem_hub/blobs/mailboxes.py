@@ -28,6 +28,7 @@ class _Box(msgspec.Struct, frozen=True):
     opener: bytes
     expires_ms: int
     joiner: bytes | None = None
+    joined: str = ""  # by which call
 
 
 class BlobMailboxes:
@@ -54,16 +55,19 @@ class BlobMailboxes:
 
     def join(self, number: int, secret_hash: bytes, now_ms: int) -> bool:
         """As `MailboxStore` says."""
-        for attempt in range(TRIES):
+        call = token_hex(8)
+        for _ in range(TRIES):
             found = self._box(number)
             if found is None:
                 return False
             box, blob = found
-            if attempt and box.joiner == secret_hash:
-                return True  # by this very call, whose answer was lost
+            if box.joined == call:
+                return True  # its answer was lost
             if box.joiner is not None or box.expires_ms <= now_ms:
                 return False
-            joined = msgspec.json.encode(msgspec.structs.replace(box, joiner=secret_hash))
+            joined = msgspec.json.encode(
+                msgspec.structs.replace(box, joiner=secret_hash, joined=call)
+            )
             if self._container.replace(_name(number), joined, blob.etag, blob.metadata):
                 return True
         raise CommitError("cannot join a mailbox; try again")
