@@ -108,15 +108,15 @@ class Rooms:
             self._committer = asyncio.create_task(self._commit_until_stopped())
             self._run(self._wiped(None))  # a crash may have come between a compaction and that
 
-    async def join(self, pool: str, peer: Peer, sink: Sink) -> LiveRoom:
+    async def join(self, pool: str, peer: Peer, sink: Sink, *, look: bool = True) -> LiveRoom:
         """Bring a connection into its room, which is loaded if it is not in use.
 
         It has everything then that was stored before, by whichever replica: whoever comes may come from
-        another one, and would take what is missing for lost. Raises StoreError when it cannot be
-        loaded, and StoppingError.
+        another one, and would take what is missing for lost. Without `look` it may lack some of that.
+        Raises StoreError when it cannot be loaded, and StoppingError.
         """
         self.start()
-        sure = self._following is None
+        sure = self._following is None or not look
         while not self._stopping:
             self.check_open()
             live = self._live.get(pool)
