@@ -17,20 +17,10 @@ from localmem_hub.system import SystemClock, SystemRandom
 
 
 @dataclass
-class AzureHub:
-    """As `HubProcess` is, for what tests ask of one."""
+class Storage:
+    """A hub's storage, seen from beside: what an operator does with it."""
 
-    app: FunctionApp
     settings: dict[str, str]
-    transport: str = "auto"
-
-    @property
-    def http_url(self) -> str:
-        return self.app.url
-
-    @property
-    def url(self) -> str:
-        return self.app.url
 
     @contextlib.contextmanager
     def store(self) -> Iterator[Any]:
@@ -62,14 +52,31 @@ class AzureHub:
             return int(store.head(pool))
 
 
+@dataclass
+class AzureHub(Storage):
+    """As `HubProcess` is, for what tests ask of one."""
+
+    app: FunctionApp
+    transport: str = "auto"
+
+    @property
+    def http_url(self) -> str:
+        return self.app.url
+
+
 def blob_settings(server: AzuriteServer) -> dict[str, str]:
     """What a hub is told of a new container in Azurite, which is made."""
     settings = {
         "LOCALMEM_HUB_DATABASE": f"azure-blob://{server.container()}",
         "LOCALMEM_HUB_STORAGE_CONNECTION": server.connection(),
     }
-    open_store(load_settings(settings, Path("/")), migrate=True).close()
+    prepare(settings)
     return settings
+
+
+def prepare(settings: dict[str, str]) -> None:
+    """Make the container."""
+    open_store(load_settings(settings, Path("/")), migrate=True).close()
 
 
 @contextlib.contextmanager
@@ -78,4 +85,4 @@ def azure_hub(
 ) -> Iterator[AzureHub]:
     """Published, started, and gone afterwards."""
     with running(folder, python, settings, processes=processes) as app:
-        yield AzureHub(app, settings)
+        yield AzureHub(settings, app)
