@@ -8,6 +8,7 @@ killed in the middle; what was acknowledged is then looked for by a device that 
 one device, and what its requests cost at the storage. `baseline`: as many writers, without any hub
 between them and the storage, that read one snapshot blob, merge their update and replace it if it is
 still the same (`If-Match`), and try again if not. Storage requests are counted in Azurite's own log.
+`day`: requests of one device among three at a day's work, and when nothing happens, in virtual time.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from typing import Any, Final
 from pycrdt import Array, Doc, merge_updates
 
 from bench.azure_app import MISSING, FunctionApp, cold_start, newer_python, running
+from bench.azure_day import requests_in_a_day
 from bench.azure_devices import NOT_MODIFIED, Device, Told
 from bench.azurite_server import MISSING as NO_AZURITE
 from bench.azurite_server import AzuriteServer, running_azurite
@@ -35,14 +37,18 @@ from bench.report import print_json, print_progress, print_table
 from localmem_hub.blobs.address import Address
 from localmem_hub.blobs.container import open_container
 from localmem_hub.cli_options import open_store
+from localmem_hub.limits import REACH_SECONDS
 from localmem_hub.settings import load_settings
 from localmem_hub.system import SystemRandom
 
 BATCH_BYTES: Final = 100
 CONFLICTS: Final = (409, 412)
 COLD_STARTS: Final = 3
-ALONE: Final = 20
+ALONE: Final = 5
 """Writes and polls of the one device."""
+
+APART_S: Final = REACH_SECONDS + 0.1
+"""Between them: what a process looked up is true for it that long."""
 
 Figures = dict[str, Any]
 
@@ -173,10 +179,12 @@ async def alone(app: FunctionApp, storage: Storage) -> Figures:
     figures: Figures = {}
     before = len(storage.requests())
     for _ in range(ALONE):
+        await asyncio.sleep(APART_S)
         await device.write()
     figures["transactions_per_sync"] = (len(storage.requests()) - before) / ALONE
     before = len(storage.requests())
     for _ in range(ALONE):
+        await asyncio.sleep(APART_S)
         answer = await device.poll()
         assert answer.status == NOT_MODIFIED, answer
     figures["transactions_per_idle_poll"] = (len(storage.requests()) - before) / ALONE
@@ -256,6 +264,8 @@ def measure(options: argparse.Namespace, python: Path) -> Figures:
             for name, step in steps:
                 print_progress(name)
                 result[name] = step()
+        result["day"] = requests_in_a_day()
+        result["idle_day"] = requests_in_a_day(0)
         print_progress("baseline")
         old = Storage(server, server.container())
         result["baseline"] = baseline(old, options.writers, max(1, options.updates // 10))
