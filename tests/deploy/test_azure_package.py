@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
-import subprocess
 import tomllib
 import zipfile
 from pathlib import Path
@@ -16,6 +14,8 @@ import pytest
 from pycep import BicepParser
 
 from bench.azure_app import package
+from bench.azure_costs import DEVICES, Assumptions, month
+from bench.azure_day import requests_in_a_day
 from localmem_hub.settings import PREFIX, load_settings
 from support.images import ROOT
 
@@ -97,13 +97,11 @@ def test_the_template_needs_no_key_and_lets_nothing_in_the_clear(template: Any) 
     assert text.count("properties: { allow: false }") == 2  # no passwords for publishing
 
 
-def test_what_devices_forget_is_kept_by_nothing(template: Any) -> None:
-    properties = re.search(
-        r"blobServices' = \{\s+name: 'default'\s+properties: \{([^}]*\}){3}", TEMPLATE.read_text()
-    )
-    assert properties is not None
-    for kept in ("deleteRetentionPolicy: { enabled: false }", "isVersioningEnabled: false"):
-        assert kept in TEMPLATE.read_text()
+def test_what_devices_forget_is_kept_by_nothing() -> None:
+    account = TEMPLATE.read_text().split("resource storage ", 1)[1].split("resource plan ", 1)[0]
+    for kept in ("deleteRetentionPolicy", "containerDeleteRetentionPolicy"):
+        assert f" {kept}: {{ enabled: false }}" in account
+    assert "isVersioningEnabled: false" in account
 
 
 def test_each_identity_has_the_least_role_that_does(template: Any) -> None:
@@ -115,13 +113,17 @@ def test_each_identity_has_the_least_role_that_does(template: Any) -> None:
         and one["value"]["function"]["type"] == "subscription_resource_id"
     }
     assert set(variables.values()) == set(ROLES.values())
-    scopes = {}
+    found = {}
     for name, one in template["resources"].items():
         if one["type"] == "Microsoft.Authorization/roleAssignments":
-            role = variables[one["config"]["properties"]["roleDefinitionId"]]
+            config = one["config"].get(
+                "config", one["config"]
+            )  # below a condition, if there is one
+            role = variables[config["properties"]["roleDefinitionId"]]
             block = text.split(f"resource {name} ", 1)[1]
-            scopes[name] = (role, re.search(r"^  scope: (\S+)$", block, re.MULTILINE))
-    found = {name: (role, scope[1] if scope else "") for name, (role, scope) in scopes.items()}
+            scope = re.search(r"^  scope: (\S+)$", block, re.MULTILINE)
+            assert scope is not None
+            found[name] = (role, scope[1])
     container = "storage::blobs::container"
     assert found == {
         "hostRole": (ROLES["Storage Blob Data Owner"], "hostStorage"),
@@ -146,16 +148,13 @@ def test_the_settings_that_the_template_makes_are_settings() -> None:
     assert load_settings(values, Path("/")).origins >= {"https://hub.azurewebsites.net"}
 
 
-def test_bicep_itself_takes_the_template_where_there_is_one(tmp_path: Path) -> None:
-    if shutil.which("bicep") is None:
-        pytest.skip("no bicep here; its releases have one binary (az bicep install)")
-    built = tmp_path / "main.json"
-    done = subprocess.run(
-        ["bicep", "build", str(TEMPLATE), "--outfile", str(built)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    kinds = {one["type"] for one in json.loads(built.read_text())["resources"]}
-    assert "Microsoft.Web/sites" in kinds
+def test_the_costs_in_the_readme_are_those_that_the_command_prints() -> None:
+    day = requests_in_a_day()
+    rows = [month(count, day["posts"], day["polls"], Assumptions()) for count in DEVICES]
+    for row in rows:
+        assert "| " + " | ".join(f"{value:,}" for value in row.values()) + " |" in README
+    for figure in (*day.values(), requests_in_a_day(0)["polls"]):
+        assert f" {figure} " in README.replace("\n", " ")
 
 
 def test_every_parameter_is_in_the_readme_with_its_default(template: Any) -> None:
