@@ -186,8 +186,6 @@ def at_once(runs: Sequence[threading.Thread]) -> None:
         thread.join()
 
 
-# Connections of those who were killed are closed by nobody here; of a real process the system does it.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(("seed", "rate"), [(1, 0.0), (2, 0.1), (3, 0.2)])
 def test_whatever_fails_acknowledged_rows_are_there_once_for_all(
     address: Address, seed: int, rate: float

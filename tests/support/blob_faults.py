@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import requests
-from azure.core.exceptions import ServiceRequestError, ServiceResponseError
-from azure.core.pipeline.transport import RequestsTransport, RequestsTransportResponse
+from azure.core.pipeline.transport import RequestsTransport
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPResponse
 
 from localmem_protocol.simulation import SeededRandom
 
@@ -81,37 +82,44 @@ class FaultyTransport(RequestsTransport):
     """Carries out what `Faults` says."""
 
     def __init__(self, faults: Faults) -> None:
-        super().__init__()
+        session = requests.Session()
+        session.mount("http://", _FaultyAdapter(faults))
+        super().__init__(session=session)
         self.faults = faults
-
-    def send(self, request: Any, **kwargs: Any) -> Any:  # type: ignore[override]
-        fault = self.faults.of(request)
-        if callable(fault):
-            fault()
-            fault = None
-        if fault == "busy":
-            return _answer(request, 503, "ServerBusy", {"Retry-After": "0"})
-        if fault == "refused":
-            return _answer(request, 403, "AuthenticationFailed")
-        if fault == "full":
-            return _answer(request, 409, "BlockCountExceedsLimit")
-        if fault == "lost request":
-            raise ServiceRequestError("the request got lost")
-        if fault == "killed":
-            raise Killed
-        answer = super().send(request, **kwargs)
-        if fault == "lost answer":
-            answer.internal_response.close()
-            raise ServiceResponseError("the answer got lost")
-        return answer
 
     def sleep(self, duration: float) -> None:
         """Nobody waits in tests."""
 
 
-def _answer(request: Any, status: int, code: str, headers: dict[str, str] | None = None) -> Any:
-    made = requests.Response()
-    made.status_code = status
-    made.headers.update({"x-ms-error-code": code} | (headers or {}))
-    made.raw = io.BytesIO(b"")
-    return RequestsTransportResponse(request, made)
+class _FaultyAdapter(HTTPAdapter):
+    def __init__(self, faults: Faults) -> None:
+        super().__init__()
+        self._faults = faults
+
+    def send(self, request: Any, *args: Any, **kwargs: Any) -> requests.Response:
+        fault = self._faults.of(request)
+        if callable(fault):
+            fault()
+            fault = None
+        if fault == "busy":
+            return self._answer(request, 503, "ServerBusy", {"Retry-After": "0"})
+        if fault == "refused":
+            return self._answer(request, 403, "AuthenticationFailed")
+        if fault == "full":
+            return self._answer(request, 409, "BlockCountExceedsLimit")
+        if fault == "lost request":
+            raise requests.exceptions.ConnectionError("the request got lost")
+        if fault == "killed":
+            raise Killed
+        answer = super().send(request, *args, **kwargs)
+        if fault == "lost answer":
+            answer.close()
+            raise requests.exceptions.ReadTimeout("the answer got lost")
+        return answer
+
+    def _answer(
+        self, request: Any, status: int, code: str, headers: dict[str, str] | None = None
+    ) -> requests.Response:
+        told = {"x-ms-error-code": code, "Content-Length": "0"} | (headers or {})
+        raw = HTTPResponse(io.BytesIO(b""), headers=told, status=status, preload_content=False)
+        return self.build_response(request, raw)

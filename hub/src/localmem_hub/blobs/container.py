@@ -282,7 +282,7 @@ class Container:
             _need_container(error)
             raise GoneError(f"{name} is not there") from None
         except _errors().HttpResponseError as error:
-            if error.error_code == "BlockCountExceedsLimit":
+            if _code(error) == "BlockCountExceedsLimit":
                 raise BlocksError(f"{name} has all the blocks that it may have") from None
             if conditions and error.status_code == 412:
                 return None
@@ -380,7 +380,7 @@ def translate(doing: str, error: Any) -> StoreError:
     """What the storage's answer means to the hub. No name of an account, no key and no data is in it."""
     errors = _errors()
     status = getattr(error, "status_code", None)
-    code = str(getattr(error, "error_code", None) or "")
+    code = _code(error)
     if code in _NO_SUCH_CONTAINER:
         return MigrationError(f"{doing}: {_NO_CONTAINER}")
     if isinstance(error, errors.ClientAuthenticationError) or status in (401, 403):
@@ -400,9 +400,15 @@ def translate(doing: str, error: Any) -> StoreError:
 _NO_CONTAINER: Final = "there is no such container; run `localmem-hub migrate`, which makes it"
 
 
+def _code(error: Any) -> str:
+    """What the storage calls it: a text, or one of the library's enumeration of them."""
+    code = getattr(error, "error_code", None) or ""
+    return str(getattr(code, "value", code))
+
+
 def _need_container(error: Any) -> None:
     """A blob that is not there is an answer; a container that is not there is none."""
-    if str(error.error_code or "") in _NO_SUCH_CONTAINER:
+    if _code(error) in _NO_SUCH_CONTAINER:
         raise MigrationError(_NO_CONTAINER) from None
 
 
@@ -411,7 +417,7 @@ def _not_met(error: Any) -> bool:
     if error.status_code == 404:
         _need_container(error)
         return False
-    if error.status_code in _NOT_MET and str(error.error_code) not in _NO_SUCH_CONTAINER:
+    if error.status_code in _NOT_MET and _code(error) not in _NO_SUCH_CONTAINER:
         return False
     raise error
 
