@@ -92,6 +92,7 @@ class Container:
     """Open one with `open_container`. `requests` counts what was sent, by method, tries included."""
 
     client: ContainerClient
+    transport: Any
     requests: Counter[str] = field(default_factory=Counter)
 
     def read(self, name: str) -> Blob | None:
@@ -270,6 +271,13 @@ class Container:
 
     def close(self) -> None:
         """Give back its connections."""
+        # The library's errors refer to the answers they came with, and these to their connections: so
+        # to forget the pools, as it does, would leave those open until the errors are collected.
+        session = self.transport.session
+        for adapter in session.adapters.values() if session is not None else ():
+            pools = adapter.poolmanager.pools
+            for key in pools.keys():  # noqa: SIM118 - it is no dict
+                pools[key].close()
         self.client.close()
 
     def _blob(self, name: str) -> BlobClient:
@@ -298,6 +306,7 @@ def open_container(address: Address, **options: Any) -> Container:
     `options` go to the library's client; tests give another `transport`.
     """
     try:
+        from azure.core.pipeline.transport import RequestsTransport
         from azure.storage.blob import ContainerClient, ExponentialRetry
     except ImportError:
         raise ConfigError(
@@ -324,6 +333,7 @@ def open_container(address: Address, **options: Any) -> Container:
         "max_single_get_size": GET_BYTES,
         "raw_request_hook": count,
         "logging_enable": False,
+        "transport": RequestsTransport(),
     } | options
     try:
         if address.connection:
@@ -336,7 +346,7 @@ def open_container(address: Address, **options: Any) -> Container:
             )
     except ValueError as error:
         raise ConfigError(f"storage_connection: {str(error)[:100]}") from None
-    return Container(client, requests)
+    return Container(client, given["transport"], requests)
 
 
 def pause_s(count: int, last: Any) -> float:
