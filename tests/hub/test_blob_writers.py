@@ -186,6 +186,9 @@ def at_once(runs: Sequence[threading.Thread]) -> None:
         thread.join()
 
 
+# Where a request is broken off, its connection is closed when it is collected.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize(("seed", "rate"), [(1, 0.0), (2, 0.1), (3, 0.2)])
 def test_whatever_fails_acknowledged_rows_are_there_once_for_all(
     address: Address, seed: int, rate: float

@@ -113,7 +113,7 @@ class _FaultyAdapter(HTTPAdapter):
             raise Killed
         answer = super().send(request, *args, **kwargs)
         if fault == "lost answer":
-            answer.close()
+            _ = answer.content  # so that the connection can be used again
             raise requests.exceptions.ReadTimeout("the answer got lost")
         return answer
 
