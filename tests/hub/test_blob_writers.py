@@ -24,7 +24,7 @@ from localmem_protocol.room import Row
 from localmem_protocol.simulation import SeededRandom
 from localmem_protocol.updates import decode_update
 from support.azurite import new_container
-from support.blob_faults import Faults, FaultyTransport, Killed
+from support.blob_faults import ALL_KINDS, Faults, FaultyTransport, Killed
 from support.sync_client import append
 
 POOL = "p"
@@ -45,8 +45,7 @@ class Processes:
         self._stores = [self._start() for _ in range(count)]
 
     def _start(self) -> BlobStore:
-        kinds = ("busy", "lost answer", "lost request", "killed")
-        faults = Faults(chance=SeededRandom(self._chance.below(1 << 30)), kinds=kinds)
+        faults = Faults(chance=SeededRandom(self._chance.below(1 << 30)), kinds=ALL_KINDS)
         store = blobs.open_store(self.address, migrate=True, transport=FaultyTransport(faults))
         faults.rate = self.rate
         self._started.append(store)
