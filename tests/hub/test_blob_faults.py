@@ -10,7 +10,7 @@ from bench.azurite_server import AzuriteServer
 from localmem_hub import blobs
 from localmem_hub.blobs import manifest, names
 from localmem_hub.blobs.address import Address
-from localmem_hub.blobs.container import open_container
+from localmem_hub.blobs.connecting import open_container
 from localmem_hub.blobs.opening import prepare
 from localmem_hub.blobs.store import BlobStore
 from localmem_hub.errors import (

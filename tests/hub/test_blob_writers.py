@@ -24,7 +24,7 @@ from localmem_protocol.room import Row
 from localmem_protocol.simulation import SeededRandom
 from localmem_protocol.updates import decode_update
 from support.azurite import new_container
-from support.blob_faults import Faults, FaultyTransport, Killed
+from support.blob_faults import ALL_KINDS, Faults, FaultyTransport, Killed
 from support.sync_client import append
 
 POOL = "p"
@@ -45,8 +45,7 @@ class Processes:
         self._stores = [self._start() for _ in range(count)]
 
     def _start(self) -> BlobStore:
-        kinds = ("busy", "lost answer", "lost request", "killed")
-        faults = Faults(chance=SeededRandom(self._chance.below(1 << 30)), kinds=kinds)
+        faults = Faults(chance=SeededRandom(self._chance.below(1 << 30)), kinds=ALL_KINDS)
         store = blobs.open_store(self.address, migrate=True, transport=FaultyTransport(faults))
         faults.rate = self.rate
         self._started.append(store)
@@ -186,6 +185,9 @@ def at_once(runs: Sequence[threading.Thread]) -> None:
         thread.join()
 
 
+# Where a request is broken off, its connection is closed when it is collected.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize(("seed", "rate"), [(1, 0.0), (2, 0.1), (3, 0.2)])
 def test_whatever_fails_acknowledged_rows_are_there_once_for_all(
     address: Address, seed: int, rate: float

@@ -17,6 +17,8 @@ from localmem_protocol.simulation import SeededRandom
 
 Fault = Literal["busy", "refused", "lost answer", "lost request", "killed", "full"]
 
+ALL_KINDS: tuple[Fault, ...] = ("busy", "lost answer", "lost request", "killed")
+
 
 class Killed(BaseException):
     """The process is no more."""
@@ -78,7 +80,7 @@ class Faults:
         return None
 
 
-class FaultyTransport(RequestsTransport):
+class FaultyTransport(RequestsTransport):  # type: ignore[misc]
     """Carries out what `Faults` says."""
 
     def __init__(self, faults: Faults) -> None:
@@ -113,7 +115,7 @@ class _FaultyAdapter(HTTPAdapter):
             raise Killed
         answer = super().send(request, *args, **kwargs)
         if fault == "lost answer":
-            answer.close()
+            _ = answer.content  # so that the connection can be used again
             raise requests.exceptions.ReadTimeout("the answer got lost")
         return answer
 

@@ -182,7 +182,7 @@ def _migrate_tables(settings: Settings) -> bool:
 
 
 def _migrate_blobs(address: Address) -> bool:
-    from localmem_hub.blobs.container import open_container
+    from localmem_hub.blobs.connecting import open_container
     from localmem_hub.blobs.opening import prepare
 
     container = open_container(address)

@@ -108,7 +108,7 @@ def _database(settings: Settings, clock: Clock, *, full: bool) -> Iterator[Check
 
 
 def _blobs(settings: Settings) -> Iterator[Check]:
-    from localmem_hub.blobs.container import open_container
+    from localmem_hub.blobs.connecting import open_container
     from localmem_hub.blobs.examining import lost_logs
     from localmem_hub.blobs.opening import is_current
     from localmem_hub.blobs.quarantine import BlobQuarantine

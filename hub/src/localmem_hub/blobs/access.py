@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from secrets import token_bytes
+from secrets import randbelow, token_bytes
 from typing import Final
 
 from localmem_hub.blobs import invitations, names
@@ -14,6 +14,9 @@ from localmem_hub.limits import DAY_MS
 from localmem_protocol.seams import Random
 
 SECRET_BYTES: Final = 32
+SWEPT_ONCE_IN: Final = 64
+"""Challenges after which those that have expired are removed, on average."""
+
 _TIME_DIGITS: Final = 15
 
 
@@ -34,7 +37,9 @@ class BlobAccess:
         return blob.data
 
     def spend(self, nonce: str, expires_ms: int, now_ms: int) -> bool:
-        """As `AccessStore` says; those that have expired are forgotten by `sweep`."""
+        """As `AccessStore` says; now and then those that have expired are forgotten."""
+        if randbelow(SWEPT_ONCE_IN) == 0:
+            self.sweep(now_ms)
         mine = token_bytes(8)
         name = f"{names.SPENT}{expires_ms:0{_TIME_DIGITS}d}-{nonce}"
         if self._container.create(name, mine):

@@ -1,24 +1,20 @@
 """One container of Azure Blob Storage: what the hub does with blobs, as few and plain calls.
 
 Every call is one request (a list, one a page), is tried again while the storage asks for patience, and
-raises StoreError. What a condition refuses is no error but an answer. The library is imported when a
-container is opened, so that a hub on SQL needs none of it.
+raises StoreError. What a condition refuses is no error but an answer. The library is imported when it
+is needed, so that a hub on SQL does without.
 """
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from secrets import randbelow
 from typing import TYPE_CHECKING, Any, Final
 
-from localmem_hub.blobs.address import Address, is_managed
 from localmem_hub.errors import (
     CommitError,
-    ConfigError,
     DatabaseTimeoutError,
     MigrationError,
     StoreError,
@@ -27,21 +23,6 @@ from localmem_hub.errors import (
 
 if TYPE_CHECKING:
     from azure.storage.blob import BlobClient, ContainerClient
-
-CONNECT_SECONDS: Final = 5
-READ_SECONDS: Final = 10
-TRIES: Final = 4
-"""How often one call is tried again; then whoever waits for it is told to come back."""
-
-READ_TRIES: Final = 1
-"""The same after an answer that did not come: each takes READ_SECONDS."""
-
-PAUSE_SECONDS: Final = 0.1
-RETRY_AFTER_SECONDS_MAX: Final = 5.0
-"""The first pause, which doubles, and the longest, whatever the storage asks for: others wait behind it."""
-
-GET_BYTES: Final = 64 * 1024 * 1024
-"""Read in one request; a blob that is appended to must not be read in parts, between which it grows."""
 
 _NO_SUCH_CONTAINER: Final = ("ContainerNotFound", "ContainerBeingDeleted", "ContainerDisabled")
 _NOT_MET: Final = (304, 409, 412)
@@ -89,9 +70,10 @@ class Appended:
 
 @dataclass
 class Container:
-    """Open one with `open_container`. `requests` counts what was sent, by method, tries included."""
+    """Open one with `connecting.open_container`. `requests` counts what was sent, by method, tries included."""
 
     client: ContainerClient
+    transport: Any
     requests: Counter[str] = field(default_factory=Counter)
 
     def read(self, name: str) -> Blob | None:
@@ -270,6 +252,13 @@ class Container:
 
     def close(self) -> None:
         """Give back its connections."""
+        # The library's errors refer to the answers they came with, and these to their connections: so
+        # to forget the pools, as it does, would leave those open until the errors are collected.
+        session = self.transport.session
+        for adapter in session.adapters.values() if session is not None else ():
+            pools = adapter.poolmanager.pools
+            for key in pools.keys():  # noqa: SIM118 - it is no dict
+                pools[key].close()
         self.client.close()
 
     def _blob(self, name: str) -> BlobClient:
@@ -290,75 +279,6 @@ class Container:
         return Appended(
             int(str(answer["blob_append_offset"])), int(str(answer["blob_committed_block_count"]))
         )
-
-
-def open_container(address: Address, **options: Any) -> Container:
-    """A container, whether it is there or not. Raises ConfigError.
-
-    `options` go to the library's client; tests give another `transport`.
-    """
-    try:
-        from azure.storage.blob import ContainerClient, ExponentialRetry
-    except ImportError:
-        raise ConfigError(
-            'database: Azure Blob Storage needs its library; pip install "localmem-hub[azure]"'
-        ) from None
-
-    class Patience(ExponentialRetry):
-        """Waits as long as the storage asks for, within reason; the library's own does not look."""
-
-        def sleep(self, settings: dict[str, Any], transport: Any) -> None:
-            transport.sleep(pause_s(settings["count"], settings["history"][-1]))
-
-    requests: Counter[str] = Counter()
-
-    def count(request: Any) -> None:
-        requests[str(request.http_request.method)] += 1
-
-    given: dict[str, Any] = {
-        "retry_policy": Patience(
-            retry_total=TRIES, retry_connect=TRIES, retry_status=TRIES, retry_read=READ_TRIES
-        ),
-        "connection_timeout": CONNECT_SECONDS,
-        "read_timeout": READ_SECONDS,
-        "max_single_get_size": GET_BYTES,
-        "raw_request_hook": count,
-        "logging_enable": False,
-    } | options
-    try:
-        if address.connection:
-            client = ContainerClient.from_connection_string(
-                address.connection, address.container, **given
-            )
-        else:
-            client = ContainerClient(
-                address.account, address.container, credential=_identity(), **given
-            )
-    except ValueError as error:
-        raise ConfigError(f"storage_connection: {str(error)[:100]}") from None
-    return Container(client, requests)
-
-
-def pause_s(count: int, last: Any) -> float:
-    """How long to wait before trying for the `count`th time again, after what happened `last`."""
-    answer = last.http_response
-    asked = str(answer.headers.get("Retry-After", "")) if answer is not None else ""
-    least: float = PAUSE_SECONDS * 2 ** (count - 1)
-    least += least * randbelow(100) / 100  # or those who were refused together come back together
-    return min(max(least, float(asked) if asked.isdecimal() else 0.0), RETRY_AFTER_SECONDS_MAX)
-
-
-def _identity() -> Any:
-    try:
-        from azure.identity import DefaultAzureCredential, ManagedIdentityCredential
-    except ImportError:
-        raise ConfigError(
-            'storage_account: an identity needs its library; pip install "localmem-hub[azure]"'
-        ) from None
-    client_id = os.environ.get("AZURE_CLIENT_ID")
-    if is_managed(os.environ):  # the others need not be tried one after the other
-        return ManagedIdentityCredential(client_id=client_id)
-    return DefaultAzureCredential()
 
 
 def _errors() -> Any:

@@ -8,7 +8,8 @@ import msgspec
 
 from localmem_hub.blobs import names
 from localmem_hub.blobs.address import Address
-from localmem_hub.blobs.container import Container, open_container
+from localmem_hub.blobs.connecting import open_container
+from localmem_hub.blobs.container import Container
 from localmem_hub.errors import MigrationError
 
 FORMAT: Final = 1

@@ -29,7 +29,7 @@ from localmem_hub.blobs.rosters import BlobRosters
 from localmem_hub.blobs.snapshots import forget_history, keep
 from localmem_hub.blobs.switching import create_room
 from localmem_hub.blobs.tokens import BlobTokens
-from localmem_hub.errors import CommitError, StaleError
+from localmem_hub.errors import CommitError, StaleError, StoreError
 from localmem_hub.limits import COMPACT_ROWS, PROBE_BYTES
 from localmem_hub.seams import Batch, CatchUp, Hold, Missed, Stored
 from localmem_protocol.access import parse_room
@@ -219,6 +219,7 @@ class BlobStore:
             tag = None if segment is None else segment.tag_of(head)
             if not known.compact(head, snapshot):
                 return False
+            self._sweep(known)
         keep(self.container, pool, head, tag or "", snapshot)
         return True
 
@@ -264,6 +265,13 @@ class BlobStore:
         """As `Store` says."""
         self._threads.shutdown(wait=True)
         self.container.close()
+
+    def _sweep(self, known: RoomLog) -> None:
+        """Remove what compactors left that died; the next one tries again."""
+        try:
+            known.sweep()
+        except StoreError as error:
+            log.warning("not swept pool=%s: %s", known.room, error)
 
     def _commit(self, batch: Batch, now_ms: int, catch_up: CatchUp | None) -> bool:
         """Store one batch; False if its pool has to be loaded and looked at again."""
