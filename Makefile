@@ -15,8 +15,9 @@ SYSTEM_PACKAGES += $(if $(shell command -v npm),,nodejs npm)
 
 # The tests of the node's extra `torch` skip without it, but not in the gate.
 TORCH := $(if $(filter true,$(CI)),$(VENV)/.torch)
-# Likewise the tests with the real claude and codex, and the Yjs clients, from npm.
-ALL_CLIENTS := .clients/.installed .clients/interop/.installed
+# Likewise the tests with the real claude and codex, the Yjs clients and Azurite, from npm.
+ALL_CLIENTS := .clients/.installed .clients/interop/.installed .clients/azurite/.installed \
+	.clients/azure-worker/.installed
 CLIENTS := $(if $(filter true,$(CI)),$(ALL_CLIENTS))
 
 # One process more than there are cores, since many a test waits for a disk or for what it started.
@@ -26,7 +27,7 @@ WORKERS ?= $(shell expr $$(nproc) + 1)
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
-.PHONY: demo install clients lock test test-full nightly
+.PHONY: demo install clients azure lock test test-full nightly
 .PHONY: check format lint mypy pyright contracts system clean
 .DELETE_ON_ERROR:
 
@@ -116,10 +117,35 @@ $(VENV)/.torch: $(VENV)/.install
 	@npm install --prefix .clients/interop --no-package-lock --no-audit --no-fund --loglevel=error
 	@touch $@
 
+# Azure's own Python worker, in an environment of its own: it needs a newer Python than the rest.
+.clients/azure-worker/.installed: tests/azure/worker.in deploy/azure-functions/requirements.txt bench/interpreters.py
+	@echo "installing the Python worker of Azure Functions"
+	@mkdir -p .clients
+	@python=$$($(PYTHON) bench/interpreters.py) && "$$python" -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r deploy/azure-functions/requirements.txt
+	@$(@D)/bin/python -m pip --disable-pip-version-check --quiet install -r tests/azure/worker.in
+	@touch $@
+
+# What `deploy/azure-functions/README.md` publishes.
+AZURE ?= build/azure
+azure: $(VENV)/bin/python
+	@rm -rf $(AZURE)/*
+	@$(PIP) wheel --no-deps --wheel-dir $(AZURE) ./protocol ./hub
+	@$(BIN)/python deploy/azure-functions/package.py $(AZURE) $(AZURE)/localmem-hub-azure.zip
+	@echo "$(AZURE)/localmem-hub-azure.zip"
+
+.clients/azurite/.installed: tests/azurite/package.json
+	@echo "installing Azurite"
+	@mkdir -p .clients/azurite
+	@cp $< .clients/azurite/package.json
+	@npm install --prefix .clients/azurite --no-package-lock --no-audit --no-fund --loglevel=error
+	@touch $@
+
 # What the image is made of, with hashes. uv resolves for every platform and Python, and names no host.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--no-emit-index-url --no-emit-package localmem-protocol --custom-compile-command "make lock"
 lock: $(VENV)/.install
 	@$(PIP) install --group lock
 	$(LOCK) --extra postgresql --extra nats --extra metrics hub/pyproject.toml --output-file deploy/docker/requirements.txt
+	$(LOCK) --extra azure hub/pyproject.toml deploy/azure-functions/functions.in --output-file deploy/azure-functions/requirements.txt
 	$(LOCK) deploy/docker/build.in --output-file deploy/docker/requirements-build.txt

@@ -10,6 +10,8 @@ from typing import Final
 from localmem_node.errors import NodeError
 
 BENCHMARKS: Final = {
+    "azure": ("bench.azure", "a hub as an Azure Function, beside compare-and-swap on one blob"),
+    "azure-costs": ("bench.azure_costs", "a month of that at Azure, for 3, 30 and 300 devices"),
     "context": ("bench.context", "the estimate of a block's tokens, and the time to render one"),
     "crash": ("bench.crash", "clients hammering a daemon that is killed again and again"),
     "docstrings": ("bench.docstrings", "docstrings against the functions that they describe"),

@@ -12,17 +12,16 @@ from hypothesis import strategies as st
 from localmem_hub.errors import AdmissionError, CommitError, LengthError, TokenError
 from localmem_hub.seams import RosterMark
 from localmem_hub.session_tokens import TEXT_CHARS_MAX, Mint
-from localmem_hub.store import SqlStore
 from localmem_hub.system import SystemRandom
 from localmem_protocol.entries import entry_hash
 from localmem_protocol.simulation import SeededRandom
-from support.hub_databases import OpenStore
+from support.hub_databases import AnyStore, OpenAnyStore
 from support.pool_members import NOW, ONE, THREE, TWO, Team
 
 
 @pytest.fixture
-def store(open_stores: OpenStore) -> SqlStore:
-    return open_stores()
+def store(open_any_stores: OpenAnyStore) -> AnyStore:
+    return open_any_stores()
 
 
 def at_once(calls: list[Callable[[], object]]) -> list[object]:
@@ -45,32 +44,32 @@ def at_once(calls: list[Callable[[], object]]) -> list[object]:
     return results
 
 
-def test_a_secret_is_drawn_once_whoever_asks_first(store: SqlStore) -> None:
+def test_a_secret_is_drawn_once_whoever_asks_first(store: AnyStore) -> None:
     drawn = at_once([lambda: store.access.secret("session", SystemRandom())] * 6)
     assert len(set(drawn)) == 1
     assert store.access.secret("session", SeededRandom(1)) == drawn[0]
     assert store.access.secret("another", SeededRandom(1)) != drawn[0]
 
 
-def test_a_challenge_is_spent_by_one(store: SqlStore) -> None:
+def test_a_challenge_is_spent_by_one(store: AnyStore) -> None:
     spent = at_once([lambda: store.access.spend("ab", NOW + 1, NOW)] * 6)
     assert sorted(map(bool, spent)) == [False] * 5 + [True]
     assert store.access.spend("ab", NOW + 9, NOW + 2)  # expired, and forgotten
 
 
-def founding(store: SqlStore, team: Team, code: str | None) -> Callable[[], object]:
+def founding(store: AnyStore, team: Team, code: str | None) -> Callable[[], object]:
     mark = RosterMark(1, entry_hash(team.entries[0]))
     return lambda: store.rosters.found(team.pool, team.entries[0], mark, "00", code, NOW)
 
 
-def test_an_invitation_for_two_pools_makes_two(store: SqlStore) -> None:
+def test_an_invitation_for_two_pools_makes_two(store: AnyStore) -> None:
     code = store.access.invite(2, 1, SystemRandom(), NOW)
     made = at_once([founding(store, Team(seed), code) for seed in range(5)])
     assert made.count(True) == 2
     assert sum(isinstance(one, AdmissionError) for one in made) == 3
 
 
-def test_a_pool_that_is_made_twice_at_once_is_made_once(store: SqlStore) -> None:
+def test_a_pool_that_is_made_twice_at_once_is_made_once(store: AnyStore) -> None:
     code = store.access.invite(9, 1, SystemRandom(), NOW)
     made = at_once([founding(store, Team(1), code)] * 5)
     assert sorted(map(bool, made)) == [False] * 4 + [True]
@@ -79,7 +78,7 @@ def test_a_pool_that_is_made_twice_at_once_is_made_once(store: SqlStore) -> None
     assert used == [True] * 8  # whoever came too late used up none
 
 
-def test_of_entries_at_once_one_is_stored(store: SqlStore) -> None:
+def test_of_entries_at_once_one_is_stored(store: AnyStore) -> None:
     team = Team()
     assert founding(store, team, None)()
     entries = [bytes([number]) * 9 for number in range(5)]
@@ -98,14 +97,14 @@ def test_of_entries_at_once_one_is_stored(store: SqlStore) -> None:
     assert store.rosters.mark(team.pool) == RosterMark(2, entry_hash(entry))
 
 
-def test_there_is_nothing_to_append_to_without_a_pool(store: SqlStore) -> None:
+def test_there_is_nothing_to_append_to_without_a_pool(store: AnyStore) -> None:
     with pytest.raises(CommitError, match="no pool"):
         store.rosters.append("0" * 32, b"x", RosterMark(2, b""), 1, NOW)
     assert store.rosters.mark("0" * 32) is None
     assert store.rosters.read("0" * 32, 0, 100) == []
 
 
-def test_messages_of_a_mailbox_are_left_once_and_end_with_it(store: SqlStore) -> None:
+def test_messages_of_a_mailbox_are_left_once_and_end_with_it(store: AnyStore) -> None:
     boxes = store.mailboxes
     number = boxes.open(b"o" * 32, NOW + 9, SeededRandom(1), NOW)
     assert number is not None
@@ -128,7 +127,7 @@ def test_messages_of_a_mailbox_are_left_once_and_end_with_it(store: SqlStore) ->
     assert not boxes.put(number, 1, b"late")
 
 
-def test_mailboxes_that_open_at_once_have_numbers_of_their_own(store: SqlStore) -> None:
+def test_mailboxes_that_open_at_once_have_numbers_of_their_own(store: AnyStore) -> None:
     boxes = store.mailboxes
     numbers = at_once([lambda: boxes.open(bytes(32), NOW + 1, SeededRandom(1), NOW)] * 6)
     taken = {number for number in numbers if isinstance(number, int)}

@@ -16,7 +16,7 @@ import pytest
 
 from bench.postgres_server import PostgresServer
 from localmem_hub import audit, cli
-from localmem_hub.access_store import name_of
+from localmem_hub.invitations import name_of
 from localmem_hub.tokens import parse_token
 from support.hub_process import running_hub
 from support.hub_store import put_team

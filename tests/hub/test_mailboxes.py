@@ -11,7 +11,7 @@ import pytest
 
 from localmem_hub import mailbox_store
 from localmem_hub.limits import MAILBOX_MESSAGE_BYTES, MAILBOX_MS
-from localmem_hub.mailbox_store import free_number
+from localmem_hub.mailbox_numbers import free_number
 from localmem_hub.mailboxes import JOINING, OPENING
 from localmem_protocol.simulation import SeededRandom
 from support.served_hub import ServedHub, error_of, serving

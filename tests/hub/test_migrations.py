@@ -19,7 +19,8 @@ from localmem_hub.database import open_engine, prepare
 from localmem_hub.errors import ConfigError, MigrationError, StoreError, TokenError
 from localmem_hub.store import SqlStore
 from localmem_hub.tables import metadata, updates
-from localmem_hub.tokens import SqlTokens, new_token
+from localmem_hub.token_store import SqlTokens
+from localmem_hub.tokens import new_token
 from localmem_protocol.simulation import SeededRandom
 
 NEXT_REVISION = """

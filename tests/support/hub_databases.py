@@ -1,4 +1,4 @@
-"""The databases that stores are tested on: SQLite always, PostgreSQL where it is installed."""
+"""What stores are tested on: SQLite always, PostgreSQL and Azure's blobs where they are installed."""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ import pytest
 import sqlalchemy as sa
 
 from bench.postgres_server import MISSING, PostgresServer, find_binaries, running_postgres
+from localmem_hub import blobs
+from localmem_hub.blobs.store import BlobStore
 from localmem_hub.database import open_engine, prepare
 from localmem_hub.store import SqlStore
 from localmem_protocol.simulation import SeededRandom
+from support.azurite import new_container
 from support.missing import missing
 
 OpenStore = Callable[..., SqlStore]
 """Opens a store on one new database with these pools; called again, one more on the same."""
+
+AnyStore = SqlStore | BlobStore
+OpenAnyStore = Callable[..., AnyStore]
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +65,36 @@ def open_stores(prepared_url: str) -> Iterator[OpenStore]:
         opened.append(store)
         for number, pool in enumerate(pools):
             store.tokens.create(pool, None, "writer", SeededRandom(number), 1)
+        return store
+
+    yield open_one
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "azure"])
+def open_any_stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenAnyStore]:
+    """The same on a container of blobs as well."""
+    opened: list[AnyStore] = []
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'hub.db'}"
+        prepared = open_engine(url)
+        prepare(prepared)
+        prepared.dispose()
+    elif request.param == "postgresql":
+        url = request.getfixturevalue("postgres").prepared()
+    else:
+        address = new_container(request.getfixturevalue("azurite"))
+
+    def open_one(*pools: str) -> AnyStore:
+        store: AnyStore
+        if request.param == "azure":
+            store = blobs.open_store(address, migrate=True)
+        else:
+            store = SqlStore(open_engine(url))
+        for number, pool in enumerate(pools):
+            store.tokens.create(pool, None, "writer", SeededRandom(number), 1)
+        opened.append(store)
         return store
 
     yield open_one

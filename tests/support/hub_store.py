@@ -15,7 +15,7 @@ from localmem_hub.mailbox_store import SqlMailboxes
 from localmem_hub.roster_store import SqlRosters
 from localmem_hub.seams import Batch, CatchUp, Hold, Missed, RosterMark, Stored
 from localmem_hub.store import SqlStore
-from localmem_hub.tokens import SqlTokens
+from localmem_hub.token_store import SqlTokens
 from localmem_protocol.access import room_name
 from localmem_protocol.entries import entry_hash
 from localmem_protocol.exchange import News
@@ -131,6 +131,9 @@ class ObservedStore:
         self, pool: str, number: int, last: int | None = None, *, tag: str | None = None
     ) -> News | None:
         return self.inner.rows_after(pool, number, last, tag=tag)
+
+    def overgrown(self, rows: int) -> list[str]:
+        return self.inner.overgrown(rows)
 
     def compact(self, pool: str, head: int, snapshot: bytes) -> bool:
         done = self.inner.compact(pool, head, snapshot)

@@ -9,7 +9,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from localmem_hub.system import SystemClock, SystemRandom
 from support.daemon import answer, daemons_of, localmem, started
@@ -72,7 +72,14 @@ def lines_of(process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
         yield json.loads(line)
 
 
-def pair(host: Device, joiner: Device, hub: HubProcess, *arguments: str) -> None:
+class Addressed(Protocol):
+    """A hub, wherever it runs."""
+
+    @property
+    def http_url(self) -> str: ...
+
+
+def pair(host: Device, joiner: Device, hub: Addressed, *arguments: str) -> None:
     """Both commands at once, as two people would run them."""
     with started(host.home, *arguments, "--yes", "--json") as inviting:
         told = next(lines_of(inviting))

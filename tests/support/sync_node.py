@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 from localmem_node.config import HubSettings
 from localmem_node.sync.agent import SyncAgent
@@ -13,7 +14,6 @@ from localmem_node.sync.way import FixedWay, Place, Target
 from localmem_node.system import SystemClock, SystemRandom
 from localmem_protocol.batching import DEFAULT, Batching
 from localmem_protocol.envelope import PoolKey
-from support.hub_process import HubProcess
 from support.served import POOL
 from support.telling_log import Journal, Log
 from support.waiting import WAIT_S
@@ -50,12 +50,23 @@ class Node:
             await agent.stop()
 
 
+class RunningHub(Protocol):
+    """A hub that a device can be given: a process, or a function app."""
+
+    transport: str
+
+    @property
+    def http_url(self) -> str: ...
+
+    def token(self, pool: str) -> str: ...
+
+
 class HubNode:
-    """A device of a hub process, reached as that says. `batching` says how long it gathers."""
+    """A device of a hub, reached as that says. `batching` says how long it gathers."""
 
     def __init__(
         self,
-        hub: HubProcess,
+        hub: RunningHub,
         device: str,
         token: str | None = None,
         *,

@@ -1,42 +1,22 @@
-"""What access by key needs in SQL: the hub's own secrets, spent challenges, and invitations.
-
-An invitation `lmi_<code>` lets a pool be made: 16 random bytes in hex, of which only SHA-256 is kept.
-It is taken by the transaction that makes the pool (`take`).
+"""What access by key needs in SQL: the hub's own secrets, spent challenges, and invitations, which are
+taken by the transaction that makes the pool (`take`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
-from dataclasses import dataclass
 from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from localmem_hub.database import failures, reading
-from localmem_hub.errors import AdmissionError, ConfigError
+from localmem_hub.invitations import NAME_DIGITS, hash_of, is_code, is_name, new_code, unknown
 from localmem_hub.limits import DAY_MS
+from localmem_hub.records import InvitationRecord
 from localmem_hub.tables import invitations, secrets, spent_challenges
-from localmem_hub.tokens import DAYS_MAX
 from localmem_protocol.seams import Random
 
 SECRET_BYTES: Final = 32
-CODE_BYTES: Final = 16
-USES_MAX: Final = 10_000
-NAME_DIGITS: Final = 12
-_NAME: Final = re.compile(rf"[0-9a-f]{{{NAME_DIGITS}}}", re.ASCII)
-_CODE: Final = re.compile(r"lmi_[0-9a-f]{32}", re.ASCII)
-
-
-@dataclass(frozen=True)
-class Invitation:
-    """One that may still be used. `name` is what the log calls it by; its code is kept nowhere."""
-
-    name: str
-    uses_left: int
-    created_ms: int
-    expires_ms: int
 
 
 class SqlAccess:
@@ -80,16 +60,12 @@ class SqlAccess:
 
     def invite(self, uses: int, days: int, random: Random, now_ms: int) -> str:
         """A new invitation for so many pools; its code. Raises ConfigError."""
-        if not 1 <= uses <= USES_MAX:
-            raise ConfigError(f"uses: must be from 1 to {USES_MAX}")
-        if not 1 <= days <= DAYS_MAX:
-            raise ConfigError(f"days: must be from 1 to {DAYS_MAX}")
-        code = f"lmi_{random.token_bytes(CODE_BYTES).hex()}"
+        code = new_code(uses, days, random)
         with failures("cannot make an invitation"), self._engine.begin() as connection:
             connection.execute(sa.delete(invitations).where(invitations.c.expires_ms < now_ms))
             connection.execute(
                 sa.insert(invitations).values(
-                    code_hash=_hash(code),
+                    code_hash=hash_of(code),
                     uses_left=uses,
                     expires_ms=now_ms + days * DAY_MS,
                     created_ms=now_ms,
@@ -97,14 +73,14 @@ class SqlAccess:
             )
         return code
 
-    def invitations(self, now_ms: int) -> list[Invitation]:
+    def invitations(self, now_ms: int) -> list[InvitationRecord]:
         """Those that may still be used, oldest first."""
         columns = invitations.c
         good = sa.select(invitations).where(columns.uses_left > 0, columns.expires_ms >= now_ms)
         with failures("cannot list invitations"), self._reading.begin() as connection:
             rows = connection.execute(good.order_by(columns.created_ms, columns.code_hash))
             return [
-                Invitation(
+                InvitationRecord(
                     row.code_hash[:NAME_DIGITS], row.uses_left, row.created_ms, row.expires_ms
                 )
                 for row in rows
@@ -112,7 +88,7 @@ class SqlAccess:
 
     def disinvite(self, name: str) -> bool:
         """End an invitation by its name; False if there is none."""
-        if not _NAME.fullmatch(name):
+        if not is_name(name):
             return False
         with failures("cannot end an invitation"), self._engine.begin() as connection:
             ended = sa.delete(invitations).where(invitations.c.code_hash.startswith(name))
@@ -122,11 +98,11 @@ class SqlAccess:
 def take(connection: sa.Connection, code: str, now_ms: int) -> None:
     """Use an invitation once, in the caller's transaction. Raises AdmissionError."""
     taken = None
-    if _CODE.fullmatch(code):
+    if is_code(code):
         taken = connection.scalar(
             sa.update(invitations)
             .where(
-                invitations.c.code_hash == _hash(code),
+                invitations.c.code_hash == hash_of(code),
                 invitations.c.uses_left > 0,
                 invitations.c.expires_ms >= now_ms,
             )
@@ -134,14 +110,4 @@ def take(connection: sa.Connection, code: str, now_ms: int) -> None:
             .returning(invitations.c.uses_left)
         )
     if taken is None:
-        raise AdmissionError("this invitation (lmi_…) is not known here, used up, or expired")
-
-
-def name_of(code: str) -> str:
-    """By what an invitation is named in a log: it lets nobody in. A name stays as it is."""
-    return _hash(code)[:NAME_DIGITS] if _CODE.fullmatch(code) else code
-
-
-def _hash(code: str) -> str:
-    """What is kept of a code; that it is looked up by its hash gives nothing of it away."""
-    return hashlib.sha256(code.encode()).hexdigest()
+        raise unknown()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Route, WebSocketRoute
@@ -17,7 +19,7 @@ from localmem_hub.client_address import ClientAddress, Proxies
 from localmem_hub.connections import Connections
 from localmem_hub.counts import Counts
 from localmem_hub.endpoint import Endpoint
-from localmem_hub.errors import PlainStoreError
+from localmem_hub.errors import PlainStoreError, StoreError
 from localmem_hub.headroom import Headroom
 from localmem_hub.health import Health
 from localmem_hub.http_sync import HttpSync
@@ -31,20 +33,23 @@ from localmem_hub.limits import (
 )
 from localmem_hub.mailboxes import Mailboxes
 from localmem_hub.past_epochs import PastEpochs
-from localmem_hub.plain.endpoint import PlainEndpoint
-from localmem_hub.plain.rooms import PlainRooms
-from localmem_hub.plain.workshop import Processes
 from localmem_hub.pools import Pools
 from localmem_hub.quotas import DEFAULT, Bounds, Quotas
+from localmem_hub.recent import RecentRosters, RecentTokens
 from localmem_hub.replication import Links, Replication
 from localmem_hub.rooms import Rooms
 from localmem_hub.rosters import Rosters
-from localmem_hub.seams import Store
+from localmem_hub.seams import RosterStore, Store, TokenStore
 from localmem_hub.system import SystemRandom
 from localmem_hub.watchers import Watchers
 from localmem_hub.workers import Workers
 from localmem_protocol.roster import Roster
 from localmem_protocol.seams import Clock, Random
+
+if TYPE_CHECKING:
+    from localmem_hub.plain.rooms import PlainRooms
+
+log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,9 @@ class Policy:
     A server without WebSocket, or one that pays for requests that wait, says so here. `past_epochs_days`
     is how long the document of an epoch that is over waits for those who have not read it; 0 for ever.
     `/readyz` wants `disk_free_mb` free megabytes where the database is. `proxies` are those whose word
-    about addresses is taken, `bounds` what devices and pools may send.
+    about addresses is taken, `bounds` what devices and pools may send. With `recurring` off the hub does
+    nothing by itself, as where a process may be frozen between two requests: then each request looks at
+    what let it in (`recent.py`), and a timer of the host's calls `Hub.care`.
     """
 
     open: bool = False
@@ -69,6 +76,7 @@ class Policy:
     proxies: Proxies | None = None
     bounds: Bounds = DEFAULT
     stop_seconds: float = STOP_SECONDS
+    recurring: bool = True
 
 
 class Hub:
@@ -116,12 +124,16 @@ class Hub:
             counts=self.counts,
         )
         self.quotas = Quotas(policy.bounds, store, self.workers, clock, self.rooms.shrink)
-        self.rosters = Rosters(store.rosters, self.workers, self._roster_changed)
+        tokens: TokenStore = store.tokens
+        entries: RosterStore = store.rosters
+        if not policy.recurring:
+            tokens, entries = RecentTokens(tokens, clock), RecentRosters(entries, clock)
+        self.rosters = Rosters(entries, self.workers, self._roster_changed)
         self.authentication = Authentication(
             store.access, self.rosters, self.workers, clock, random, policy.origins, self.audit
         )
         self.pools = Pools(
-            store.rosters,
+            entries,
             self.rosters,
             self.authentication,
             self.workers,
@@ -133,7 +145,7 @@ class Hub:
             self.rooms,
             self.rosters,
             self.authentication,
-            store.tokens,
+            tokens,
             self.workers,
             clock,
             self.audit,
@@ -165,12 +177,17 @@ class Hub:
         self.plain: PlainRooms | None = None
         self._plain_routes: list[BaseRoute] = []
         if policy.plain_workers and policy.websocket:
+            from localmem_hub.plain.endpoint import PlainEndpoint
+            from localmem_hub.plain.rooms import PlainRooms
+            from localmem_hub.plain.workshop import Processes
+
             workshop = Processes(policy.plain_workers)
             self.plain = PlainRooms(
                 store, self.workers, clock, workshop, self.headroom, self.counts
             )
             entrance = PlainEndpoint(self.plain, self.endpoint, store.tokens, self.workers, clock)
             self._plain_routes = entrance.routes()
+        self._started = False
         self._recurring: list[asyncio.Task[None]] = []
         self._replicating: asyncio.Task[None] | None = None
         if self.replication is not None:
@@ -192,25 +209,46 @@ class Hub:
     def start(self) -> None:
         """Begin to serve; needs a running event loop."""
         self.rooms.start()
-        for recurring in (
-            self.endpoint.recheck_forever(),
-            self.endpoint.expire_forever(),
-            *([] if self.replication else [self.endpoint.watch_changes(self.watchers.wake)]),
-            self.mailboxes.sweep_forever(),
-            self.past_epochs.sweep_forever(),
-        ):
+        self._started = True
+        for recurring in self._recurring_work() if self.policy.recurring else ():
             self._recurring.append(asyncio.create_task(recurring))
         if self.replication is not None:
             self._replicating = asyncio.create_task(self.replication.run())
 
+    def _recurring_work(self) -> Iterable[Coroutine[None, None, None]]:
+        yield self.endpoint.recheck_forever()
+        yield self.endpoint.expire_forever()
+        if self.replication is None:
+            yield self.endpoint.watch_changes(self.watchers.wake)
+        yield self.mailboxes.sweep_forever()
+        yield self.past_epochs.sweep_forever()
+
+    async def care(self) -> list[str]:
+        """Once, what a hub that runs all the time does now and then; what of it failed.
+
+        Any process may do so at any time, and be ended in the middle of it.
+        """
+        failed = []
+        for name, work in (
+            ("mailboxes", self.mailboxes.sweep),
+            ("epochs", self.past_epochs.sweep),
+            ("compaction", self.rooms.compact_all),
+        ):
+            try:
+                await work()
+            except StoreError as error:
+                log.warning("%s not seen to: %s", name, error)
+                failed.append(name)
+        return failed
+
     async def stop(self) -> None:
         """Commit what has arrived and send everybody away. A second call does nothing."""
         self.health.stopping = True
-        recurring, self._recurring = self._recurring, []
+        started, self._started = self._started, False
         step_s = self.policy.stop_seconds / STOP_STEPS
-        for task in recurring:
+        for task in self._recurring:
             task.cancel()
-        if recurring:
+        if started:
             self.mailboxes.stop()
             self.watchers.close()
             await asyncio.gather(

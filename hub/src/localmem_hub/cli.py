@@ -24,6 +24,7 @@ from localmem_hub.cli_devices import device
 from localmem_hub.cli_doctor import doctor
 from localmem_hub.cli_options import (
     auditing,
+    blob_address,
     common,
     links_of,
     metrics_of,
@@ -36,7 +37,9 @@ from localmem_hub.errors import ConfigError, HubError, PlainStoreError
 from localmem_hub.logs import start_logging
 
 if TYPE_CHECKING:
+    from localmem_hub.blobs.address import Address
     from localmem_hub.seams import Kind, Role
+    from localmem_hub.settings import Settings
     from localmem_hub.tokens import TokenRecord
 
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
@@ -106,6 +109,8 @@ def serve(
     policy = Policy(
         settings.open,
         settings.origins,
+        # On blobs nobody is told what others store: whoever wants to know asks.
+        websocket=blob_address(settings) is None,
         plain_workers=settings.plain.workers if plain_rooms else 0,
         past_epochs_days=settings.past_epochs_days,
         disk_free_mb=settings.disk_free_mb,
@@ -157,15 +162,32 @@ def serve(
 @common
 def migrate(config: Path | None, database: str | None, as_json: bool) -> None:
     """Bring the database to this release."""
-    from localmem_hub.database import open_engine, prepare
-
-    engine = open_engine(read_settings(config, database=database).database)
-    try:
-        migrated = prepare(engine, migrate=True)
-    finally:
-        engine.dispose()
+    settings = read_settings(config, database=database)
+    address = blob_address(settings)
+    migrated = _migrate_tables(settings) if address is None else _migrate_blobs(address)
     text = "the database was migrated" if migrated else "the database was up to date already"
     click.echo(json.dumps({"migrated": migrated}) if as_json else text)
+
+
+def _migrate_tables(settings: Settings) -> bool:
+    from localmem_hub.database import open_engine, prepare
+
+    engine = open_engine(settings.database)
+    try:
+        return prepare(engine, migrate=True)
+    finally:
+        engine.dispose()
+
+
+def _migrate_blobs(address: Address) -> bool:
+    from localmem_hub.blobs.connecting import open_container
+    from localmem_hub.blobs.opening import prepare
+
+    container = open_container(address)
+    try:
+        return prepare(container, migrate=True)
+    finally:
+        container.close()
 
 
 @group.group()

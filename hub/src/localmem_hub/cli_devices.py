@@ -17,6 +17,7 @@ from localmem_hub.errors import ConfigError
 from localmem_protocol.events import is_device_id
 
 if TYPE_CHECKING:
+    from localmem_hub.blobs.store import BlobStore
     from localmem_hub.store import SqlStore
     from localmem_hub.tokens import TokenRecord
     from localmem_protocol.roster import Roster
@@ -121,7 +122,9 @@ def revoke_device(
     click.echo(json.dumps(fields) if as_json else f"{len(ended)} tokens revoked")
 
 
-def _devices(store: SqlStore, pool: str) -> tuple[Roster | None, list[dict[str, object]]]:
+def _devices(
+    store: SqlStore | BlobStore, pool: str
+) -> tuple[Roster | None, list[dict[str, object]]]:
     """Every device of a pool, in order. Raises ConfigError when there is no such pool."""
     roster = store.pools.roster(pool)
     if roster is None:
@@ -158,7 +161,7 @@ def _with_tokens(records: list[TokenRecord]) -> list[dict[str, object]]:
     ]
 
 
-def _find(store: SqlStore, pool: str, device: str) -> dict[str, object]:
+def _find(store: SqlStore | BlobStore, pool: str, device: str) -> dict[str, object]:
     if not is_device_id(device):
         raise ConfigError("device: must be 16 lower-case hex digits")
     for one in _devices(store, pool)[1]:

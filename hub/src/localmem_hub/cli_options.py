@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from localmem_hub.blobs.address import Address, is_blob_url
 from localmem_hub.errors import ConfigError, HubError
 from localmem_hub.settings import Settings, load_settings
 
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from localmem_hub.audit import Audit
+    from localmem_hub.blobs.store import BlobStore
     from localmem_hub.replication import Links
     from localmem_hub.server import Beside
     from localmem_hub.store import SqlStore
 
-URLS: Final = "sqlite:///PATH, or postgresql+psycopg://USER@HOST/DATABASE"
+URLS: Final = "sqlite:///PATH, postgresql+psycopg://USER@HOST/DATABASE, or azure-blob://CONTAINER"
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -45,8 +47,21 @@ def read_settings(config: Path | None, **overrides: object) -> Settings:
     return load_settings(os.environ, Path.home(), config, overrides)
 
 
-def open_store(settings: Settings, *, migrate: bool = False) -> SqlStore:
-    """The store, with tables of this release. Raises HubError."""
+def blob_address(settings: Settings) -> Address | None:
+    """Where the hub's blobs are, if it keeps its data in blobs. Raises ConfigError."""
+    if not is_blob_url(settings.database):
+        return None
+    account, connection = settings.storage_account, settings.storage_connection
+    return Address.parse(settings.database, account=account, connection=connection)
+
+
+def open_store(settings: Settings, *, migrate: bool = False) -> SqlStore | BlobStore:
+    """The store, with tables or blobs of this release. Raises HubError."""
+    address = blob_address(settings)
+    if address is not None:
+        from localmem_hub import blobs
+
+        return blobs.open_store(address, migrate=migrate)
     from localmem_hub.database import open_engine, prepare
     from localmem_hub.store import SqlStore
 
@@ -59,17 +74,18 @@ def open_store(settings: Settings, *, migrate: bool = False) -> SqlStore:
     return SqlStore(engine)
 
 
-def links_of(settings: Settings, store: SqlStore) -> Links | None:
-    """How this replica reaches the others, if there can be any. Raises ConfigError."""
-    if settings.fanout and not store.shared:
-        raise ConfigError("fanout: replicas share a PostgreSQL database; a SQLite one has one hub")
+def links_of(settings: Settings, store: SqlStore | BlobStore) -> Links | None:
+    """How this replica reaches the others, if it can. Raises ConfigError."""
+    url = store.url if store.shared else None
+    if settings.fanout and url is None:
+        raise ConfigError("fanout: replicas share a PostgreSQL database; this is another one")
     if settings.fanout and importlib.util.find_spec("nats") is None:
         raise ConfigError('fanout: NATS needs its client; pip install "localmem-hub[nats]"')
-    if not store.shared:
+    if url is None:
         return None
     from localmem_hub.replication import Links
 
-    return Links(store.url, settings.fanout)
+    return Links(url, settings.fanout)
 
 
 def metrics_of(settings: Settings, app: Starlette) -> Beside | None:

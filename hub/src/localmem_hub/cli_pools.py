@@ -18,7 +18,7 @@ from localmem_protocol.access import is_pool_id
 @click.option("--days", type=int, default=7, show_default=True, help="How long it is good for.")
 def invite(config: Path | None, database: str | None, as_json: bool, uses: int, days: int) -> None:
     """Make an invitation to create a pool, and print its code: it is not shown again."""
-    from localmem_hub.access_store import name_of
+    from localmem_hub.invitations import name_of
     from localmem_hub.system import SystemClock, SystemRandom
 
     settings = read_settings(config, database=database)
@@ -62,7 +62,7 @@ def list_invitations(config: Path | None, database: str | None, as_json: bool) -
 @click.argument("name", metavar="NAME")
 def revoke_invitation(config: Path | None, database: str | None, as_json: bool, name: str) -> None:
     """End an invitation, by the name that `list` prints or by its code."""
-    from localmem_hub.access_store import name_of
+    from localmem_hub.invitations import name_of
 
     settings, name = read_settings(config, database=database), name_of(name)
     store = open_store(settings)

@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from localmem_hub import __version__
+from localmem_hub.blobs.address import Address, is_blob_url
 from localmem_hub.database import (
     describe,
     failures,
@@ -80,6 +81,9 @@ def _settings(settings: Settings) -> Check:
 
 
 def _database(settings: Settings, clock: Clock, *, full: bool) -> Iterator[Check]:
+    if is_blob_url(settings.database):
+        yield from _blobs(settings)
+        return
     try:
         url = sa.make_url(settings.database)
         if url.get_backend_name() == "sqlite":
@@ -101,6 +105,42 @@ def _database(settings: Settings, clock: Clock, *, full: bool) -> Iterator[Check
         yield Check("database", False, said, advice)
     finally:
         engine.dispose()
+
+
+def _blobs(settings: Settings) -> Iterator[Check]:
+    from localmem_hub.blobs.connecting import open_container
+    from localmem_hub.blobs.examining import lost_logs
+    from localmem_hub.blobs.opening import is_current
+    from localmem_hub.blobs.quarantine import BlobQuarantine
+
+    account, connection = settings.storage_account, settings.storage_connection
+    try:
+        container = open_container(
+            Address.parse(settings.database, account=account, connection=connection)
+        )
+    except HubError as error:
+        yield Check("database", False, str(error), "correct the setting that is named")
+        return
+    try:
+        current = is_current(container)
+        yield Check("database", True, settings.database)
+        advice = "run: localmem-hub migrate"
+        detail = "the container is this release's" if current else "not of this release"
+        yield Check("migrations", current, detail, "" if current else advice)
+        lost = lost_logs(container)
+        detail = f"the log of {len(lost)} rooms is gone: {', '.join(lost[:3])}"
+        advice = "restore the blobs, or see docs/azure-storage.md; devices bring what it lacks"
+        yield (
+            Check("integrity", False, detail, advice)
+            if lost
+            else Check("integrity", True, "every room has its log")
+        )
+        yield _refused(len(BlobQuarantine(container).list()))
+    except HubError as error:
+        advice = "correct `storage_account` or `storage_connection`, the role, or the clock"
+        yield Check("database", False, str(error), advice)
+    finally:
+        container.close()
 
 
 def _opened(engine: sa.Engine, settings: Settings, clock: Clock, *, full: bool) -> Iterator[Check]:
@@ -208,7 +248,10 @@ def _clock(connection: sa.Connection, clock: Clock) -> Check:
 
 
 def _quarantine(connection: sa.Connection) -> Check:
-    count = connection.scalar(sa.select(sa.func.count()).select_from(quarantine)) or 0
+    return _refused(connection.scalar(sa.select(sa.func.count()).select_from(quarantine)) or 0)
+
+
+def _refused(count: int) -> Check:
     if not count:
         return Check("quarantine", True, "no update was refused")
     advice = "see who sent what: localmem-hub quarantine list; then: localmem-hub quarantine drop"

@@ -44,7 +44,7 @@ from localmem_protocol.exchange import (
     news_body,
     parse_position,
 )
-from localmem_protocol.frames import Close, Notice, is_permanent, wait_s
+from localmem_protocol.frames import Close, Notice, is_permanent, is_update, wait_s
 from localmem_protocol.limits import EXCHANGE_BYTES_MAX
 from localmem_protocol.presence import notices_text, quickens
 from localmem_protocol.room import Peer
@@ -74,7 +74,6 @@ class _Guest(Visit):
     def __init__(self, peer: Peer, body: Body) -> None:
         super().__init__(peer, body)
         self.over = asyncio.Event()
-        self._sure = 0
         self._sure_stepped = 0
 
     def drop(self, code: int, reason: str) -> None:
@@ -86,16 +85,15 @@ class _Guest(Visit):
         """The room took a frame."""
         before = self._stepped
         self.heard(frame, live.newest)
-        self._sure = live.head
         if self._stepped != before:
             self._sure_stepped = live.head
 
-    def be_sure(self) -> None:
-        """Rows of other replicas came before ours: how they are numbered is known of stored ones only.
+    def be_sure(self, head: int) -> None:
+        """Rows of other replicas came before ours, and all up to `head` are stored by now.
 
-        The device is sent some rows once more, and misses none.
+        What the room was asked for it said before: there the device is sent some rows once more.
         """
-        self._heard = self._sure
+        self._heard = head
         if self._stepped is not None:
             self._stepped = self._sure_stepped
 
@@ -271,15 +269,28 @@ class HttpSync:
         return tag
 
     async def _exchange(self, identity: Identity, body: Body) -> Body:
-        """A visit, again if another process was faster. Raises RefusedError and what stores raise."""
+        """A visit, again if another process was faster. Raises RefusedError and what stores raise.
+
+        Who has something to store need not look first whether others did: storing it tells. Only if the
+        room turns out not to know what the device says of itself it looks, and hears it again.
+        """
+        look = not any(map(is_update, body.frames))
         for attempt in range(VISIT_ATTEMPTS):
-            guest = await self._visit(identity, body, count=not attempt)
+            last = attempt + 1 == VISIT_ATTEMPTS
+            guest = await self._visit(identity, body, count=not attempt, look=look)
             refusal = guest.refusal
             if refusal is None:
-                return await self._answer(identity, guest)
-            again = refusal.close_code == Close.STORE_FAILED and attempt + 1 < VISIT_ATTEMPTS
-            if not again:
-                raise RefusedError(refusal.close_code, guest.closed[1] if guest.closed else "")
+                try:
+                    return await self._answer(identity, guest)
+                except GapError:
+                    if look or last:
+                        raise
+            else:
+                behind = refusal.close_code == Close.GAP and not look
+                if last or not (behind or refusal.close_code == Close.STORE_FAILED):
+                    reason = guest.closed[1] if guest.closed else ""
+                    raise RefusedError(refusal.close_code, reason)
+            look = True
         raise AssertionError("unreachable")
 
     async def _answer(self, identity: Identity, guest: _Guest) -> Body:
@@ -292,20 +303,27 @@ class HttpSync:
         tag = "" if reached is None else await self._tag(pool, reached)
         return guest.answer(news, tag, self._endpoint.roster_length(identity))
 
-    async def _visit(self, identity: Identity, body: Body, *, count: bool) -> _Guest:
+    async def _visit(self, identity: Identity, body: Body, *, count: bool, look: bool) -> _Guest:
         number = self._endpoint.connections.number()
         peer = Peer(number, identity.device, identity.role == "writer", transient=True)
         guest = _Guest(peer, body)
         with self._endpoint.staying(guest, identity):
-            await self._attend(identity, peer, guest, body, count=count)
+            await self._attend(identity, peer, guest, body, count=count, look=look)
         return guest
 
     async def _attend(
-        self, identity: Identity, peer: Peer, guest: _Guest, body: Body, *, count: bool
+        self,
+        identity: Identity,
+        peer: Peer,
+        guest: _Guest,
+        body: Body,
+        *,
+        count: bool,
+        look: bool,
     ) -> None:
         number = peer.connection
         await self._rooms.refresh(identity.pool)
-        live: LiveRoom = await self._rooms.join(identity.pool, peer, guest)
+        live: LiveRoom = await self._rooms.join(identity.pool, peer, guest, look=look)
         self._endpoint.prepare(live, identity)
         shifts = live.shifts
         try:
@@ -320,7 +338,7 @@ class HttpSync:
             self._rooms.finish(live, number)
             await guest.over.wait()
             if live.shifts != shifts:
-                guest.be_sure()
+                guest.be_sure(live.head)
         finally:
             self._rooms.leave(live, number, linger=True)
 

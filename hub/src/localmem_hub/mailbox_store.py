@@ -6,7 +6,6 @@ Of a secret only its SHA-256 is kept; what is in a message is for the two partie
 from __future__ import annotations
 
 import hmac
-from collections.abc import Set
 from typing import Final
 
 import sqlalchemy as sa
@@ -14,15 +13,12 @@ from sqlalchemy.exc import IntegrityError
 
 from localmem_hub.database import failures, reading
 from localmem_hub.limits import MAILBOXES_MAX
+from localmem_hub.mailbox_numbers import free_number
 from localmem_hub.postgres import tell
 from localmem_hub.seams import Party
 from localmem_hub.signals import MailboxChanged, encode
 from localmem_hub.tables import mailbox_messages, mailboxes
 from localmem_protocol.seams import Random
-
-RANGES: Final = (99, 999, 9999)
-"""Numbers are drawn from the first range that is less than half taken: short ones are easy to say."""
-
 
 TRIES: Final = 5
 """For a number that nobody else takes at that moment; on SQLite the first one always holds."""
@@ -125,15 +121,6 @@ class SqlMailboxes:
             if over:
                 with self._engine.begin() as connection:
                     _remove(connection, _expired(connection, now_ms))
-
-
-def free_number(taken: Set[int], random: Random) -> int:
-    """A number that is not taken; which one, nobody can tell before."""
-    for most in RANGES:
-        free = [number for number in range(1, most + 1) if number not in taken]
-        if 2 * len(free) > most:
-            return free[int.from_bytes(random.token_bytes(4)) % len(free)]
-    raise ValueError("no range of numbers is less than half taken")
 
 
 def _expired(connection: sa.Connection, now_ms: int) -> list[int]:

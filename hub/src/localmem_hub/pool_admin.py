@@ -7,7 +7,6 @@ opened by device tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import sqlalchemy as sa
 
@@ -15,6 +14,7 @@ from localmem_hub.access_changes import count_change
 from localmem_hub.database import failures, reading
 from localmem_hub.errors import ConfigError, DamageError
 from localmem_hub.postgres import tell
+from localmem_hub.records import PoolRecord
 from localmem_hub.seams import Kind
 from localmem_hub.signals import PoolRemoved, encode
 from localmem_hub.tables import (
@@ -33,19 +33,6 @@ from localmem_protocol.errors import ProtocolError
 from localmem_protocol.roster import Roster
 
 _OF_ROOMS = (updates, snapshots, clients, tokens, quarantine, pools)
-
-
-@dataclass(frozen=True)
-class PoolRecord:
-    """One pool, or plain room. `entries` is the length of its roster, 0 if it has none; `bytes` what is
-    stored of its documents; times in milliseconds since 1970."""
-
-    pool: str
-    entries: int
-    epoch: int
-    bytes: int
-    created_ms: int
-    kind: Kind = "sealed"
 
 
 class PoolAdmin:

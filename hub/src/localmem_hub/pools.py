@@ -30,7 +30,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from localmem_hub.access_store import name_of
 from localmem_hub.audit import Audit
 from localmem_hub.authentication import Authentication, Proof, Session
 from localmem_hub.errors import AdmissionError, LengthError
@@ -42,6 +41,7 @@ from localmem_hub.http_requests import (
     number_in,
     peer_of,
 )
+from localmem_hub.invitations import name_of
 from localmem_hub.limits import ENTRY_BODY_BYTES, RECOVERED_POOLS_MAX, ROSTER_PAGE_BYTES
 from localmem_hub.rate_limits import Rate, RateLimit
 from localmem_hub.rosters import Rosters

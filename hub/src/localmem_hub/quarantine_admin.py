@@ -7,26 +7,12 @@ on; its sender still has what it wanted to say, and says it again once it is men
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from localmem_hub.database import failures, reading
+from localmem_hub.records import QuarantineRecord
 from localmem_hub.tables import quarantine
-
-
-@dataclass(frozen=True)
-class QuarantineRecord:
-    """One refused update. `device` is its sender, in a plain room the id of the token; `size` in bytes;
-    `at_ms` in milliseconds since 1970."""
-
-    id: int
-    pool: str
-    device: str
-    reason: str
-    size: int
-    at_ms: int
-
 
 _COLUMNS = (
     quarantine.c.id,

@@ -17,8 +17,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-import sqlalchemy as sa
-
 from localmem_hub.errors import StoppingError, StoreError
 from localmem_hub.limits import (
     POLL_LOST_SECONDS,
@@ -42,6 +40,8 @@ from localmem_hub.signals import (
 from localmem_protocol.seams import Clock, Random
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
+
     from localmem_hub.app import Hub
 
 log: Final = logging.getLogger(__name__)

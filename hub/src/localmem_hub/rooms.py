@@ -108,15 +108,15 @@ class Rooms:
             self._committer = asyncio.create_task(self._commit_until_stopped())
             self._run(self._wiped(None))  # a crash may have come between a compaction and that
 
-    async def join(self, pool: str, peer: Peer, sink: Sink) -> LiveRoom:
+    async def join(self, pool: str, peer: Peer, sink: Sink, *, look: bool = True) -> LiveRoom:
         """Bring a connection into its room, which is loaded if it is not in use.
 
         It has everything then that was stored before, by whichever replica: whoever comes may come from
-        another one, and would take what is missing for lost. Raises StoreError when it cannot be
-        loaded, and StoppingError.
+        another one, and would take what is missing for lost. Without `look` it may lack some of that.
+        Raises StoreError when it cannot be loaded, and StoppingError.
         """
         self.start()
-        sure = self._following is None
+        sure = self._following is None or not look
         while not self._stopping:
             self.check_open()
             live = self._live.get(pool)
@@ -454,6 +454,12 @@ class Rooms:
         elif live.rows_uncompacted >= COMPACT_ROWS:
             live.rows_uncompacted = 0
             self._run(self._compact(live.pool))
+
+    async def compact_all(self) -> None:
+        """Compact every room that is due, whether it is in use or not. Raises StoreError."""
+        due = await self._workers.read(lambda: self._store.overgrown(COMPACT_ROWS))
+        for pool in due:
+            await self._compact(pool)
 
     def shrink(self, pool: str) -> None:
         """A room is too large: put a snapshot in the place of its rows, if it has any."""

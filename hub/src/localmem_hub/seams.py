@@ -1,8 +1,8 @@
 """What a hub stands on, and what it must hold: the stores of updates, snapshots, tokens, rosters,
 what access by key needs, and mailboxes.
 
-Above: the rooms and the endpoints. Below: SQL (`store.py`, `tokens.py`, `*_store.py`); blobs later.
-A store never looks inside an update or an entry. Every call blocks, is made from a worker thread,
+Above: the rooms and the endpoints. Below: SQL (`store.py`, `*_store.py`), or Azure's blobs (`blobs/`).
+A store never looks inside an entry, nor inside an update but for whose arrays it touches. Every call blocks, is made from a worker thread,
 and raises StoreError.
 """
 
@@ -95,7 +95,8 @@ class UpdateLog(Protocol):
     def commit(
         self, batches: Sequence[Batch], now_ms: int, catch_up: CatchUp | None = None
     ) -> set[str]:
-        """Store all of it, durably, or nothing; at most one batch per pool.
+        """Store all of it, durably, or nothing; at most one batch per pool. Blobs store each pool for
+        itself: after an error some may be there, and nothing is to be acknowledged.
 
         Raises CommitError, and StaleError when a pool's newest row is not its batch's head. With
         `catch_up` that is no error: it is called while nobody else can write to the pool, and if what
@@ -155,6 +156,10 @@ class SnapshotStore(Protocol):
 
     def hold(self, pool: str) -> Hold | None:
         """Begin to compact; None while another process does."""
+        ...
+
+    def overgrown(self, rows: int) -> list[str]:
+        """The sealed rooms with at least so many rows after their snapshot."""
         ...
 
     def compact(self, pool: str, head: int, snapshot: bytes) -> bool:

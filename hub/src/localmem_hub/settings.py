@@ -44,7 +44,9 @@ _TABLES: Final = {"plain": Plain.__struct_fields__, "limits": Bounds.__struct_fi
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a hub can be told. `database` is a SQLAlchemy URL; port 0 takes any free one.
+    """What a hub can be told. `database` is a SQLAlchemy URL, or `azure-blob://CONTAINER`; then
+    `storage_account` is the URL of the storage account, or `storage_connection` a connection string.
+    Port 0 takes any free one.
 
     `origin` is the address that devices dial (`https://hub.example.com`), several with commas; one on
     loopback need not be named. With `open` anybody may make a pool, without an invitation. What is
@@ -59,6 +61,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """
 
     database: str
+    storage_account: str = ""
+    storage_connection: str = ""
     host: Annotated[str, msgspec.Meta(min_length=1)] = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8765
     log_level: LogLevel = "info"

@@ -50,7 +50,7 @@ from localmem_hub.shared_log import append_all, read_missed, settle
 from localmem_hub.sqlite_log import SqliteLog
 from localmem_hub.tables import clients as client_ids
 from localmem_hub.tables import pools, quarantine, secrets, snapshots, updates
-from localmem_hub.tokens import SqlTokens
+from localmem_hub.token_store import SqlTokens
 from localmem_protocol.exchange import News, NumberedRow
 from localmem_protocol.limits import STEP_BYTES
 
@@ -251,6 +251,13 @@ class SqlStore:
             return NoHold()
         with failures(f"cannot compact pool {pool}"):
             return AdvisoryHold.take(self._engine, lock_key("compact", pool))
+
+    def overgrown(self, rows: int) -> list[str]:
+        """As `SnapshotStore` says."""
+        counted = sa.select(updates.c.pool).join(pools).where(pools.c.kind == "sealed")
+        query = counted.group_by(updates.c.pool).having(sa.func.count() >= rows)
+        with failures("cannot look for rooms to compact"), self._reading.begin() as connection:
+            return list(connection.scalars(query.order_by(updates.c.pool)))
 
     def compact(self, pool: str, head: int, snapshot: bytes) -> bool:
         """As `SnapshotStore` says."""

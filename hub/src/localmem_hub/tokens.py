@@ -9,29 +9,18 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-import sqlalchemy as sa
-
-from localmem_hub.access_changes import changes, count_change
-from localmem_hub.database import failures, insert_missing, reading
-from localmem_hub.errors import ConfigError, FullError, TokenError
+from localmem_hub.errors import ConfigError, TokenError
 from localmem_hub.limits import DAY_MS, SEEN_MS
-from localmem_hub.postgres import tell
 from localmem_hub.seams import Identity, Kind, Role
-from localmem_hub.signals import TokenRevoked, encode
-from localmem_hub.tables import pools, tokens
 from localmem_protocol.access import parse_room
 from localmem_protocol.events import is_device_id
 from localmem_protocol.seams import Random
 
 ID_BYTES: Final = 8
 SECRET_BYTES: Final = 32
-IDS_AT_ONCE: Final = 500
-"""Ids in one statement; databases bound the number of its variables."""
-
 DAYS_MAX: Final = 3650
 
 _TOKEN: Final = re.compile(r"lmt_([0-9a-f]{16})_([0-9a-f]{64})", re.ASCII)
@@ -88,151 +77,66 @@ def parse_token(text: str) -> Token:
     return Token(match[1], bytes.fromhex(match[2]))
 
 
-class SqlTokens:
-    """The tokens in SQL: a `TokenStore`, and what an operator does with them."""
+@dataclass(frozen=True)
+class Held:
+    """What a store keeps of a token: its record, the hash of its secret, and its pool's kind."""
 
-    def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
-        self._reading = reading(engine)
+    record: TokenRecord
+    secret_hash: bytes
+    kind: Kind
 
-    def create(
-        self,
-        pool: str,
-        device: str | None,
-        role: Role,
-        random: Random,
-        now_ms: int,
-        *,
-        kind: Kind = "sealed",
-        days: int | None = None,
-    ) -> Token:
-        """A new token, and its pool if there is none yet. Raises ConfigError, CommitError.
-
-        With `kind` "plain" it is for a plain room of this name, and for no device. It is good for so
-        many `days`, or until it is revoked.
-        """
-        if days is not None and not 1 <= days <= DAYS_MAX:
-            raise ConfigError(f"days: must be from 1 to {DAYS_MAX}")
-        if not is_pool_name(pool):
-            raise ConfigError(
-                "pool: 1 to 64 letters, digits, '.', '_', '-'; a letter or digit first"
-            )
-        if parse_room(pool) is not None:
-            raise ConfigError("pool: such names are rooms of pools with a roster, opened by key")
-        if device is not None and not is_device_id(device):
-            raise ConfigError("device: must be 16 lower-case hex digits")
-        if device is not None and kind == "plain":
-            raise ConfigError("device: a token of a plain room is for no device")
-        token = new_token(random)
-        with failures("cannot create a token"), self._engine.begin() as connection:
-            query = sa.select(pools.c.kind).where(pools.c.pool == pool)
-            there = connection.scalar(query)
-            if there is None:
-                new = {"pool": pool, "head": 0, "epoch": 1, "kind": kind, "created_ms": now_ms}
-                insert_missing(connection, pools, **new)
-                there = connection.scalar(query)  # another process may have been faster
-            if there != kind:
-                raise ConfigError(f"pool: {pool} is there already, as a {there} one")
-            connection.execute(
-                sa.insert(tokens).values(
-                    id=token.id,
-                    pool=pool,
-                    device=device,
-                    secret_hash=token.secret_hash,
-                    role=role,
-                    created_ms=now_ms,
-                    expires_ms=None if days is None else now_ms + days * DAY_MS,
-                )
-            )
-        return token
-
-    def list(self, pool: str | None = None) -> list[TokenRecord]:
-        """Every token, or those of one pool, oldest first."""
-        query = sa.select(*(tokens.c[name] for name in TokenRecord.__dataclass_fields__))
-        if pool is not None:
-            query = query.where(tokens.c.pool == pool)
-        with failures("cannot list tokens"), self._reading.begin() as connection:
-            rows = connection.execute(query.order_by(tokens.c.created_ms, tokens.c.id)).all()
-        return [TokenRecord(*row) for row in rows]
-
-    def revoke(self, token: str, now_ms: int) -> bool:
-        """End a token; False if there is none of this id. Revoking again changes nothing."""
-        with failures("cannot revoke the token"), self._engine.begin() as connection:
-            here = tokens.c.id == token
-            connection.execute(
-                sa.update(tokens)
-                .where(here, tokens.c.revoked_ms.is_(None))
-                .values(revoked_ms=now_ms)
-            )
-            count_change(connection)
-            tell(connection, encode([TokenRevoked()]))
-            return connection.scalar(sa.select(tokens.c.id).where(here)) is not None
-
-    def check(
-        self, text: str, pool: str, device: str | None, now_ms: int, *, kind: Kind = "sealed"
+    def admit(
+        self, token: Token, pool: str, device: str | None, now_ms: int, kind: Kind
     ) -> Identity:
-        """As `TokenStore` says."""
-        token = parse_token(text)
-        query = sa.select(tokens, pools.c.kind).join(pools).where(tokens.c.id == token.id)
-        with failures("cannot check a token"), self._reading.begin() as connection:
-            row = connection.execute(query).first()
-        # The same work for an id that does not exist.
-        held = row.secret_hash if row is not None else bytes(32)
-        if not hmac.compare_digest(held, token.secret_hash) or row is None:
-            raise TokenError("this token is not known here")
-        if row.revoked_ms is not None:
+        """Whom a token whose secret was compared stands for (`TokenStore.check`). Raises TokenError."""
+        record = self.record
+        if record.revoked_ms is not None:
             raise TokenError("this token was revoked")
-        if row.expires_ms is not None and now_ms >= row.expires_ms:
+        if record.expires_ms is not None and now_ms >= record.expires_ms:
             raise TokenError("this token has expired")
-        if row.pool != pool or row.kind != kind:
+        if record.pool != pool or self.kind != kind:
             raise TokenError("this token is for another pool")
         if kind == "plain":
             device = token.id
-        if device is not None and row.device not in (None, device):
+        if device is not None and record.device not in (None, device):
             raise TokenError("this token belongs to another device")
-        fresh = row.device is None or now_ms - (row.last_seen_ms or 0) >= SEEN_MS
+        fresh = record.device is None or now_ms - (record.last_seen_ms or 0) >= SEEN_MS
         return Identity(
             token.id,
             pool,
-            device or row.device or "",
-            row.role,
+            device or record.device or "",
+            record.role,
             fresh,
-            expires_ms=row.expires_ms,
-            first=row.device is None,
+            expires_ms=record.expires_ms,
+            first=record.device is None,
         )
 
-    def note(self, identity: Identity, now_ms: int) -> None:
-        """As `TokenStore` says."""
-        usable = sa.and_(
-            tokens.c.id == identity.token,
-            tokens.c.revoked_ms.is_(None),
-            sa.or_(tokens.c.device.is_(None), tokens.c.device == identity.device),
-        )
-        noting = sa.update(tokens).values(device=identity.device, last_seen_ms=now_ms)
-        try:
-            with failures("cannot note a token's use"), self._engine.begin() as connection:
-                noted = connection.execute(noting.where(usable).returning(tokens.c.id)).first()
-        except FullError:  # whoever reads is served all the same
-            bound = sa.select(tokens.c.id).where(usable, tokens.c.device == identity.device)
-            with failures("cannot check a token"), self._reading.begin() as connection:
-                noted = connection.execute(bound).first()
-            if noted is None:
-                raise
-        if noted is None:
-            raise TokenError("another device used this token first, or it was revoked")
 
-    def revoked(self, ids: Iterable[str]) -> set[str]:
-        """As `TokenStore` says."""
-        wanted = sorted(set(ids))
-        valid: set[str] = set()
-        with failures("cannot check tokens"), self._reading.begin() as connection:
-            for at in range(0, len(wanted), IDS_AT_ONCE):
-                here = tokens.c.id.in_(wanted[at : at + IDS_AT_ONCE])
-                query = sa.select(tokens.c.id).where(here, tokens.c.revoked_ms.is_(None))
-                valid.update(connection.scalars(query))
-        return set(wanted) - valid
+def admit(
+    held: Held | None, token: Token, pool: str, device: str | None, now_ms: int, kind: Kind
+) -> Identity:
+    """Whom a token stands for, from what is kept of one of its id. Raises TokenError."""
+    # The same work for an id that does not exist.
+    kept = held.secret_hash if held is not None else bytes(32)
+    if not hmac.compare_digest(kept, token.secret_hash) or held is None:
+        raise TokenError("this token is not known here")
+    return held.admit(token, pool, device, now_ms, kind)
 
-    def changes(self) -> int:
-        """As `TokenStore` says."""
-        with failures("cannot look whether tokens changed"), self._reading.begin() as connection:
-            return changes(connection)
+
+def check_new(pool: str, device: str | None, kind: Kind, days: int | None) -> None:
+    """Whether there may be such a token. Raises ConfigError."""
+    if days is not None and not 1 <= days <= DAYS_MAX:
+        raise ConfigError(f"days: must be from 1 to {DAYS_MAX}")
+    if not is_pool_name(pool):
+        raise ConfigError("pool: 1 to 64 letters, digits, '.', '_', '-'; a letter or digit first")
+    if parse_room(pool) is not None:
+        raise ConfigError("pool: such names are rooms of pools with a roster, opened by key")
+    if device is not None and not is_device_id(device):
+        raise ConfigError("device: must be 16 lower-case hex digits")
+    if device is not None and kind == "plain":
+        raise ConfigError("device: a token of a plain room is for no device")
+
+
+def expiry_ms(days: int | None, now_ms: int) -> int | None:
+    """When a token that is good for so many days expires."""
+    return None if days is None else now_ms + days * DAY_MS

@@ -8,7 +8,7 @@ from typing import Final
 from localmem_protocol.seams import Clock, Random
 
 REST_FIRST_S: Final = 1.0
-"""Between two questions while something happens, here or elsewhere."""
+"""Between two questions while something happens elsewhere."""
 
 REST_MAX_S: Final = 300.0
 """Between two questions in the long run: 288 a day."""
@@ -23,23 +23,32 @@ then even those cost more than they bring."""
 
 
 class Pacing:
-    """When to ask next. `worked` whenever something was sent or came."""
+    """When to ask next. `said` whenever something was sent, `heard` whenever news came.
+
+    What a device says itself brings along what it lacks, and makes it no likelier that others have
+    something: where each question costs, only news make it ask sooner.
+    """
 
     def __init__(self, clock: Clock, random: Random) -> None:
         self._clock = clock
         self._random = random
-        self._worked_s = clock.monotonic_s()
+        self._worked_s = self._heard_s = clock.monotonic_s()
 
-    def worked(self) -> None:
-        """Something happened: more may follow."""
+    def said(self) -> None:
+        """Something was sent, here: somebody works."""
         self._worked_s = self._clock.monotonic_s()
+
+    def heard(self) -> None:
+        """Something came from elsewhere: more may follow."""
+        self._worked_s = self._heard_s = self._clock.monotonic_s()
 
     def rest_s(self, *, waits: bool = False) -> float:
         """Seconds until the next question; with `waits` the hub holds a question until it has news.
 
         A quarter at random is left out, so that a hub's devices do not ask all at once.
         """
-        quiet = max(0.0, self._clock.monotonic_s() - self._worked_s)
+        since_s = self._worked_s if waits else self._heard_s
+        quiet = max(0.0, self._clock.monotonic_s() - since_s)
         if waits and quiet < WAITING_S:
             return 0.0
         most = min(max(quiet * QUIET_SHARE, REST_FIRST_S), REST_MAX_S)

@@ -41,6 +41,7 @@ COMMANDS: Final = {
     "mcp": ("localmem_node.cli.mcp:mcp", "Serve an MCP client on stdin and stdout."),
     "pair": ("localmem_node.cli.pairing:pair", "Add another device of yours, by a short code."),
     "pool": ("localmem_node.cli.pool:pool", "Devices that remember together: yours, or a team's."),
+    "hub": ("localmem_node.cli.hub:hub", "Where your devices meet: your own hub, or another's."),
     "sync": ("localmem_node.cli.sync:sync", "Synchronise with the hub."),
     "simulate": (
         "localmem_node.cli.simulate:simulate_",

@@ -23,6 +23,9 @@ from localmem_node.cli.selecting import project_ids
 from localmem_node.client import DaemonClient
 from localmem_node.sync.pool_files import POOLS_MAX
 
+invitation_option = click.option(
+    "--invitation", metavar="lmi_…", help="What the hub's operator gave you."
+)
 everything_option = click.option(
     "--everything", is_flag=True, help="Share every project of this device there."
 )
@@ -32,29 +35,10 @@ ON_OFF = ("off", "on")
 PADDINGS = ("none", "padme", "powers")
 
 
-@click.group()
-def pool() -> None:
-    """Devices that remember together: yours, or a team's.
-
-    Nothing of this device enters a pool before you share it: localmem pool share.
-    """
-
-
-@pool.command()
-@click.argument("name")
-@click.option("--hub", required=True, metavar="URL", help="Such as https://hub.example.org.")
-@click.option("--invitation", metavar="lmi_…", help="What the hub's operator gave you.")
-@everything_option
-@label_option
-@json_option
-def create(
-    name: str, hub: str, invitation: str | None, everything: bool, label: str, as_json: bool
+def make_pool(
+    name: str, hub: str, invitation: str | None, label: str, *, everything: bool, as_json: bool
 ) -> None:
-    """Make a pool, with this device as its owner.
-
-    Its recovery phrase is printed once and kept nowhere. Write it down: with it you get into the pool
-    when every device is lost.
-    """
+    """Make a pool at a hub, and print what its owner has to know."""
     body = {
         "name": name, "hub": hub, "invitation": invitation, "everything": everything, "label": label,
     }  # fmt: skip
@@ -73,6 +57,32 @@ def create(
     click.echo("\nAdd a device of yours: localmem pair")
     if not everything:
         click.echo(f"Share a project: localmem pool share {escape(name)} --project .")
+
+
+@click.group()
+def pool() -> None:
+    """Devices that remember together: yours, or a team's.
+
+    Nothing of this device enters a pool before you share it: localmem pool share.
+    """
+
+
+@pool.command()
+@click.argument("name")
+@click.option("--hub", required=True, metavar="URL", help="Such as https://hub.example.org.")
+@invitation_option
+@everything_option
+@label_option
+@json_option
+def create(
+    name: str, hub: str, invitation: str | None, everything: bool, label: str, as_json: bool
+) -> None:
+    """Make a pool, with this device as its owner.
+
+    Its recovery phrase is printed once and kept nowhere. Write it down: with it you get into the pool
+    when every device is lost.
+    """
+    make_pool(name, hub, invitation, label, everything=everything, as_json=as_json)
 
 
 @pool.command("list")

@@ -28,7 +28,7 @@ from localmem_node.errors import SyncError
 from localmem_node.sync.transport import CONNECT_S, http_url
 from localmem_protocol.errors import RefusedError
 from localmem_protocol.exchange import CONTENT_TYPE, Exchange, Poll, Post
-from localmem_protocol.frames import encode_frame, is_permanent
+from localmem_protocol.frames import encode_frame, is_permanent, is_update
 from localmem_protocol.limits import EXCHANGE_BYTES_MAX
 from localmem_protocol.pacing import Pacing
 from localmem_protocol.presence import LISTENING, read_notices
@@ -174,7 +174,7 @@ class HttpConnection:
     async def send(self, frame: bytes) -> None:
         """Have it posted with the next request, which is made at once."""
         self._exchange.send(frame)
-        self._pacing.worked()
+        self._pacing.said()
         self._woken.set()
 
     async def receive(self) -> bytes:
@@ -293,8 +293,8 @@ class HttpConnection:
 
     def _take(self, frames: list[bytes]) -> None:
         self._inbox += frames
-        if frames:
-            self._pacing.worked()
+        if any(is_update(frame) for frame in frames):
+            self._pacing.heard()
 
 
 def _failure(status: int, data: bytes, url: str) -> Exception:
