@@ -89,4 +89,4 @@ def test_everything_is_measured_with_a_real_daemon(
     for target in found["targets"].values():
         assert target["met"] == (target["measured"] <= target["at_most"])
     hooks._print(found)
-    assert "| client_ratio" in capsys.readouterr().out
+    assert "| compiled_ms" in capsys.readouterr().out

@@ -50,7 +50,11 @@ def python_client() -> HookClient:
     code = source.replace(wait, f"WAIT_S = {TIMEOUT_S}\n")
     interpreter = (sys.executable, "-I", "-S")
     return HookClient(
-        "python", (*interpreter, str(CLIENT)), (*interpreter, "-c", code), PythonFunctions(), no_program
+        "python",
+        (*interpreter, str(CLIENT)),
+        (*interpreter, "-c", code),
+        PythonFunctions(),
+        no_program,
     )
 
 
@@ -61,7 +65,9 @@ def compiled_client() -> Iterator[HookClient]:
         paths = []
         for tags in ((), ("patient",)):
             path = Path(folder, "-".join(("hook", *tags)))
-            path.write_bytes(compiled_text(go_program(HOOK, *tags).read_bytes(), sys.executable, None))
+            path.write_bytes(
+                compiled_text(go_program(HOOK, *tags).read_bytes(), sys.executable, None)
+            )
             path.chmod(0o700)
             paths.append(str(path))
         with Probe(go_program("./internal/hookprobe")) as probe:

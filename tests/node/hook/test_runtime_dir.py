@@ -44,7 +44,9 @@ def expected(environment: dict[str, str]) -> Path | None:
 
 
 def found(environment: dict[str, str]) -> Path | None:
-    path = client().functions.runtime_dir({os.fsencode(k): os.fsencode(v) for k, v in environment.items()})
+    path = client().functions.runtime_dir(
+        {os.fsencode(k): os.fsencode(v) for k, v in environment.items()}
+    )
     return None if path is None else Path(os.fsdecode(path))
 
 

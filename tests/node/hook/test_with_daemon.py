@@ -19,7 +19,6 @@ from support.daemon import daemons_of, environment
 from support.hook_command import client as hook_client
 from support.hook_command import hook, in_memory, records
 
-
 pytestmark = pytest.mark.usefixtures("each_client")
 
 
