@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from localmem_node.arrivals import Arrivals
 from localmem_node.background import BackgroundEncoder, Vectors
 from localmem_node.capture.admission import Admission
 from localmem_node.commit_pipeline import CommitPipeline
@@ -92,6 +93,7 @@ class Engine:
         self._timings = Timings(clock)
         self._subscribers: list[Callable[[], None]] = []
         self._watchers: list[Callable[[str], None]] = []
+        self.arrivals = Arrivals()
         cache = EventCache(store, self._live)
         self._background = BackgroundEncoder(
             encoder, cache.text, self._keep_vectors, self._live.catch_up
@@ -105,6 +107,7 @@ class Engine:
             self._reencoding,
             fingerprint=encoder.fingerprint,
             unsaved=recovered.indexed,
+            arrivals=self.arrivals,
         )
         self.maintenance = Maintenance(store, keystore, random or SystemRandom(), self._pipeline)
         self._reader = Reader(

@@ -16,15 +16,17 @@ from localmem_node.errors import QueryError
 from localmem_node.results import (
     BUDGET_DEFAULT,
     PROMPT_CHARACTERS_MAX,
+    RECENT_MAX,
     Context,
     check_budget,
     check_flag,
+    check_k,
     check_query,
     event_json,
     found_json,
     shortened,
 )
-from localmem_node.selection import FILTERS, SELECTION_FIELDS, parse_selection
+from localmem_node.selection import FILTERS, SELECTION_FIELDS, check_ids, parse_selection
 from localmem_protocol.errors import EventError
 from localmem_protocol.events import (
     Draft,
@@ -48,6 +50,7 @@ QUERY_FIELDS: Final = ("query", "k", "explain", *FILTERS)
 RECENT_FIELDS: Final = ("k", *FILTERS)
 CONTEXT_FILTERS: Final = tuple(name for name in FILTERS if name != "session")
 CONTEXT_FIELDS: Final = ("query", "budget_tokens", "session", "reset", *CONTEXT_FILTERS)
+TIMELINE_FIELDS: Final = ("id", "k", *FILTERS)
 EXPORT_FIELDS: Final = ("cursor", *SELECTION_FIELDS)
 """What a call may have."""
 
@@ -107,6 +110,26 @@ def recent(engine: Engine, fields: Mapping[str, Any]) -> dict[str, Any]:
     """What was recorded last; `fields` are of RECENT_FIELDS. Raises QueryError."""
     found = engine.recent(fields.get("k", K_DEFAULT), selection=parse_selection(fields))
     return {"events": [found_json(one) for one in found]}
+
+
+def timeline(engine: Engine, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Events in order, oldest first: `k` around the one with the id `id`, or without it the newest.
+
+    `fields` are of TIMELINE_FIELDS. Raises QueryError, also for an id that is not here.
+    """
+    k, selection = check_k(fields.get("k", K_DEFAULT), RECENT_MAX), parse_selection(fields)
+    if fields.get("id") is None:
+        events = [one.event for one in reversed(engine.recent(k, selection=selection))]
+        return {"events": [event_json(event) for event in events]}
+    try:
+        event_id = check_ids([fields["id"]])[0]
+    except QueryError:
+        raise QueryError("id", "is not the id of an event") from None
+    if not engine.around(event_id, 0, 0):
+        raise QueryError("id", "there is no such event here")
+    older = (k - 1) // 2
+    events = engine.around(event_id, older, k - 1 - older, selection=selection)
+    return {"events": [event_json(event) for event in events]}
 
 
 def context(

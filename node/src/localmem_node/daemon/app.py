@@ -3,11 +3,13 @@
     POST /v1/record {"events": […], "folder"?}         {"recorded": […], "failed": […]}
     POST /v1/query  {"query", "k"?, "explain"?, …}     {"events": […], "took_ms"}
     POST /v1/recent {"k"?, …}                          {"events": […], "took_ms"}
+    POST /v1/timeline {"id"?, "k"?, …}                 {"events": […]}
     POST /v1/export {"cursor"?, "ids"?, …}             {"device", "events": […], "cursor"}
     POST /v1/import {"events": […]}                    {"new", "known", "too_old", "refused", …}
     GET  /v1/status                                    what there is
     POST /v1/stop                                      {"stopping": true}
     GET  /healthz                                      {"ok": true}, without a token
+    GET  /openapi.json                                 all of this, described
 
 "…" stands for what narrows a call: "project", "file", "kind", "tool", "device", "session", "since",
 "before" (`selection.Selection`).
@@ -27,7 +29,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import cycle
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 import msgspec
 from starlette.applications import Starlette
@@ -38,6 +40,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from localmem_node import __version__, service
+from localmem_node.daemon import openapi
 from localmem_node.daemon.worker import Worker
 from localmem_node.engine import Engine
 from localmem_node.errors import NodeError, QueryError
@@ -83,6 +86,15 @@ class Service(Protocol):
         ...
 
 
+@runtime_checkable
+class Ending(Protocol):
+    """A service with requests that end only when they are told to."""
+
+    def ending(self) -> None:
+        """The daemon is about to wait for the requests under way."""
+        ...
+
+
 class Handlers:
     """The routes, bound to what they work on."""
 
@@ -105,11 +117,13 @@ class Handlers:
             Route(QUERY_PATH, self.query, methods=["POST"]),
             Route("/v1/record", self.record, methods=["POST"]),
             Route("/v1/recent", self.recent, methods=["POST"]),
+            Route("/v1/timeline", self.timeline, methods=["POST"]),
             Route("/v1/export", self.export, methods=["POST"]),
             Route("/v1/import", self.import_events, methods=["POST"]),
             Route("/v1/status", self.status, methods=["GET"]),
             Route("/v1/stop", self.stop, methods=["POST"]),
             Route("/healthz", self.health, methods=["GET"]),
+            *openapi.routes(),
         ]
 
     def close(self) -> None:
@@ -145,6 +159,11 @@ class Handlers:
         fields = await read_body(request, service.RECENT_FIELDS)
         work = self._timed(lambda: service.recent(self._engine, fields))
         return Response(await self._run(self._queries, work), media_type=JSON)
+
+    async def timeline(self, request: Request) -> Response:
+        """POST /v1/timeline."""
+        fields = await read_body(request, service.TIMELINE_FIELDS)
+        return await self._respond(lambda: service.timeline(self._engine, fields), self._queries)
 
     async def export(self, request: Request) -> Response:
         """POST /v1/export."""
