@@ -19,78 +19,6 @@ const (
 // none stands for a folder that is there and not to be trusted.
 const none = -1
 
-// RuntimeDir is the folder of the daemon's socket, by the rules of `config.load_settings`; false
-// without one.
-func RuntimeDir(get func(string) (string, bool)) (string, bool) {
-	if given, ok := get("LOCALMEM_HOME"); ok {
-		home, ok := absolute(given, get)
-		return home + "/run", ok && given != ""
-	}
-	runtime, _ := get("XDG_RUNTIME_DIR")
-	for _, parent := range []string{runtime, "/run/user/" + strconv.Itoa(os.Getuid())} {
-		if parent != "" && isFolder(parent) {
-			return parent + "/localmem", true
-		}
-	}
-	state, _ := get("XDG_STATE_HOME")
-	if !strings.HasPrefix(state, "/") {
-		home, _ := get("HOME")
-		if !strings.HasPrefix(home, "/") {
-			found, ok := homeOf("")
-			if !ok {
-				return "", false
-			}
-			home = found
-		}
-		state = home + "/.local/state"
-	}
-	return state + "/localmem/run", true
-}
-
-func absolute(path string, get func(string) (string, bool)) (string, bool) {
-	if strings.HasPrefix(path, "~") {
-		user, rest, slash := strings.Cut(path[1:], "/")
-		home, known := "", false
-		if user == "" {
-			home, known = get("HOME")
-		}
-		if !known {
-			home, known = homeOf(user)
-		}
-		if !known {
-			return "", false
-		}
-		path = strings.TrimRight(home, "/")
-		if slash {
-			path += "/" + rest
-		}
-		if path == "" {
-			path = "/"
-		}
-	}
-	if strings.HasPrefix(path, "/") {
-		return path, true
-	}
-	here, err := syscall.Getwd()
-	return here + "/" + path, err == nil
-}
-
-// homeOf is the home of a user, or of this one, by the file passwd alone: there is no libc to ask.
-func homeOf(user string) (string, bool) {
-	text, err := os.ReadFile("/etc/passwd")
-	if err != nil {
-		return "", false
-	}
-	number := strconv.Itoa(os.Getuid())
-	for _, line := range strings.Split(string(text), "\n") {
-		fields := strings.Split(line, ":")
-		if len(fields) == 7 && (fields[0] == user || user == "" && fields[2] == number) {
-			return fields[5], true
-		}
-	}
-	return "", false
-}
-
 // openFolder is a folder that only this user can enter, as a descriptor; `none` if it is anything
 // else, ENOENT if it is not there.
 func openFolder(path string) (int, error) {
@@ -194,11 +122,6 @@ func statAt(folder int, name string) (syscall.Stat_t, error) {
 	}
 	defer syscall.Close(file)
 	return found, syscall.Fstat(file, &found)
-}
-
-func isFolder(path string) bool {
-	var found syscall.Stat_t
-	return syscall.Stat(path, &found) == nil && found.Mode&syscall.S_IFMT == syscall.S_IFDIR
 }
 
 func isPrivate(file int, kind uint32) bool {

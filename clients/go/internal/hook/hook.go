@@ -19,6 +19,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"localmem/internal/place"
 )
 
 // Interface is the number of what a node and this command agree on: the file `hook`, the route, the
@@ -67,7 +69,7 @@ func run(arguments []string, given environment) {
 		return
 	}
 	editor, body := arguments[0], readInput()
-	path, ok := RuntimeDir(given.get)
+	path, ok := place.RuntimeDir(given.get)
 	if len(body) == 0 || !ok {
 		return
 	}

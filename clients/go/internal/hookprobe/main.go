@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"localmem/internal/hook"
+	"localmem/internal/place"
 )
 
 type call struct {
@@ -37,7 +38,7 @@ func main() {
 func answer(one call) any {
 	switch one.Call {
 	case "runtimeDir":
-		path, ok := hook.RuntimeDir(func(name string) (string, bool) {
+		path, ok := place.RuntimeDir(func(name string) (string, bool) {
 			value, ok := one.Environment[name]
 			return string(value), ok
 		})

@@ -1,0 +1,229 @@
+//go:build unix
+
+package localmem
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"iter"
+	"time"
+)
+
+const (
+	heartbeat    = 15                          // seconds of quiet after which the daemon says that it is there
+	silence      = 3 * heartbeat * time.Second // after which it is lost
+	lineBytesMax = 1 << 20                     // of an event as JSON
+	againFirst   = 50 * time.Millisecond       // before the next daemon is looked for, growing up to
+	againLast    = 500 * time.Millisecond
+)
+
+// codeStopping is of a daemon that ends: the next one can be watched.
+const codeStopping = "stopping"
+
+// Watch is a stream of events as they become durable here.
+type Watch struct {
+	client   *Client
+	ctx      context.Context
+	cancel   context.CancelFunc
+	filter   Filter
+	after    string
+	complete bool
+	stream   *stream
+}
+
+// Watch begins to watch: when it returns, the daemon tells everything that is recorded from then on,
+// and first what was recorded after the event with the id `after`, unless that is empty.
+//
+// It ends with its context, or by Close.
+func (c *Client) Watch(ctx context.Context, after string, filter Filter) (*Watch, error) {
+	// Not the time that a call may take: it goes on for as long as it is watched.
+	whole, cancel := context.WithCancel(ctx)
+	watch := &Watch{client: c, ctx: whole, cancel: cancel, filter: filter, after: after}
+	if err := watch.begin(c.starts); err != nil {
+		cancel()
+		return nil, err
+	}
+	return watch, nil
+}
+
+// Complete is false if events of other devices may have arrived after `after` that are not told, or
+// that event is gone. It is of the daemon that tells now.
+func (w *Watch) Complete() bool { return w.complete }
+
+// Close ends the watch, also for who waits for an event.
+func (w *Watch) Close() { w.cancel() }
+
+// Events are told one after the other, each once, to one goroutine. When the daemon ends or is
+// replaced, the watch goes on with the next one, behind the last event; it starts none by itself, so
+// that one that its user stopped stays so. The last pair has the error that ended it: that of the
+// context (after Close it is context.Canceled), or what the daemon refuses.
+func (w *Watch) Events() iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		for {
+			event, err := w.next()
+			if !yield(event, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// next waits for an event, of whatever daemon there is.
+func (w *Watch) next() (Event, error) {
+	again := againFirst
+	for {
+		if w.stream == nil {
+			if err := w.begin(false); w.isFinal(err) {
+				return Event{}, err
+			} else if err != nil {
+				if pause(w.ctx, again) != nil {
+					return Event{}, w.ctx.Err()
+				}
+				again = min(2*again, againLast)
+				continue
+			}
+		}
+		event, err := w.stream.next()
+		if err == nil {
+			w.after = event.ID
+			return event, nil
+		}
+		w.stream.close()
+		w.stream = nil
+		if w.ctx.Err() != nil {
+			return Event{}, w.ctx.Err()
+		}
+		if w.isFinal(err) {
+			return Event{}, err
+		}
+	}
+}
+
+// isFinal tells whether another daemon would not make it good.
+func (w *Watch) isFinal(err error) bool {
+	if w.ctx.Err() != nil {
+		return err != nil
+	}
+	var known *Error
+	return errors.As(err, &known) && known.Code != codeStopping &&
+		known.Code != CodeDaemon && known.Code != CodeTimeout
+}
+
+// begin asks a daemon to tell, and waits until it says that it does.
+func (w *Watch) begin(starts bool) error {
+	body := struct {
+		After     string `json:"after,omitempty"`
+		Heartbeat int    `json:"heartbeat_s"`
+		Filter
+	}{w.after, heartbeat, w.filter}
+	data, err := encoded(body, append(w.filter.fields(), field{"after", w.after})...)
+	if err != nil {
+		return err
+	}
+	limited, cancel := context.WithTimeout(w.ctx, w.client.timeout)
+	defer cancel()
+	for attempt := 1; ; attempt++ {
+		one, err := w.client.opened(limited, starts)
+		if err != nil {
+			return w.client.reason(w.ctx, limited, err)
+		}
+		err = w.listen(limited, one, data)
+		var known *Error
+		if err == nil || errors.As(err, &known) || limited.Err() != nil || attempt == attempts {
+			return w.client.reason(w.ctx, limited, err)
+		}
+		_ = pause(limited, time.Duration(attempt)*againFirst)
+	}
+}
+
+// listen is the beginning over one connection, which is closed unless the daemon tells.
+func (w *Watch) listen(limited context.Context, one *connection, body []byte) error {
+	stop := context.AfterFunc(limited, one.close)
+	response, err := w.client.begin(one, request{method: "POST", path: "/v1/watch", body: body})
+	if err != nil {
+		stop()
+		one.close()
+		return err
+	}
+	if response.StatusCode != 200 {
+		defer one.close()
+		defer stop()
+		data, err := io.ReadAll(io.LimitReader(response.Body, answerBytesMax))
+		if err != nil {
+			return err
+		}
+		return understood(response.StatusCode, data, nil)
+	}
+	lines := bufio.NewScanner(response.Body)
+	lines.Buffer(nil, lineBytesMax)
+	found := &stream{connection: one, lines: lines}
+	first, err := found.line()
+	if err == nil && first.Watching == nil {
+		err = notUnderstood(200)
+	}
+	if !stop() || err != nil {
+		one.close()
+		return err
+	}
+	found.stop = context.AfterFunc(w.ctx, one.close)
+	w.stream, w.complete = found, first.Watching.Complete
+	return nil
+}
+
+// stream is what one daemon tells.
+type stream struct {
+	connection *connection
+	lines      *bufio.Scanner
+	stop       func() bool
+}
+
+type line struct {
+	Watching  *struct{ Complete bool }
+	Event     *Event
+	Heartbeat bool
+	Error     *Error
+}
+
+func (s *stream) close() {
+	s.stop()
+	s.connection.close()
+}
+
+// next is the next event; an error of another type than *Error says that the daemon is gone.
+func (s *stream) next() (Event, error) {
+	for {
+		if err := s.connection.socket.SetReadDeadline(time.Now().Add(silence)); err != nil {
+			return Event{}, err
+		}
+		one, err := s.line()
+		if err != nil {
+			return Event{}, err
+		}
+		if one.Event != nil {
+			return *one.Event, nil
+		}
+		if !one.Heartbeat {
+			return Event{}, notUnderstood(200)
+		}
+	}
+}
+
+func (s *stream) line() (line, error) {
+	var one line
+	if !s.lines.Scan() {
+		if err := s.lines.Err(); err != nil {
+			return one, err
+		}
+		return one, io.ErrUnexpectedEOF
+	}
+	if json.Unmarshal(s.lines.Bytes(), &one) != nil {
+		return one, notUnderstood(200)
+	}
+	if one.Error != nil {
+		return one, one.Error
+	}
+	return one, nil
+}
