@@ -28,12 +28,12 @@ class Arrivals:
         self._ids: deque[str] = deque(maxlen=most)
         self._places: dict[str, int] = {}
         self._end = 0
-        self._callbacks: tuple[Callable[[], None], ...] = ()
+        self._callbacks: tuple[Callable[[], object], ...] = ()
 
-    @property
-    def end(self) -> int:
-        """The place of what comes next."""
-        return self._end
+    def end(self) -> tuple[int, str | None]:
+        """The place of what comes next, and the id before it, if one is known."""
+        with self._lock:
+            return self._end, self._ids[-1] if self._ids else None
 
     def add(self, ids: Iterable[str]) -> None:
         """These are durable and can be read. Whoever watches is told in this thread."""
@@ -63,7 +63,7 @@ class Arrivals:
                 raise Passed
             return list(islice(self._ids, place - first, place - first + limit))
 
-    def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
+    def subscribe(self, callback: Callable[[], object]) -> Callable[[], None]:
         """Call back, in the writer's thread, when there is more; it must not wait. Returns how to stop."""
         with self._lock:
             self._callbacks = (*self._callbacks, callback)

@@ -340,6 +340,12 @@ class Engine:
         }
 
     @property
+    def is_alone(self) -> bool:
+        """Whether every event here was recorded here."""
+        with self._live.lock:
+            return self._live.catalogue.own_count() == len(self._live)
+
+    @property
     def is_warm(self) -> bool:
         """Whether a question finds the encoder loaded."""
         return self._reader.is_warm

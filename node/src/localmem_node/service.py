@@ -15,6 +15,7 @@ from localmem_node.engine import Engine
 from localmem_node.errors import QueryError
 from localmem_node.results import (
     BUDGET_DEFAULT,
+    K_DEFAULT,
     PROMPT_CHARACTERS_MAX,
     RECENT_MAX,
     Context,
@@ -43,8 +44,6 @@ RECORD_EVENTS_MAX: Final = 256
 
 PAGE_EVENTS: Final = 128
 """Events looked at for one page of an export: some 10 ms, which a query may have to wait."""
-
-K_DEFAULT: Final = 10
 
 QUERY_FIELDS: Final = ("query", "k", "explain", *FILTERS)
 RECENT_FIELDS: Final = ("k", *FILTERS)

@@ -8,13 +8,15 @@ later event of this device, and of others those that were recorded later, too.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from localmem_node.arrivals import Passed
-from localmem_node.engine import Engine
 from localmem_node.errors import QueryError, WatchTooSlow
 from localmem_node.selection import FILTERS, Selection, check_ids, parse_selection
 from localmem_protocol.events import Event, Order
+
+if TYPE_CHECKING:  # who watches a daemon needs none
+    from localmem_node.engine import Engine
 
 WATCH_FIELDS: Final = ("after", "heartbeat_s", *FILTERS)
 
@@ -31,20 +33,22 @@ class Watch:
 
     def __init__(self, engine: Engine, selection: Selection, after: str | None = None) -> None:
         self._engine, self._selection = engine, selection
-        self._place = engine.arrivals.end
-        self._begun = self._place
+        self._begun, last = engine.arrivals.end()
+        self._place = self._begun
         self._past: Order | None = None
         self.complete = True
         """Whether nothing that came after `after` is left out for sure."""
+        self.after = after or last or next((one.event.id for one in engine.recent(1)), None)
+        """Where to go on if nothing is told before the end; None where nothing is known."""
         if after is None:
             return
         place = engine.arrivals.place_after(after)
         if place is not None:
             self._place = place
             return
-        self.complete = False
         anchor = engine.around(after, 0, 0)
         self._past = anchor[0].order if anchor else None
+        self.complete = bool(anchor) and engine.is_alone
 
     def take(self) -> tuple[list[Event], bool]:
         """What is to be told next, and whether there may be more at once. Raises WatchTooSlow."""

@@ -335,4 +335,6 @@ def _on_error(request: Request, error: Exception) -> Response:
 def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = _HTTP_CODES.get(error.status_code, "bad_request")
-    return json_response(problem_json(code, error.detail), error.status_code)
+    answer = json_response(problem_json(code, error.detail), error.status_code)
+    answer.headers.update(error.headers or {})
+    return answer

@@ -10,13 +10,14 @@ from typing import Any, Final
 from localmem_node.results import (
     BUDGET_DEFAULT,
     BUDGET_MAX,
+    K_DEFAULT,
     K_MAX,
     PROMPT_CHARACTERS_MAX,
     QUERY_CHARACTERS_MAX,
     RECENT_MAX,
 )
 from localmem_node.selection import CHOICES_MAX, ID_CHARACTERS, IDS_MAX
-from localmem_node.service import K_DEFAULT, RECORD_EVENTS_MAX
+from localmem_node.service import RECORD_EVENTS_MAX
 from localmem_node.watch import HEARTBEAT_S, HEARTBEAT_S_MAX
 from localmem_protocol.events import KINDS
 from localmem_protocol.limits import (
@@ -229,7 +230,9 @@ SCHEMAS: Final[dict[str, Schema]] = {
                 "type": "boolean",
                 "description": "False if events of other devices may have arrived after `after` "
                 "that are not told; those of this device always are, unless `after` is gone.",
-            }
+            },
+            "after": _or_null(_ID)
+            | {"description": "What to name as `after` if this breaks before any event came."},
         }
     ),
     "Pinning": _object({"id": _ID}, {"pinned": _by_default(_FLAG, True)}),

@@ -2,7 +2,7 @@
 
     POST /v1/watch  {"after"?, "heartbeat_s"?, …}   JSON objects, a line each, until either side ends
 
-The first line is {"watching": {"complete"}}; then come {"event"}, {"heartbeat": true} in quiet times,
+The first line is {"watching": {"complete", "after"}}; then come {"event"}, {"heartbeat": true} in quiet times,
 and {"error"} as the last line when the daemon ends it. Nothing is queued for a reader: each has a
 place in what arrived lately, and one that falls behind it, or takes nothing for a while, is let go.
 """
@@ -99,7 +99,7 @@ class Watches:
     async def _lines(
         self, watch: Watch, waker: asyncio.Event, heartbeat_s: float
     ) -> AsyncIterator[bytes]:
-        yield _line({"watching": {"complete": watch.complete}})
+        yield _line({"watching": {"complete": watch.complete, "after": watch.after}})
         while not self._ending:
             waker.clear()
             try:
