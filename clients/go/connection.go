@@ -101,7 +101,7 @@ func (c *Client) exchange(ctx context.Context, one *connection, what request) (i
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
-	if err != nil || response.Close {
+	if err != nil || response.Close || one.reader.Buffered() > 0 {
 		one.close()
 	} else {
 		c.giveBack(one)

@@ -20,6 +20,11 @@ const (
 	againLast    = 500 * time.Millisecond
 )
 
+// passing are reasons of a daemon to come again, for who has watched already.
+var passing = map[string]bool{
+	codeStopping: true, CodeTooSlow: true, CodeTooManyWatches: true, CodeDaemon: true, CodeTimeout: true,
+}
+
 // codeStopping is of a daemon that ends: the next one can be watched.
 const codeStopping = "stopping"
 
@@ -30,6 +35,7 @@ type Watch struct {
 	cancel   context.CancelFunc
 	filter   Filter
 	after    string
+	begun    bool
 	complete bool
 	stream   *stream
 }
@@ -41,7 +47,7 @@ type Watch struct {
 func (c *Client) Watch(ctx context.Context, after string, filter Filter) (*Watch, error) {
 	// Not the time that a call may take: it goes on for as long as it is watched.
 	whole, cancel := context.WithCancel(ctx)
-	watch := &Watch{client: c, ctx: whole, cancel: cancel, filter: filter, after: after}
+	watch := &Watch{client: c, ctx: whole, cancel: cancel, filter: filter, after: after, complete: true}
 	if err := watch.begin(c.starts); err != nil {
 		cancel()
 		return nil, err
@@ -49,8 +55,8 @@ func (c *Client) Watch(ctx context.Context, after string, filter Filter) (*Watch
 	return watch, nil
 }
 
-// Complete is false if events of other devices may have arrived after `after` that are not told, or
-// that event is gone. It is of the daemon that tells now.
+// Complete is false once events of other devices may have been left out: after an interruption, or
+// where the event `after` is gone.
 func (w *Watch) Complete() bool { return w.complete }
 
 // Close ends the watch, also for who waits for an event.
@@ -108,12 +114,14 @@ func (w *Watch) isFinal(err error) bool {
 		return err != nil
 	}
 	var known *Error
-	return errors.As(err, &known) && known.Code != codeStopping &&
-		known.Code != CodeDaemon && known.Code != CodeTimeout
+	return errors.As(err, &known) && !passing[known.Code]
 }
 
 // begin asks a daemon to tell, and waits until it says that it does.
 func (w *Watch) begin(starts bool) error {
+	if w.begun && w.after == "" {
+		w.complete = false // nothing was there before, so nothing says where to go on
+	}
 	body := struct {
 		After     string `json:"after,omitempty"`
 		Heartbeat int    `json:"heartbeat_s"`
@@ -132,8 +140,11 @@ func (w *Watch) begin(starts bool) error {
 		}
 		err = w.listen(limited, one, data)
 		var known *Error
-		if err == nil || errors.As(err, &known) || limited.Err() != nil || attempt == attempts {
+		if err == nil || errors.As(err, &known) || limited.Err() != nil {
 			return w.client.reason(w.ctx, limited, err)
+		}
+		if attempt == attempts {
+			return daemonError("the daemon went away before it answered: " + err.Error())
 		}
 		_ = pause(limited, time.Duration(attempt)*againFirst)
 	}
@@ -169,7 +180,11 @@ func (w *Watch) listen(limited context.Context, one *connection, body []byte) er
 		return err
 	}
 	found.stop = context.AfterFunc(w.ctx, one.close)
-	w.stream, w.complete = found, first.Watching.Complete
+	w.stream, w.begun = found, true
+	w.complete = w.complete && first.Watching.Complete
+	if first.Watching.After != "" {
+		w.after = first.Watching.After
+	}
 	return nil
 }
 
@@ -181,7 +196,10 @@ type stream struct {
 }
 
 type line struct {
-	Watching  *struct{ Complete bool }
+	Watching *struct {
+		Complete bool
+		After    string
+	}
 	Event     *Event
 	Heartbeat bool
 	Error     *Error
