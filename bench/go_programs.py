@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import functools
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,8 @@ ROOT: Final = Path(__file__).parents[1]
 MODULE: Final = ROOT / "clients" / "go"
 CACHE: Final = ROOT / ".cache" / "go"
 HOOK: Final = "./cmd/localmem-hook"
+GUARD: Final = " -E localmem_guarded" if platform.machine() == "x86_64" else ""
+"""Where the hook's process begins: `guard_linux_amd64.s` says why."""
 
 
 class GoMissing(Exception):
@@ -62,7 +65,7 @@ def built(package: str, *tags: str) -> Path:
         # Renamed, since another process may be running the one that is there.
         new = folder / f"{name}.new"
         run_go(
-            "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", f"-tags={','.join(tags)}",
+            "build", "-trimpath", "-buildvcs=false", f"-ldflags=-s -w{GUARD if package == HOOK else ''}", f"-tags={','.join(tags)}",
             "-o", str(new), package,
         )  # fmt: skip
         new.replace(folder / name)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import platform
 import resource
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import termios
 import time
 from collections.abc import Callable, Iterator
@@ -33,7 +35,7 @@ from localmem_node.hook.launcher import (
     remove_launcher,
     write_launcher,
 )
-from support.daemon import environment
+from support.daemon import children, environment, is_alive
 from support.hook_command import (
     START,
     TOOL,
@@ -45,9 +47,11 @@ from support.hook_command import (
     the_program,
 )
 from support.hook_daemon import HookDaemon
+from support.missing import missing
 
 SAYS = b'{"a":1}'
 NOWHERE = "/nowhere/python"
+STRANGER = 65_533
 
 
 @pytest.fixture
@@ -218,6 +222,63 @@ def test_a_spool_that_may_not_grow_is_no_reason_to_complain(home: Path, program:
     assert spool.read_bytes() == before
 
 
+@pytest.mark.parametrize("mib", [8, 64, 512])
+def test_without_memory_for_its_runtime_it_is_silent(home: Path, program: Path, mib: int) -> None:
+    """Go's own end of it would be 2, by which an editor refuses what its user asked for."""
+    guarded()
+    limit = mib * 2**20
+    assert without(program, home, resource.RLIMIT_AS, limit) == (0, b"", b"")
+
+
+def test_without_a_thread_for_its_runtime_it_is_silent(home: Path, program: Path) -> None:
+    guarded()
+    if os.getuid():
+        missing("only root can be a user who has no processes")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        Path(folder).chmod(0o755)
+        path = shutil.copy(program, folder)
+        for processes in (1, 2, 3, 4):
+            ended = without(Path(path), home, resource.RLIMIT_NPROC, processes, user=STRANGER)
+            assert ended == (0, b"", b"")
+
+
+def guarded() -> None:
+    if platform.machine() != "x86_64":
+        pytest.skip("there is no guard for this machine")
+
+
+def without(
+    program: Path, home: Path, what: int, limit: int, user: int | None = None
+) -> tuple[int, bytes, bytes]:
+    def narrow() -> None:
+        resource.setrlimit(what, (limit, limit))
+        if user is not None:
+            os.setuid(user)
+
+    done = subprocess.run(
+        [program, "codex"],
+        input=TOOL,
+        env={"LOCALMEM_HOME": str(home)},
+        capture_output=True,
+        preexec_fn=narrow,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_one_that_is_killed_leaves_nothing_running(home: Path, program: Path) -> None:
+    with subprocess.Popen([program, "codex"], stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(b"{")
+        process.stdin.flush()
+        stdin = process.stdin
+        until(lambda: not waiting(stdin))
+        below = children(process.pid)
+        process.kill()
+        process.wait()
+        until(lambda: not any(is_alive(one) for one in below))
+
+
 def test_interrupted_it_is_silent(home: Path, program: Path) -> None:
     given = {"LOCALMEM_HOME": str(home)}
     with subprocess.Popen(
@@ -226,13 +287,14 @@ def test_interrupted_it_is_silent(home: Path, program: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=given,
+        start_new_session=True,
     ) as process:
         assert process.stdin is not None
         process.stdin.write(b"{")
         process.stdin.flush()
         stdin = process.stdin
         until(lambda: not waiting(stdin))
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)
         assert process.wait() == 0
         assert process.stderr is not None
         assert process.stderr.read() == b""

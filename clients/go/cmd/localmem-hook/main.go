@@ -2,6 +2,8 @@
 
 // Command localmem-hook is what an editor runs for an event, as one file that needs no interpreter.
 //
+// Where there is a guard for the machine, the process begins with that: see guard_linux_amd64.s.
+//
 // It does what node/src/localmem_node/hook/client.py does, which is the reference: the same tests run
 // both. `localmem install` prefers this one where it finds it.
 package main
