@@ -68,6 +68,14 @@ def test_what_the_daemon_says_is_printed(home: Path) -> None:
         assert hook(home).stdout == SAYS
 
 
+@pytest.mark.parametrize(
+    ("answer", "said"), [(b" \r\n" + SAYS + b"\n\v\f\t ", SAYS), (b"\n{} \n", b""), (b"", b"")]
+)
+def test_space_around_an_answer_is_not_printed(home: Path, answer: bytes, said: bytes) -> None:
+    with HookDaemon(home, answer):
+        assert hook(home).stdout == said
+
+
 def test_an_answer_without_a_length_ends_with_the_connection(home: Path) -> None:
     with HookDaemon(home, SAYS, head=b"Connection: close\r\n\r\n"):
         assert hook(home).stdout == SAYS

@@ -39,7 +39,7 @@ func Main(arguments []string) {
 	quiet()
 	installed := readInstalled()
 	if len(arguments) == 1 && arguments[0] == "--version" && installed == nil {
-		tell([]byte("localmem-hook " + Interface + "\n"))
+		say([]byte("localmem-hook " + Interface + "\n"))
 		return
 	}
 	run(arguments, environment{installed})
@@ -123,17 +123,20 @@ func BeginsTurn(body []byte) bool {
 
 // tell prints the answer, if it says anything and somebody listens.
 func tell(answer []byte) {
-	if trimmed := bytes.Trim(answer, space); bytes.Equal(trimmed, []byte("{}")) {
-		return
+	if answer = bytes.Trim(answer, space); !bytes.Equal(answer, []byte("{}")) {
+		say(answer)
 	}
-	for len(answer) > 0 {
-		written, err := syscall.Write(1, answer)
+}
+
+func say(data []byte) {
+	for len(data) > 0 {
+		written, err := syscall.Write(1, data)
 		if err == syscall.EINTR {
 			continue
 		}
 		if err != nil {
 			return
 		}
-		answer = answer[written:]
+		data = data[written:]
 	}
 }
