@@ -16,10 +16,10 @@ SYSTEM_PACKAGES += $(if $(shell command -v npm),,nodejs npm)
 # The tests of the node's extra `torch` skip without it, but not in the gate.
 TORCH := $(if $(filter true,$(CI)),$(VENV)/.torch)
 # Likewise the tests with the real claude and codex, and the Yjs clients, from npm.
-ALL_CLIENTS := .clients/.installed .clients/interop/.installed
+ALL_CLIENTS := .clients/.installed .clients/interop/.installed .clients/node-client/.installed
 CLIENTS := $(if $(filter true,$(CI)),$(ALL_CLIENTS))
 
-.PHONY: demo install hook clients lock test test-full nightly check lint types contracts system clean
+.PHONY: demo install hook clients contract lock test test-full nightly check lint types contracts system clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -106,6 +106,18 @@ $(VENV)/.torch: $(VENV)/.install
 	@cp $< .clients/interop/package.json
 	@npm install --prefix .clients/interop --no-package-lock --no-audit --no-fund --loglevel=error
 	@touch $@
+
+.clients/node-client/.installed: clients/node/package.json
+	@echo "installing what the Node.js client is built with"
+	@mkdir -p .clients/node-client
+	@cp $< .clients/node-client/package.json
+	@npm install --prefix .clients/node-client --no-package-lock --no-audit --no-fund --loglevel=error
+	@touch $@
+
+# What the clients in other languages are held against, from the daemon's own description.
+contract: $(VENV)/.install .clients/node-client/.installed
+	$(BIN)/python -m localmem_node.daemon.openapi > clients/openapi.json
+	.clients/node-client/node_modules/.bin/openapi-typescript clients/openapi.json --output clients/node/src/schema.ts --alphabetize --immutable
 
 # What the image is made of, with hashes. uv resolves for every platform and Python, and names no host.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \

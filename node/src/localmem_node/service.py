@@ -34,6 +34,7 @@ from localmem_protocol.events import (
     Event,
     Order,
     draft_of,
+    is_device_id,
     parse_draft,
     parse_recorded,
     stamp,
@@ -242,9 +243,12 @@ def _cursor(value: object) -> Cursor | None:
     if value is None:
         return None
     try:
-        return msgspec.convert(value, Cursor)
+        cursor = msgspec.convert(value, Cursor)
     except msgspec.ValidationError as error:
         raise QueryError("cursor", f"is not one that an answer had: {error}") from None
+    if not (is_device_id(cursor.after[1]) and is_device_id(cursor.until[1])):
+        raise QueryError("cursor", "is not one that an answer had: it names no device")
+    return cursor
 
 
 @dataclass(slots=True)

@@ -65,6 +65,15 @@ INLINE_CHARACTERS_MAX: Final = 300
 _HTTP_CODES: Final = {404: "not_found", 405: "method_not_allowed"}
 
 
+def _number(text: str) -> float:
+    """A number with a point or an exponent: a whole one is the same as without, as JSON has it."""
+    value = float(text)
+    return int(value) if value.is_integer() else value
+
+
+_DECODER: Final = msgspec.json.Decoder(float_hook=_number)
+
+
 class Service(Protocol):
     """Something that runs beside the requests for as long as the daemon does."""
 
@@ -309,7 +318,7 @@ async def read_body(request: Request, known: Sequence[str]) -> dict[str, Any]:
 def parse_body(body: bytes, known: Sequence[str]) -> dict[str, Any]:
     """The JSON object that a body is. Raises EventError, and QueryError for an unknown field."""
     try:
-        fields = msgspec.json.decode(body)
+        fields = _DECODER.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise EventError("", f"the body is not JSON: {error}") from None
     if not isinstance(fields, dict):

@@ -99,7 +99,7 @@ OPERATIONS: Final = (
               "Pausing"),
     Operation("get", "/v1/stats", "stats", "What was counted.", query=("since",)),
     Operation("post", "/v1/capture", "capture", "Keep what editors told, each once.", "Anything",
-              "Anything"),
+              "Capturing"),
     Operation("post", "/v1/hook/{editor}", "hook", "What an editor's hook tells.", "Anything",
               "Anything", errors=(*_ASKED, 404)),
     Operation("post", "/v1/sync", "sync", "Synchronise now.", "Anything", "Anything",
@@ -191,7 +191,8 @@ def _parameters(one: Operation) -> Iterable[Schema]:
             name = part.strip("{}")
             yield {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
     for name in one.query:
-        yield {"name": name, "in": "query", "required": False, "schema": {"type": "string"}}
+        day = {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"}
+        yield {"name": name, "in": "query", "required": False, "schema": day}
 
 
 def _json(name: str) -> Schema:

@@ -87,7 +87,10 @@ _LABEL: Final = _text(LABEL_BYTES_MAX)
 _MOMENT: Final = _whole(0, TIMESTAMP_MS_MAX, description="Milliseconds since 1970.")
 _MARK: Final = _whole(0, MARK_MAX, format="int64", description="May be above 2^53.")
 _RANGE: Final[Schema] = {
-    **_list(_whole(1, LINE_MAX), 2, 2),
+    "type": "array",
+    "prefixItems": [_whole(1, LINE_MAX), _whole(1, LINE_MAX)],
+    "minItems": 2,
+    "maxItems": 2,
     "description": "First and last line, 1-based.",
 }
 _HASH: Final[Schema] = {"type": "string", "pattern": "^[0-9a-f]{16}$"}
@@ -127,8 +130,18 @@ _QUESTION: Final[Schema] = {
     "type": "string", "minLength": 1, "maxLength": QUERY_CHARACTERS_MAX, "pattern": _SOMETHING,
 }  # fmt: skip
 _TOOK: Final[Schema] = {"type": "number", "minimum": 0}
-_POSITION: Final[Schema] = _list({"type": ["integer", "string"]}, 4, 4)
+_POSITION: Final[Schema] = {
+    "type": "array",
+    "prefixItems": [{"type": "integer"}, _SAID, {"type": "integer"}, _SAID],
+    "minItems": 4,
+    "maxItems": 4,
+}
 _CURSOR: Final[Schema] = _object({"after": _POSITION, "until": _POSITION})
+_FOLDER: Final[Schema] = {
+    "type": ["string", "null"],
+    "pattern": "^/[^\\u0000]*$",
+    "description": "The absolute path that relative ones are relative to.",
+}
 _REFUSED: Final = _list(ref("Refused"))
 
 
@@ -181,13 +194,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
     ),
     "Recording": _object(
         {"events": _list(ref("Draft"), 1, RECORD_EVENTS_MAX)},
-        {
-            "folder": {
-                "type": ["string", "null"],
-                "pattern": "^/[^\\u0000]*$",
-                "description": "The absolute path that relative ones are relative to.",
-            }
-        },
+        {"folder": _FOLDER},
     ),
     "Recorded": _object({"recorded": _list(ref("Event")), "failed": _REFUSED}),
     "Query": _object(
@@ -301,9 +308,15 @@ SCHEMAS: Final[dict[str, Schema]] = {
         {},
         {
             "paused": _by_default(_FLAG, True),
-            "projects": _or_null(_list(_SAID)),
+            "projects": _or_null(_list({"type": "string", "pattern": "^[0-9a-f]{20}$"})),
             "session": _or_null(_LABEL),
         },
+        said="Projects, or a session, or else everything.",
+    ),
+    "Capturing": _object(
+        {"events": _list({}, 1, RECORD_EVENTS_MAX)},
+        {"folder": _FOLDER, "imported": _by_default(_FLAG, False)},
+        said="Events with the keys by which they are known: `daemon/hook_bodies.py`.",
     ),
 }
 """By name."""
