@@ -45,21 +45,25 @@ func (c *connection) close() { _ = c.socket.Close() }
 // errNone is of a machine where no daemon runs.
 var errNone = daemonError("no daemon is running; start one with: localmem up")
 
-// send is status and body of the answer to a request.
+var errTimeout = &Error{Code: CodeTimeout, Message: "the daemon did not answer in time; run: localmem doctor"}
+
+// send is status and body of the answer to a request. The time that an answer may take does not begin
+// before there is a daemon.
 func (c *Client) send(ctx context.Context, what request) (int, []byte, error) {
-	limited, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
 	for attempt := 1; ; attempt++ {
-		one, err := c.connected(limited)
+		one, err := c.connected(ctx)
 		if err != nil {
-			return 0, nil, c.reason(ctx, limited, err)
+			return 0, nil, reason(ctx, err)
 		}
+		limited, cancel := context.WithTimeout(ctx, c.timeout)
 		status, data, err := c.exchange(limited, one, what)
+		ended := limited.Err() != nil
+		cancel()
 		if err == nil {
 			return status, data, nil
 		}
-		if limited.Err() != nil {
-			return 0, nil, c.reason(ctx, limited, err)
+		if ended {
+			return 0, nil, reason(ctx, errTimeout)
 		}
 		if !what.repeatable || attempt == attempts {
 			doubt := ""
@@ -69,22 +73,19 @@ func (c *Client) send(ctx context.Context, what request) (int, []byte, error) {
 			return 0, nil, daemonError("the daemon went away before it answered: " + err.Error() + doubt)
 		}
 		// A daemon that is being killed still takes connections for a few milliseconds.
-		pause(limited, time.Duration(attempt)*50*time.Millisecond)
+		_ = pause(ctx, time.Duration(attempt)*againFirst)
 	}
 }
 
-// reason is why a call ended: the caller's context, the time that an answer may take, or an error.
-func (c *Client) reason(ctx, limited context.Context, err error) error {
-	if err == nil {
-		return nil
+// reason is why a call ended: that its caller gave up or wanted it by now, or an error.
+func reason(ctx context.Context, err error) error {
+	switch ctx.Err() {
+	case nil:
+		return err
+	case context.Canceled:
+		return context.Canceled
 	}
-	if cause := ctx.Err(); errors.Is(cause, context.Canceled) {
-		return cause
-	}
-	if limited.Err() != nil {
-		return &Error{Code: CodeTimeout, Message: "the daemon did not answer in time; run: localmem doctor"}
-	}
-	return err
+	return errTimeout
 }
 
 // exchange is one request over a connection, which is kept if it can be.
@@ -192,8 +193,10 @@ func (c *Client) dial(ctx context.Context) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
+	limited, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
 	for {
-		socket, err := new(net.Dialer).DialContext(ctx, "unix", state.Socket)
+		socket, err := new(net.Dialer).DialContext(limited, "unix", state.Socket)
 		switch {
 		case err == nil:
 			one := socket.(*net.UnixConn)
@@ -204,8 +207,8 @@ func (c *Client) dial(ctx context.Context) (*connection, error) {
 			return nil, &Error{Code: "node", Message: state.Socket + ": cannot connect: " + err.Error()}
 		}
 		// Its queue is full: it hangs, or is busy.
-		if err := pause(ctx, 20*time.Millisecond); err != nil {
-			return nil, err
+		if pause(limited, 20*time.Millisecond) != nil {
+			return nil, errTimeout
 		}
 	}
 }

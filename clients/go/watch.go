@@ -131,27 +131,35 @@ func (w *Watch) begin(starts bool) error {
 	if err != nil {
 		return err
 	}
-	limited, cancel := context.WithTimeout(w.ctx, w.client.timeout)
-	defer cancel()
 	for attempt := 1; ; attempt++ {
-		one, err := w.client.opened(limited, starts)
+		one, err := w.client.opened(w.ctx, starts)
 		if err != nil {
-			return w.client.reason(w.ctx, limited, err)
+			return reason(w.ctx, err)
 		}
-		err = w.listen(limited, one, data)
+		err = w.listen(one, data)
 		var known *Error
-		if err == nil || errors.As(err, &known) || limited.Err() != nil {
-			return w.client.reason(w.ctx, limited, err)
+		if err == nil || errors.As(err, &known) || w.ctx.Err() != nil {
+			return reason(w.ctx, err)
 		}
 		if attempt == attempts {
 			return daemonError("the daemon went away before it answered: " + err.Error())
 		}
-		_ = pause(limited, time.Duration(attempt)*againFirst)
+		_ = pause(w.ctx, time.Duration(attempt)*againFirst)
 	}
 }
 
 // listen is the beginning over one connection, which is closed unless the daemon tells.
-func (w *Watch) listen(limited context.Context, one *connection, body []byte) error {
+func (w *Watch) listen(one *connection, body []byte) error {
+	limited, cancel := context.WithTimeout(w.ctx, w.client.timeout)
+	defer cancel()
+	err := w.hear(limited, one, body)
+	if err != nil && limited.Err() != nil {
+		return errTimeout
+	}
+	return err
+}
+
+func (w *Watch) hear(limited context.Context, one *connection, body []byte) error {
 	stop := context.AfterFunc(limited, one.close)
 	response, err := w.client.begin(one, request{method: "POST", path: "/v1/watch", body: body})
 	if err != nil {
@@ -175,7 +183,10 @@ func (w *Watch) listen(limited context.Context, one *connection, body []byte) er
 	if err == nil && first.Watching == nil {
 		err = notUnderstood(200)
 	}
-	if !stop() || err != nil {
+	if !stop() && err == nil {
+		err = limited.Err()
+	}
+	if err != nil {
 		one.close()
 		return err
 	}
