@@ -140,9 +140,13 @@ func TestAStateThatOthersCouldHaveWrittenIsNotBelieved(t *testing.T) {
 func TestWithoutADaemonAndWithoutLocalmemAnErrorSaysSo(t *testing.T) {
 	t.Parallel()
 	home := t.TempDir()
-	script := filepath.Join(home, "localmem")
-	if err := os.WriteFile(script, []byte("#!/bin/sh\necho 'localmem: no key; run: x' >&2\nexit 1\n"), 0o700); err != nil {
-		t.Fatal(err)
+	for name, text := range map[string]string{
+		"localmem": `echo '{"error":{"code":"wrong_key","message":"no key; run: x","field":null}}'; exit 1`,
+		"other":    "exit 3",
+	} {
+		if err := os.WriteFile(filepath.Join(home, name), []byte("#!/bin/sh\n"+text+"\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for _, one := range []struct {
 		options Options
@@ -150,7 +154,11 @@ func TestWithoutADaemonAndWithoutLocalmemAnErrorSaysSo(t *testing.T) {
 	}{
 		{Options{NoStart: true}, "daemon: no daemon is running; start one with: localmem up"},
 		{Options{}, "daemon: the command localmem is not on PATH: localmem is not installed here"},
-		{Options{Environment: []string{"PATH=relative::" + home}}, "daemon: the daemon did not start: no key; run: x"},
+		{Options{Environment: []string{"PATH=relative::" + home}}, "wrong_key: no key; run: x"},
+		{
+			Options{Command: []string{filepath.Join(home, "other")}},
+			"daemon: the daemon did not start: " + filepath.Join(home, "other") + ": exit status 3",
+		},
 	} {
 		one.options.Environment = append(one.options.Environment, "LOCALMEM_HOME="+filepath.Join(home, "home"))
 		client, err := New(one.options)

@@ -51,16 +51,16 @@ func (c *Client) up() error {
 	if err != nil {
 		return err
 	}
-	var complaint bytes.Buffer
-	command := exec.CommandContext(limited, program, append(c.command[1:len(c.command):len(c.command)], "up")...)
-	command.Env, command.Stderr = c.environment, &complaint
+	var said bytes.Buffer
+	arguments := append(c.command[1:len(c.command):len(c.command)], "up", "--json")
+	command := exec.CommandContext(limited, program, arguments...)
+	command.Env, command.Stdout = c.environment, &said
 	command.WaitDelay = time.Second
 	if err := command.Run(); err != nil {
-		message := strings.Join(strings.Fields(complaint.String()), " ")
-		if message == "" {
-			message = err.Error()
+		if known := problem(said.Bytes()); known != nil {
+			return known
 		}
-		return daemonError("the daemon did not start: " + strings.TrimPrefix(message, "localmem: "))
+		return daemonError("the daemon did not start: " + program + ": " + err.Error())
 	}
 	return nil
 }
