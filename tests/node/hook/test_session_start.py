@@ -73,6 +73,8 @@ def test_ten_sessions_that_start_at_once_start_one_daemon(home: Path) -> None:
         assert os.getsid(pid) != os.getsid(0)
         descriptors = {os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir()}
         assert not any(link.startswith("pipe:") for link in descriptors)
+        status = Path(f"/proc/{pid}/status").read_text()
+        assert "\nSigBlk:\t0000000000000000\n" in status
         assert not {pid} & set(children(os.getpid()))
         daemon.stop()
     assert daemons_of(home) == []
