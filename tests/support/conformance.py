@@ -300,6 +300,9 @@ class Run:
                 _end(state, signal.SIGKILL)
             elif fault == "stop":
                 assert client.stop()
+            elif fault == "spoil_store":
+                assert client.stop()
+                client.settings.store_path.write_bytes(bytes(256 * 1024))
             elif fault == "replace_token":
                 other = "0" * len(state.token)
                 write_state(
