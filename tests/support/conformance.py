@@ -43,6 +43,11 @@ def cancels(case: Case) -> bool:
     return any(step.get("meanwhile") == "cancel" for step in case["steps"])
 
 
+def is_of_watch_or_time(case: Case) -> bool:
+    """Whether somebody watches in a case, or waits for a time that is set."""
+    return any("watch" in step or "timeout_ms" in step for step in case["steps"])
+
+
 class Client(Protocol):
     """A client in one of its forms."""
 
