@@ -13,11 +13,22 @@ import pytest
 
 from localmem_node import AsyncMemory, Memory
 from localmem_node.client import ANSWER_S, DaemonClient
-from support.conformance import AsyncClient, Case, Client, Run, SyncClient, cancels, cases, names
+from support.conformance import (
+    AsyncClient,
+    Case,
+    Client,
+    Run,
+    SyncClient,
+    cancels,
+    cases,
+    is_of_watch_or_time,
+    names,
+)
 from support.daemon import daemons_of, environment
 
 CALLS, REQUESTS, FAULTS = cases("calls"), cases("requests"), cases("faults")
-OF_THREADS = [case for case in FAULTS if not cancels(case)]
+# A call of a thread cannot be cancelled; what is left out beside is in test_killed_daemon.
+OF_THREADS = [case for case in FAULTS if not cancels(case) and is_of_watch_or_time(case)]
 FORMS = ["sync", "async"]
 
 Homes = Mapping[str, Mapping[str, str]]

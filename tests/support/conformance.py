@@ -43,6 +43,11 @@ def cancels(case: Case) -> bool:
     return any(step.get("meanwhile") == "cancel" for step in case["steps"])
 
 
+def is_of_watch_or_time(case: Case) -> bool:
+    """Whether somebody watches in a case, or waits for a time that is set."""
+    return any("watch" in step or "timeout_ms" in step for step in case["steps"])
+
+
 class Client(Protocol):
     """A client in one of its forms."""
 
@@ -300,6 +305,9 @@ class Run:
                 _end(state, signal.SIGKILL)
             elif fault == "stop":
                 assert client.stop()
+            elif fault == "spoil_store":
+                assert client.stop()
+                client.settings.store_path.write_bytes(bytes(256 * 1024))
             elif fault == "replace_token":
                 other = "0" * len(state.token)
                 write_state(

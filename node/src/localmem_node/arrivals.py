@@ -6,11 +6,14 @@ one that was forgotten meanwhile is told to nobody. Who falls behind by more has
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import islice
 from threading import Lock
 from typing import Final
+
+logger = logging.getLogger(__name__)
 
 ARRIVALS_MAX: Final = 4096
 """Ids that are kept: some 0.5 MB. A minute of the busiest import, a day of work."""
@@ -47,7 +50,10 @@ class Arrivals:
                 self._places[one] = self._end
                 self._end += 1
         for callback in self._callbacks:
-            callback()
+            try:
+                callback()
+            except Exception:  # what is durable is durable, whoever cannot hear of it
+                logger.exception("one who watches could not be told")
 
     def place_after(self, event_id: str) -> int | None:
         """The place behind an id; None if it is not known (any more)."""
