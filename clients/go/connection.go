@@ -23,6 +23,7 @@ const (
 	attempts       = 4 // of a call that may be repeated, within 0.3 s
 	idleMax        = 8
 	answerBytesMax = 256 << 20
+	bodyBytesMax   = 32 << 20 // the daemon reads no more, and closes amid what is sent
 	stateBytesMax  = 64 << 10
 )
 
@@ -50,6 +51,9 @@ var errTimeout = &Error{Code: CodeTimeout, Message: "the daemon did not answer i
 // send is status and body of the answer to a request. The time that an answer may take does not begin
 // before there is a daemon.
 func (c *Client) send(ctx context.Context, what request) (int, []byte, error) {
+	if len(what.body) > bodyBytesMax {
+		return 0, nil, &Error{Code: CodeTooLarge, Message: "a call has at most 32 MiB"}
+	}
 	for attempt := 1; ; attempt++ {
 		one, err := c.connected(ctx)
 		if err != nil {

@@ -98,6 +98,12 @@ func (d *daemon) fault(name string) error {
 			return err
 		}
 		return d.gone()
+	case "spoil_store":
+		if err := d.fault("stop"); err != nil {
+			return err
+		}
+		store := filepath.Join(d.home, "data", "memory.localmem")
+		return os.WriteFile(store, make([]byte, 256<<10), 0o600)
 	case "stop":
 		if _, err := d.request(object{"method": "POST", "path": "/v1/stop"}, nil); err != nil {
 			return err

@@ -12,6 +12,7 @@ const (
 	CodeUnauthorized   = "unauthorized"     // the daemon does not take the token
 	CodeTooSlow        = "too_slow"         // who watched did not read fast enough
 	CodeTooManyWatches = "too_many_watches" // more programs watch than a daemon tells
+	CodeTooLarge       = "too_large"        // more than 32 MiB in one call
 )
 
 // Error is what the daemon refuses or this client finds. Compare with errors.Is by the code alone:

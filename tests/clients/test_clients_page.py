@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from bench.go_programs import MODULE, GoMissing, go_command, go_environment
 from support.daemon import daemons_of, environment
 from support.missing import missing
 from support.node_package import installed
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/clients.md"
-GO_CLIENT = ROOT / "clients/go"
 
 GO_PROGRAM = """package main
 
@@ -107,15 +106,12 @@ def test_node(tmp_path: Path, user: dict[str, str]) -> None:
 
 
 def test_go(tmp_path: Path, user: dict[str, str]) -> None:
-    go = Path(sys.executable).with_name("go")
-    if not go.exists() and shutil.which("go") is None:
-        missing("go is not installed; run: make install")
-    if not GO_CLIENT.exists():
-        missing("clients/go is not here")
+    try:
+        go = go_command()
+    except GoMissing as error:
+        missing(str(error))
     (tmp_path / "go.mod").write_text(
-        f"module page\n\ngo 1.23\n\nrequire localmem v0.0.0\n\nreplace localmem => {GO_CLIENT}\n"
+        f"module page\n\ngo 1.23\n\nrequire localmem v0.0.0\n\nreplace localmem => {MODULE}\n"
     )
     (tmp_path / "main.go").write_text(GO_PROGRAM % program("go"))
-    command = str(go) if go.exists() else "go"
-    offline = {"GOFLAGS": "-mod=mod", "GOPROXY": "off", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
-    assert printed(tmp_path, user | offline, command, "run", ".") == told("go")
+    assert printed(tmp_path, go_environment(**user), go, "run", ".") == told("go")

@@ -3,8 +3,6 @@ run the conformance cases with real daemons, under the race detector."""
 
 from __future__ import annotations
 
-import json
-import re
 import shutil
 import subprocess
 import sys
@@ -13,10 +11,8 @@ from pathlib import Path
 import pytest
 
 from bench.go_programs import MODULE, GoMissing, go_command, go_environment, run_go
-from support.daemon import environment, localmem
+from support.daemon import environment
 from support.missing import missing
-
-PAGE = MODULE / "README.md"
 
 
 @pytest.fixture(autouse=True)
@@ -56,36 +52,6 @@ def test_its_own_tests_pass_without_a_race(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     if not races:
         missing("gcc is not installed, which the race detector needs; run: make system")
-
-
-def test_the_example_of_the_page_runs_in_a_module_of_its_own(tmp_path: Path) -> None:
-    blocks = re.findall(r"```go\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    [program] = [block for block in blocks if block.startswith("package main")]
-    told = re.findall(r"```text\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    home, module = tmp_path / "h", tmp_path / "module"
-    module.mkdir()
-    (module / "main.go").write_text(program)
-    for line in re.findall(r"\$ (go mod .*)", PAGE.read_text()):
-        arguments = line.replace("PATH/TO/clients/go", str(MODULE)).split()[1:]
-        subprocess.run([go_command(), *arguments], cwd=module, env=go_environment(), check=True)
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    command = programs / "localmem"
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m localmem_node.cli.main "$@"\n')
-    command.chmod(0o700)
-    given = go_environment(**environment(home))
-    try:
-        done = subprocess.run(
-            [go_command(), "run", "."],
-            cwd=module,
-            env=given | {"PATH": f"{programs}:{given['PATH']}"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert (done.stderr, done.stdout) == ("", told[0])
-    finally:
-        assert json.loads(localmem(home, "down", "--json").stdout) == {"stopped": True}
 
 
 def variables(home: Path) -> dict[str, str]:
