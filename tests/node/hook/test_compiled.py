@@ -35,7 +35,7 @@ from localmem_node.hook.launcher import (
     remove_launcher,
     write_launcher,
 )
-from support.daemon import children, environment, is_alive
+from support.daemon import answer, children, environment, is_alive, localmem
 from support.hook_command import (
     START,
     TOOL,
@@ -165,6 +165,27 @@ def test_a_daemon_keeps_it_without_finding_it_and_installing_again_goes_back(
     write_launcher(settings, given, the_program)
     remove_launcher(settings)
     assert not hook_path(settings).parent.exists()
+
+
+def test_install_takes_the_one_on_the_path_and_uninstall_removes_it(
+    tmp_path: Path, program: Path
+) -> None:
+    home, user = tmp_path / "memory", tmp_path / "user"
+    user.mkdir()
+    programs = placed(program, tmp_path / "programs").parent
+    path = f"{programs}:{os.environ['PATH']}"
+    given = {"HOME": str(user), "CODEX_HOME": str(user / ".codex"), "PATH": path}
+    settings = load_settings({"LOCALMEM_HOME": str(home)})
+    try:
+        assert localmem(home, "install", "codex", **given).returncode == 0
+        told = answer(localmem(home, "doctor", "--json", **given))["checks"]
+        [client] = [check for check in told if check["name"] == "hook client"]
+        assert client["detail"] == f"{hook_path(settings)}: the compiled one"
+        assert program_of(hook_path(settings).read_bytes()) == program.read_bytes()
+        assert localmem(home, "uninstall", "codex", **given).returncode == 0
+        assert not hook_path(settings).exists()
+    finally:
+        localmem(home, "down", **given)
 
 
 def test_one_of_another_interface_is_replaced_by_the_one_in_python(tmp_path: Path) -> None:
