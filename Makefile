@@ -17,7 +17,7 @@ SYSTEM_PACKAGES += $(if $(shell command -v npm),,nodejs npm)
 TORCH := $(if $(filter true,$(CI)),$(VENV)/.torch)
 # Likewise the tests with the real claude and codex, the Yjs clients and Azurite, from npm.
 ALL_CLIENTS := .clients/.installed .clients/interop/.installed .clients/azurite/.installed \
-	.clients/azure-worker/.installed
+	.clients/azure-worker/.installed .clients/node-client/.installed
 CLIENTS := $(if $(filter true,$(CI)),$(ALL_CLIENTS))
 
 # One process more than there are cores, since many a test waits for a disk or for what it started.
@@ -27,7 +27,7 @@ WORKERS ?= $(shell expr $$(nproc) + 1)
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
-.PHONY: demo install clients azure lock test test-full nightly
+.PHONY: demo install hook clients azure contract lock test test-full nightly
 .PHONY: check format lint mypy pyright contracts system clean
 .DELETE_ON_ERROR:
 
@@ -35,6 +35,10 @@ demo: $(VENV)/.demo
 	@$(BIN)/localmem demo
 
 install: $(VENV)/.install
+
+# The compiled client of the hooks, beside `localmem`, where `localmem install` finds it.
+hook: $(VENV)/.install
+	@$(BIN)/python -m bench.go_programs $(BIN)
 
 clients: $(ALL_CLIENTS)
 
@@ -140,6 +144,17 @@ azure: $(VENV)/bin/python
 	@cp $< .clients/azurite/package.json
 	@npm install --prefix .clients/azurite --no-package-lock --no-audit --no-fund --loglevel=error
 	@touch $@
+.clients/node-client/.installed: clients/node/package.json
+	@echo "installing what the Node.js client is built with"
+	@mkdir -p .clients/node-client
+	@cp $< .clients/node-client/package.json
+	@npm install --prefix .clients/node-client --no-package-lock --no-audit --no-fund --loglevel=error
+	@touch $@
+
+# What the clients in other languages are held against, from the daemon's own description.
+contract: $(VENV)/.install .clients/node-client/.installed
+	$(BIN)/python -m localmem_node.daemon.openapi > clients/openapi.json
+	.clients/node-client/node_modules/.bin/openapi-typescript clients/openapi.json --output clients/node/src/schema.ts --alphabetize --immutable
 
 # What the image is made of, with hashes. uv resolves for every platform and Python, and names no host.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \

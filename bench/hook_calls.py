@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 import subprocess
 import sys
@@ -18,9 +17,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from bench.daemons import environment
+from localmem_node.config import load_settings
 from localmem_node.files import private_directory, umask, write_private
+from localmem_node.hook.compiled import compiled_text
+from localmem_node.hook.launcher import write_launcher
 
 INTERPRETER: Final = (sys.executable, "-I", "-S", "-c", "pass")
+NOTHING: Final = ("/bin/true",)
+"""The smallest process that there is."""
 EDITOR_TIMEOUT_S: Final = 0.3
 """Of an HTTP hook, as it is installed."""
 
@@ -32,6 +37,22 @@ _HEADERS: Final = (
     "Connection: keep-alive\r\n\r\n"
 )
 """What Claude Code 2.1 sends."""
+
+
+Commands = Mapping[str, tuple[str, ...]]
+"""What editors may run for an event: "command", in Python, and "compiled"."""
+
+
+def commands_of(home: Path, program: Path | None) -> Commands:
+    """What `localmem install` writes for a home: without a compiled client, and with this one."""
+    given = environment(home)
+    path = write_launcher(load_settings(given), given, lambda environment, interpreter: None)
+    if program is None:
+        return {"command": (str(path),)}
+    compiled = path.with_name("compiled")
+    compiled.write_bytes(compiled_text(program.read_bytes(), sys.executable, home))
+    compiled.chmod(0o700)
+    return {"command": (str(path),), "compiled": (str(compiled),)}
 
 
 class Caller:
@@ -88,8 +109,7 @@ def run(
 def bare_server(home: Path) -> Iterator[Caller]:
     """The server that does nothing, as a process of its own in a home of its own."""
     command = [sys.executable, "-m", "bench.hook_calls", str(home / "run")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(home)) as process:
         assert process.stdout is not None
         caller = Caller(int(process.stdout.readline()), "0")
         try:

@@ -2,8 +2,8 @@
 
 Tool events through the hook's command and as HTTP requests, which Claude Code gives 0.3 s each, of a
 daemon that has a breaker. A request ends without an answer, when its connection is refused or reset, or
-when its time is over. A command's time is that above the interpreter's own start; what is left of it is reading, spooling or
-waiting.
+when its time is over. A command's time is that above a process that does nothing: the interpreter's own start for the one in
+Python, `/bin/true` for the compiled one. What is left of it is reading, spooling or waiting.
 """
 
 from __future__ import annotations
@@ -13,19 +13,18 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from bench.daemons import environment, is_alive
-from bench.hook_calls import Caller, run
+from bench.daemons import is_alive
+from bench.hook_calls import Caller, commands_of, run
 from bench.hook_payloads import Turn, payload
 from localmem_node.client import DaemonClient
-from localmem_node.config import load_settings
-from localmem_node.hook.launcher import write_launcher
 
 NEXT: Final = 20
 STARTS: Final = 5
@@ -41,7 +40,10 @@ Broken = Callable[[int], AbstractContextManager[None]]
 
 
 def failures(
-    client: DaemonClient, command: tuple[str, ...], turn: Turn, interpreter_ms: float
+    client: DaemonClient,
+    program: Path | None,
+    turn: Turn,
+    bare_ms: Mapping[str, float],
 ) -> dict[str, dict[str, Delays]]:
     """{state: {way: {"first_ms", "next_p50_ms", "next_max_ms"}}}, of a daemon that is stopped then.
 
@@ -52,26 +54,30 @@ def failures(
     begin = json.dumps(payload("claude-code", "session start", turn)).encode()
     given = {name: value for name, value in client.environment.items() if name != "LOCALMEM_HOME"}
 
-    def told(what: bytes = body, by: tuple[str, ...] = command) -> float:
-        return run((*by, "claude-code"), what, given)[0] - interpreter_ms
+    commands = commands_of(client.settings.config_dir, program)
+
+    def told(way: str, what: bytes = body) -> float:
+        return run((*commands[way], "claude-code"), what, given)[0] - bare_ms[way]
 
     found: dict[str, dict[str, Delays]] = {}
     for state, broken in STATES.items():
-        found[state] = {
-            "command": _commands(client, broken, told),
-            "request": _requests(client, broken, body),
-        }
+        ways = {way: _commands(client, broken, partial(told, way)) for way in commands}
+        found[state] = ways | {"request": _requests(client, broken, body)}
     with tempfile.TemporaryDirectory(prefix="lm-", dir=MEMORY if MEMORY.is_dir() else None) as at:
-        homed = environment(Path(at))
-        by = (str(write_launcher(load_settings(homed), homed)),)
-        found["spooled"] = {"command": _delays([told(body, by) for _ in range(1 + NEXT)])}
-    starts = []
-    for _ in range(STARTS):
-        client.stop()
-        starts.append(told(begin))
-        client.ensure_running()
+        found["spooled"] = {}
+        for way, command in commands_of(Path(at), program).items():
+            times = [run((*command, "claude-code"), body, given)[0] for _ in range(1 + NEXT)]
+            found["spooled"][way] = _delays([ms - bare_ms[way] for ms in times])
+    found["started"] = {}
+    for way in commands:
+        starts = []
+        for _ in range(STARTS):
+            client.stop()
+            starts.append(told(way, begin))
+            client.ensure_running()
+        found["started"][way] = _delays(starts)
     client.stop()
-    return found | {"started": {"command": _delays(starts)}}
+    return found
 
 
 def breaker(client: DaemonClient) -> dict[str, float]:

@@ -2,12 +2,13 @@
 
 A real daemon in a temporary home over edits of a checkout (`bench.edits`). Sessions of each editor
 (`bench.hook_payloads`): every event comes once as the HTTP request that Claude Code makes, over a
-connection of its own since the daemon keeps none of a hook, and once, of another session, through the
-command that `localmem install` names. Claude Code makes requests for prompt, edit, command and answer; the rest, and all of Codex and
+connection of its own since the daemon keeps none of a hook, and, of other sessions, through the
+command that `localmem install` names: the one in Python, and the compiled one, built with Go, or
+without it left out. Claude Code makes requests for prompt, edit, command and answer; the rest, and all of Codex and
 Cursor, are commands. Between two events is a pause, in which the daemon encodes what it was told.
 
 Beside them, in the same rounds: `python3 -I -S -c pass`; the command against a server that answers
-`{}` at once (`client`); `GET /healthz` of the daemon over a connection that is kept and over a new one;
+`{}` at once (`client`, and `client, compiled`); `/bin/true` (`nothing`); `GET /healthz` of the daemon over a connection that is kept and over a new one;
 the same request against that other server, which keeps the connection (`bare post`); and `fdatasync` of 4 KiB on the store's disk, since an event
 is answered when it is durable. `told` is the share of prompts and starts that got an answer.
 
@@ -32,9 +33,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from bench.daemons import PASSPHRASE, daemon, environment
+from bench.daemons import daemon, environment
 from bench.footprint import arriving
-from bench.hook_calls import INTERPRETER, Caller, bare_server, run
+from bench.go_programs import HOOK, GoMissing, built
+from bench.hook_calls import INTERPRETER, NOTHING, Caller, Commands, bare_server, commands_of, run
 from bench.hook_failures import breaker, failures
 from bench.hook_payloads import EDITORS, EVENTS, Turn, payload
 from bench.report import print_json, print_progress, print_table
@@ -42,7 +44,6 @@ from localmem_node.client import DaemonClient
 from localmem_node.config import load_settings
 from localmem_node.daemon.endpoint import make_endpoint
 from localmem_node.git_process import git_environment
-from localmem_node.hook.launcher import write_launcher
 from localmem_node.project import project_id
 from localmem_node.system import SystemRandom
 
@@ -59,6 +60,7 @@ TARGETS: Final = {
     "prompt_above_bare_ms": 20.0,
     "capture_above_bare_ms": 5.0,
     "client_ratio": 1.6,
+    "compiled_ms": 3.0,
     "session_end_p99_ms": 1500.0,
     "first_delay_ms": 300.0,
     "next_delay_hung_ms": 5.0,
@@ -66,6 +68,9 @@ TARGETS: Final = {
 """At most; what they are of is in `verdict`."""
 
 Times = dict[str, list[float]]
+
+BARE: Final = {"command": "interpreter", "compiled": "nothing"}
+"""The baseline of each that does no work."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -89,15 +94,16 @@ def measure(stored: int, rounds: int, pause_s: float) -> dict[str, Any]:
         root = Path(folder).resolve()
         checkout, home, bare_home = root / "checkout", root / "home", root / "bare"
         subprocess.run(["git", "init", "--quiet", checkout], check=True, env=git_environment())
-        edits = list(arriving(checkout, stored + 6 * (rounds + WARM_UP) + 2))
+        edits = list(arriving(checkout, stored + 9 * (rounds + WARM_UP) + 2))
         # A home of its own for each launcher, which has no other way to know where to ask.
-        command, bare_command = _launcher(home), _launcher(bare_home)
+        program = _compiled()
+        ways, bare_ways = commands_of(home, program), commands_of(bare_home, program)
         make_endpoint(load_settings(environment(home)), SystemRandom())  # as `install` does
         with daemon(home) as client, bare_server(bare_home) as bare:
             fill(client, checkout, edits[:stored])
             state = client.ensure_running()
             caller, disk = Caller(state.port, state.token), root / "disk"
-            calls = Calls(caller, bare, command, bare_command, disk, pause_s)
+            calls = Calls(caller, bare, ways, bare_ways, disk, pause_s)
             turns = turns_of(checkout, edits[:stored], edits[stored:])
             for number in range(rounds + WARM_UP):
                 calls.round(turns)
@@ -105,9 +111,9 @@ def measure(stored: int, rounds: int, pause_s: float) -> dict[str, Any]:
                     calls.forget()
             calls.close()
             found = summary(calls)
-            interpreter_ms = found["baselines"]["interpreter"]["p50_ms"]
+            bare_ms = {way: found["baselines"][BARE[way]]["p50_ms"] for way in ways}
             found["breaker"] = breaker(client)
-            found["failures"] = failures(client, command, next(turns), interpreter_ms)
+            found["failures"] = failures(client, program, next(turns), bare_ms)
     return found | {"targets": verdict(found)}
 
 
@@ -118,14 +124,14 @@ class Calls:
         self,
         caller: Caller,
         bare: Caller,
-        command: tuple[str, ...],
-        bare_command: tuple[str, ...],
+        commands: Commands,
+        bare_commands: Commands,
         disk: Path,
         pause_s: float,
     ) -> None:
         self._caller, self._bare, self._disk, self._pause_s = caller, bare, disk, pause_s
         self._keeping = caller.another()
-        self._command, self._bare_command = command, bare_command
+        self.commands, self._bare_commands = commands, bare_commands
         self._environment = environment(Path("/nowhere"))
         del self._environment["LOCALMEM_HOME"]
         self.times: Times = defaultdict(list)
@@ -146,7 +152,7 @@ class Calls:
         for editor in EDITORS:
             turn = next(turns)
             self._baselines(json.dumps(payload(editor, "command", turn)).encode())
-            for way in ("request", "command"):
+            for way in ("request", *self.commands):
                 turn = turn if way == "request" else next(turns)
                 turn.write()
                 for event in EVENTS:
@@ -159,7 +165,7 @@ class Calls:
         if way == "request":
             taken, answer = self._caller.call(f"/v1/hook/{editor}", body)
         else:
-            taken, answer = run((*self._command, editor), body, self._environment)
+            taken, answer = run((*self.commands[way], editor), body, self._environment)
         self.times[name].append(taken)
         self.told[name] += answer not in (b"", b"{}")
 
@@ -167,12 +173,18 @@ class Calls:
         """Each after a pause, like the events: a processor that rested is slower at first."""
         calls: dict[str, Callable[[], tuple[float, bytes]]] = {
             "interpreter": lambda: run(INTERPRETER, body, self._environment),
-            "client": lambda: run((*self._bare_command, "codex"), body, self._environment),
+            "nothing": lambda: run(NOTHING, body, self._environment),
+            "client": lambda: run(
+                (*self._bare_commands["command"], "codex"), body, self._environment
+            ),
             "healthz": lambda: self._keeping.call("/healthz", method="GET"),
             "healthz, new": self._health_anew,
             "bare post": lambda: self._bare.call("/v1/hook/codex", body),
             "fdatasync": lambda: (synced(self._disk), b""),
         }
+        if "compiled" in self._bare_commands:
+            way = (*self._bare_commands["compiled"], "codex")
+            calls["client, compiled"] = lambda: run(way, body, self._environment)
         for name, call in calls.items():
             self.times[name].append(call()[0])
             time.sleep(self._pause_s)
@@ -219,18 +231,19 @@ def turns_of(
 
 def summary(calls: Calls) -> dict[str, Any]:
     """Percentiles of everything, by way, editor and event."""
-    names = ("interpreter", "client", "healthz", "healthz, new", "bare post", "fdatasync")
-    baselines = {name: percentiles(calls.times[name]) for name in names}
+    ways = ("request", *calls.commands)
+    baselines = {
+        n: percentiles(t) for n, t in calls.times.items() if n.partition(" ")[0] not in ways
+    }
     events: dict[str, Any] = {}
     for editor in EDITORS:
         events[editor] = {}
         for event in EVENTS:
-            request, command = (f"{way} {editor} {event}" for way in ("request", "command"))
-            both = calls.times[request] + calls.times[command]
-            events[editor][event] = {
-                "request": percentiles(calls.times[request]),
-                "command": percentiles(calls.times[command]),
-                "told": round((calls.told[request] + calls.told[command]) / len(both), 3),
+            names = {way: f"{way} {editor} {event}" for way in ways}
+            told = sum(calls.told[name] for name in names.values())
+            times = {way: calls.times[name] for way, name in names.items()}
+            events[editor][event] = {way: percentiles(each) for way, each in times.items()} | {
+                "told": round(told / sum(map(len, times.values())), 3)
             }
     return {"baselines": baselines, "events": events}
 
@@ -255,6 +268,7 @@ def verdict(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         "prompt_above_bare_ms": above(["prompt"]),
         "capture_above_bare_ms": above(CAPTURING),
         "client_ratio": baselines["client"]["p50_ms"] / baselines["interpreter"]["p50_ms"],
+        "compiled_ms": baselines.get("client, compiled", {}).get("p50_ms"),
         "session_end_p99_ms": max(
             events[editor]["session end"]["command"]["p99_ms"] for editor in EDITORS
         ),
@@ -270,23 +284,33 @@ def verdict(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             "met": measured[name] <= limit,
         }
         for name, limit in TARGETS.items()
+        if measured[name] is not None
     }
 
 
-def _launcher(home: Path) -> tuple[str, ...]:
-    given = environment(home, **PASSPHRASE)
-    return (str(write_launcher(load_settings(given), given)),)
+def _compiled() -> Path | None:
+    try:
+        return built(HOOK)
+    except GoMissing as error:
+        print_progress(f"the compiled client is left out: {error}")
+        return None
 
 
 def _print(found: Mapping[str, Any]) -> None:
     print_table(["ms", "p50", "p99"], [[n, *v.values()] for n, v in found["baselines"].items()])
     print()
+    ways = [way for way in ("request", *BARE) if way in found["events"]["codex"]["prompt"]]
     rows = [
-        [editor, event, *each["request"].values(), *each["command"].values(), each["told"]]
+        [editor, event, *(ms for way in ways for ms in each[way].values()), each["told"]]
         for editor, events in found["events"].items()
         for event, each in events.items()
     ]
-    headings = ["editor", "event", "request p50", "p99", "command p50", "p99", "told"]
+    headings = [
+        "editor",
+        "event",
+        *(name for way in ways for name in (f"{way} p50", "p99")),
+        "told",
+    ]
     print_table(headings, rows)
     print()
     rows = [

@@ -66,6 +66,7 @@ def test_the_server_that_does_nothing_answers_both_ways(tmp_path: Path) -> None:
     assert run(INTERPRETER, b"", {})[1] == b""
 
 
+@pytest.mark.timeout(300)
 def test_everything_is_measured_with_a_real_daemon(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,4 +90,4 @@ def test_everything_is_measured_with_a_real_daemon(
     for target in found["targets"].values():
         assert target["met"] == (target["measured"] <= target["at_most"])
     hooks._print(found)
-    assert "| client_ratio" in capsys.readouterr().out
+    assert "| compiled_ms" in capsys.readouterr().out

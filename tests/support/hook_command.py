@@ -1,4 +1,8 @@
-"""Runs the hook's command as an editor does: a real process, a given environment, nothing else."""
+"""Runs the hook's command as an editor does: a real process, a given environment, nothing else.
+
+There are two of it, in Python and compiled. Tests that hold for both are run with each, by the fixture
+`each_client`; elsewhere it is the one in Python.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +10,103 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import localmem_node.hook.client
+from bench.go_programs import HOOK, GoMissing, built
+from localmem_node.hook.compiled import compiled_text
+from localmem_node.hook.launcher import Find
+from support.hook_functions import Functions, Probe, PythonFunctions
 from support.missing import missing
 
 CLIENT = Path(localmem_node.hook.client.__file__)
 TOOL = b'{"session_id":"s","hook_event_name":"PostToolUse","tool_name":"Bash"}'
 START = b'{"session_id":"s","hook_event_name": "SessionStart","source":"startup"}'
 TIMEOUT_S = 60
-COMMAND = (sys.executable, "-I", "-S", str(CLIENT))
 
 
-def patient() -> tuple[str, ...]:
-    """The same command, but on a busy machine it waits for its daemon as long as that takes."""
+@dataclass(frozen=True)
+class HookClient:
+    """A client as a command, as one that is patient, and its functions.
+
+    On a busy machine a patient one waits for its daemon as long as that takes.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    patient: tuple[str, ...]
+    functions: Functions
+    find: Find
+    """What `localmem install` finds where this one is used."""
+
+
+def python_client() -> HookClient:
+    """The client in Python."""
     source, wait = CLIENT.read_text(), f"WAIT_S = {localmem_node.hook.client.WAIT_S}\n"
     assert source.count(wait) == 1
     code = source.replace(wait, f"WAIT_S = {TIMEOUT_S}\n")
-    return (sys.executable, "-I", "-S", "-c", code)
+    interpreter = (sys.executable, "-I", "-S")
+    return HookClient(
+        "python",
+        (*interpreter, str(CLIENT)),
+        (*interpreter, "-c", code),
+        PythonFunctions(),
+        no_program,
+    )
+
+
+@contextmanager
+def compiled_client() -> Iterator[HookClient]:
+    """The compiled client, installed without a home."""
+    with tempfile.TemporaryDirectory(prefix="lm-") as folder:
+        paths = []
+        for tags in ((), ("patient",)):
+            path = Path(folder, "-".join(("hook", *tags)))
+            path.write_bytes(
+                compiled_text(go_program(HOOK, *tags).read_bytes(), sys.executable, None)
+            )
+            path.chmod(0o700)
+            paths.append(str(path))
+        with Probe(go_program("./internal/hookprobe")) as probe:
+            yield HookClient("compiled", (paths[0],), (paths[1],), probe, the_program)
+
+
+def no_program(environment: Mapping[str, str], interpreter: str) -> None:
+    """Where there is no compiled client."""
+
+
+def the_program(environment: Mapping[str, str], interpreter: str) -> Path:
+    """Where there is one."""
+    return go_program(HOOK)
+
+
+def go_program(package: str, *tags: str) -> Path:
+    """A program of the Go module, built; else the test is skipped."""
+    try:
+        return built(package, *tags)
+    except GoMissing as error:
+        missing(str(error))
+
+
+_clients = [python_client()]
+
+
+def client() -> HookClient:
+    """The client that tests are about."""
+    return _clients[-1]
+
+
+@contextmanager
+def using(one: HookClient) -> Iterator[HookClient]:
+    """Meanwhile tests are about this client."""
+    _clients.append(one)
+    try:
+        yield one
+    finally:
+        _clients.pop()
 
 
 def hook(
@@ -40,18 +121,18 @@ def hook(
     nothing, whatever happened.
     """
     given = {"LOCALMEM_HOME": str(home), **more}
-    return run([editor], given, body, command=command or patient())
+    return run([editor], given, body, command=command or client().patient)
 
 
 def run(
     arguments: list[str],
     environment: dict[str, str],
     body: bytes = TOOL,
-    command: tuple[str, ...] = COMMAND,
+    command: tuple[str, ...] | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
     """The same with all of its surroundings given."""
     done = subprocess.run(
-        [*command, *arguments],
+        [*(command or client().command), *arguments],
         input=body,
         env=environment,
         capture_output=True,

@@ -24,7 +24,7 @@ from localmem_node.config import Settings, load_settings
 from localmem_node.daemon.endpoint import hook_path
 from localmem_node.daemon.launch import launch
 from localmem_node.daemon.state import DaemonState, daemon_lock_path, read_state, state_path
-from localmem_node.errors import DaemonError, NodeError, QueryError
+from localmem_node.errors import DaemonError, DaemonTimeout, NodeError, QueryError
 from localmem_node.exchange import NO_HEADERS, exchange
 from localmem_node.files import lock_owner, try_lock
 from localmem_node.problems import raise_problem
@@ -60,7 +60,7 @@ class DaemonClient:
         self.environment = dict(os.environ if environment is None else environment)
         self.settings: Settings = load_settings(self.environment)
         self._start = start
-        self._answer_s = answer_s
+        self.answer_s = answer_s
         self._lock = Lock()
         self._connection: tuple[socket.socket, DaemonState] | None = None
 
@@ -94,6 +94,10 @@ class DaemonClient:
     def recent(self, k: int, project: str | None = None, **filters: Any) -> dict[str, Any]:
         """{"events": […], "took_ms"}: what is newest. `filters` are fields of a `Selection`."""
         return self._call("POST", "/v1/recent", {"k": k, "project": project, **filters})
+
+    def timeline(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """{"events": […]}: `fields` are "id", "k", and those of a `Selection`."""
+        return self._call("POST", "/v1/timeline", fields)
 
     def context(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """{"text", "contextIds", "tokens", "characters", "took_ms"}: a block for a model.
@@ -222,7 +226,7 @@ class DaemonClient:
         repeatable: bool = True,
         start: bool | None = None,
     ) -> dict[str, Any]:
-        data = b"" if body is None else _encoded(body)
+        data = b"" if body is None else encoded(body)
         status, payload = self._send(
             method, path, data, NO_HEADERS, repeatable=repeatable, start=start
         )
@@ -255,8 +259,8 @@ class DaemonClient:
                     )
                 except TimeoutError:
                     self._disconnect()
-                    raise DaemonError(
-                        f"the daemon did not answer within {self._answer_s:.0f} s; "
+                    raise DaemonTimeout(
+                        f"the daemon did not answer within {self.answer_s:g} s; "
                         "run: localmem doctor"
                     ) from None
                 except OSError as error:
@@ -267,9 +271,12 @@ class DaemonClient:
                             f"the daemon went away before it answered: {_reason(error)}{doubt}"
                         ) from None
                 else:
-                    if closing:
+                    # One that has just begun may have been told the token of the one before it.
+                    replaced = status == 401 and read_state(self.settings) != state
+                    if closing or replaced:
                         self._disconnect()
-                    return status, payload
+                    if not replaced or attempt == ATTEMPTS:
+                        return status, payload
                 # A daemon that is being killed still takes connections for a few milliseconds.
                 time.sleep(0.05 * attempt)
             raise AssertionError("unreachable")
@@ -301,7 +308,7 @@ class DaemonClient:
         try:
             connection.settimeout(CONNECT_S)
             connection.connect(state.socket)
-            connection.settimeout(self._answer_s)
+            connection.settimeout(self.answer_s)
         except (FileNotFoundError, ConnectionRefusedError):
             connection.close()
             return False
@@ -317,7 +324,7 @@ class DaemonClient:
             self._connection = None
 
 
-def _encoded(body: object) -> bytes:
+def encoded(body: object) -> bytes:
     """A body as JSON. Raises QueryError naming the field that is no text in UTF-8."""
     try:
         return msgspec.json.encode(body)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final
 
+from localmem_node.arrivals import Arrivals
 from localmem_node.background import BackgroundEncoder, Vectors
 from localmem_node.errors import NodeError, StoreError
 from localmem_node.event_cache import EventCache
@@ -59,11 +60,14 @@ class CommitPipeline:
         *,
         fingerprint: str,
         unsaved: int,
+        arrivals: Arrivals,
     ) -> None:
-        """`fingerprint` is the encoder's, `unsaved` the events that no checkpoint knows."""
+        """`fingerprint` is the encoder's, `unsaved` the events that no checkpoint knows; `arrivals`
+        hears of every event once it is found.
+        """
         self._store, self._writer, self._live = store, writer, live
         self._cache, self._background, self._reencoding = cache, background, reencoding
-        self._fingerprint = fingerprint
+        self._fingerprint, self._arrivals = fingerprint, arrivals
         self._since_checkpoint = unsaved
         self._commits = GroupCommit(self._apply)
         self._unsynced = 0
@@ -178,6 +182,8 @@ class CommitPipeline:
         self._background.push([ordinal for ordinal, _ in written.events])
         self.evicted += len(written.evicted)
         self._follow(written)
+        if written.events:
+            self._arrivals.add(event.id for _, event in written.events)
 
     def _carry_vectors(self, written: Written) -> None:
         """The vectors of events that were copied forward go with them."""

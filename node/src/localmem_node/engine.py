@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from localmem_node.arrivals import Arrivals
 from localmem_node.background import BackgroundEncoder, Vectors
 from localmem_node.capture.admission import Admission
 from localmem_node.commit_pipeline import CommitPipeline
@@ -92,6 +93,7 @@ class Engine:
         self._timings = Timings(clock)
         self._subscribers: list[Callable[[], None]] = []
         self._watchers: list[Callable[[str], None]] = []
+        self.arrivals = Arrivals()
         cache = EventCache(store, self._live)
         self._background = BackgroundEncoder(
             encoder, cache.text, self._keep_vectors, self._live.catch_up
@@ -105,6 +107,7 @@ class Engine:
             self._reencoding,
             fingerprint=encoder.fingerprint,
             unsaved=recovered.indexed,
+            arrivals=self.arrivals,
         )
         self.maintenance = Maintenance(store, keystore, random or SystemRandom(), self._pipeline)
         self._reader = Reader(
@@ -335,6 +338,12 @@ class Engine:
             "timings": self._timings.summary(),
             "maintenance": self.maintenance.status(),
         }
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether every event here was recorded here."""
+        with self._live.lock:
+            return self._live.catalogue.own_count() == len(self._live)
 
     @property
     def is_warm(self) -> bool:

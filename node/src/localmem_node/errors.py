@@ -14,7 +14,10 @@ NodeError
 │   └── DamagedIndex        a saved index that does not load: it is rebuilt from the events
 ├── KeyUnavailable          no key, or no place to keep one
 ├── EncoderUnavailable      the model or its tokenizer is missing or does not load
-├── DaemonError             the daemon did not start or does not answer
+├── DaemonError             the daemon did not start, does not answer, or refused (`code` says which)
+│   └── DaemonTimeout       it did not answer in time
+├── WatchTooSlow            who watched did not read fast enough; what was missed can be asked for
+├── TooManyWatches          more programs watch than a daemon tells
 ├── TransferError           an export or import that cannot be made
 │   ├── ForeignExport       not a file that localmem exported
 │   ├── WrongExportVersion  an export of another version of the format
@@ -100,7 +103,26 @@ class EncoderUnavailable(NodeError):
 
 
 class DaemonError(NodeError):
-    """The daemon did not start, or does not answer."""
+    """The daemon did not start, does not answer, or refused: `code` is "daemon", or its reason."""
+
+    def __init__(self, message: str, code: str = "daemon") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class DaemonTimeout(DaemonError):
+    """The daemon did not answer in time. What was sent may or may not be done."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "timeout")
+
+
+class WatchTooSlow(NodeError):
+    """Who watched did not read fast enough, and lost its place."""
+
+
+class TooManyWatches(NodeError):
+    """More programs watch than a daemon tells."""
 
 
 class TransferError(NodeError):

@@ -17,21 +17,27 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, Unpack
 
 import msgspec
 
-from localmem_node.client import DaemonClient
+from localmem_node.asked import (
+    context_fields,
+    query_fields,
+    recent_fields,
+    timeline_fields,
+    watch_fields,
+)
+from localmem_node.client import ANSWER_S, DaemonClient
 from localmem_node.config import load_settings
 from localmem_node.project import current_folder
 from localmem_node.results import (
     BUDGET_DEFAULT,
-    PROMPT_CHARACTERS_MAX,
+    K_DEFAULT,
     Context,
     Found,
-    check_k,
-    check_query,
     parse_event,
     parse_found,
 )
 from localmem_node.selection import Filters, Scope, check_filters, check_ids, parse_selection
 from localmem_node.system import SystemClock
+from localmem_node.watchings import DaemonWatching, Watching
 from localmem_protocol.errors import EventError
 from localmem_protocol.events import Draft, Event, parse_draft
 from localmem_protocol.seams import Clock
@@ -57,8 +63,20 @@ class Backend(Protocol):
         """What is newest, as JSON."""
         ...
 
+    def timeline(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Events in order, as JSON."""
+        ...
+
     def context(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """A block for a model, as JSON."""
+        ...
+
+    def watch(self, fields: Mapping[str, Any]) -> Watching:
+        """Events as they become durable."""
+        ...
+
+    def status(self) -> dict[str, Any]:
+        """What there is, as JSON."""
         ...
 
     def pin(self, event_id: str, pinned: bool) -> Event:
@@ -90,10 +108,16 @@ class Memory:
     """
 
     def __init__(
-        self, *, environment: Mapping[str, str] | None = None, backend: Backend | None = None
+        self,
+        *,
+        environment: Mapping[str, str] | None = None,
+        timeout_s: float = ANSWER_S,
+        backend: Backend | None = None,
     ) -> None:
-        """`environment` replaces os.environ. Raises ConfigError."""
-        self._backend = backend or DaemonBackend(DaemonClient(environment))
+        """`environment` replaces os.environ; `timeout_s` is how long the daemon may take to answer,
+        after which a call raises DaemonTimeout. Raises ConfigError.
+        """
+        self.backend = backend or DaemonBackend(DaemonClient(environment, answer_s=timeout_s))
 
     @classmethod
     def embedded(
@@ -140,7 +164,7 @@ class Memory:
         that is missing, wrong or denied (a file that git ignores is), and StoreError.
         """
         draft = event if isinstance(event, Draft) else parse_draft(event)
-        return self._backend.record(draft)
+        return self.backend.record(draft)
 
     def query_recent(
         self, k: int, query: str, *, explain: bool = False, **filters: Unpack[Filters]
@@ -151,14 +175,35 @@ class Memory:
         to just `before` (ms since 1970), if that is said; `kind` and `tool` may be lists. With
         `explain` each has its evidence. Raises QueryError naming what is wrong.
         """
-        checked = {"query": check_query(query), "k": check_k(k), "explain": explain}
-        fields = checked | check_filters(filters)
-        return [parse_found(one) for one in self._backend.query(fields)["events"]]
+        fields = query_fields(k, query, explain, filters)
+        return [parse_found(one) for one in self.backend.query(fields)["events"]]
 
     def recent(self, k: int, **filters: Unpack[Filters]) -> list[Found]:
         """The k newest events, at most 1000, newest first; their score is 0. Filters as above."""
-        fields = {"k": k, **check_filters(filters)}
-        return [parse_found(one) for one in self._backend.recent(fields)["events"]]
+        fields = recent_fields(k, filters)
+        return [parse_found(one) for one in self.backend.recent(fields)["events"]]
+
+    def timeline(
+        self, event_id: str | None = None, *, k: int = K_DEFAULT, **filters: Unpack[Filters]
+    ) -> list[Event]:
+        """k events in order, oldest first: around the one with this id, or else the newest.
+
+        At most 1000. Filters as above. Raises QueryError, also for an id that is not here.
+        """
+        fields = timeline_fields(event_id, k, filters)
+        return [parse_event(one) for one in self.backend.timeline(fields)["events"]]
+
+    def watch(self, *, after: str | None = None, **filters: Unpack[Filters]) -> Watching:
+        """Events as they become durable, from here and from other devices, until it is closed.
+
+        `after` is the id of the last event that was seen: what came after it is told first. Filters
+        as above. Raises QueryError.
+        """
+        return self.backend.watch(watch_fields(after, filters))
+
+    def status(self) -> dict[str, Any]:
+        """What there is, for people and for JSON."""
+        return self.backend.status()
 
     def context(
         self,
@@ -174,13 +219,8 @@ class Memory:
 
         A `session` that is named is not given the same again, until `reset`. Raises QueryError.
         """
-        asked = {
-            "query": check_query(query, PROMPT_CHARACTERS_MAX),
-            "budget_tokens": budget_tokens,
-            "session": session,
-            "reset": reset,
-        }
-        answer = self._backend.context(check_filters(filters) | asked)
+        fields = context_fields(query, budget_tokens, session, reset, filters)
+        answer = self.backend.context(fields)
         return Context(answer["text"], tuple(answer["contextIds"]), answer["tokens"])
 
     def pin(self, event_id: str, *, pinned: bool = True) -> Event:
@@ -188,11 +228,11 @@ class Memory:
 
         Raises QueryError for an id that is not here, EventError when no more can be pinned.
         """
-        return self._backend.pin(event_id, pinned)
+        return self.backend.pin(event_id, pinned)
 
     def forget(self, ids: Sequence[str]) -> int:
         """Forget events for good; how many were here. Raises QueryError, StoreError."""
-        return self._backend.forget(ids)
+        return self.backend.forget(ids)
 
     def export_events(
         self,
@@ -202,7 +242,7 @@ class Memory:
         from localmem_node.transfer.exporting import fetch_events
 
         selection = parse_selection(check_filters(filters))
-        for _, events in fetch_events(self._backend.export_page, selection):
+        for _, events in fetch_events(self.backend.export_page, selection):
             yield from map(parse_event, events)
 
     def import_events(self, events: Iterable[Event]) -> Imported:
@@ -212,11 +252,11 @@ class Memory:
         """
         from localmem_node.transfer.importing import send
 
-        return send(enumerate(events, 1), self._backend.import_events)
+        return send(enumerate(events, 1), self.backend.import_events)
 
     def close(self) -> None:
         """Give everything back. A daemon goes on."""
-        self._backend.close()
+        self.backend.close()
 
     def __enter__(self) -> Self:
         return self
@@ -251,9 +291,21 @@ class DaemonBackend:
         """What is newest."""
         return self._client.recent(**fields)
 
+    def timeline(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Events in order."""
+        return self._client.timeline(fields)
+
     def context(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """A block for a model."""
         return self._client.context(fields)
+
+    def watch(self, fields: Mapping[str, Any]) -> Watching:
+        """Events as they become durable."""
+        return DaemonWatching(self._client, fields)
+
+    def status(self) -> dict[str, Any]:
+        """What there is."""
+        return self._client.status()
 
     def pin(self, event_id: str, pinned: bool) -> Event:
         """Pin an event, or let it go."""
@@ -280,51 +332,67 @@ class EngineBackend:
     """A `Memory` with an engine of its own."""
 
     def __init__(self, engine: Engine, delivered: Delivered, clock: Clock) -> None:
-        self._engine, self._delivered, self._clock = engine, delivered, clock
+        self.engine, self._delivered, self._clock = engine, delivered, clock
 
     def record(self, draft: Draft) -> Event:
         """Keep one event."""
-        return self._engine.record([draft], current_folder())[0]
+        return self.engine.record([draft], current_folder())[0]
 
     def query(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """What answers a query best."""
         from localmem_node import service
 
-        return service.query(self._engine, fields)
+        return service.query(self.engine, fields)
 
     def recent(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """What is newest."""
         from localmem_node import service
 
-        return service.recent(self._engine, fields)
+        return service.recent(self.engine, fields)
+
+    def timeline(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Events in order."""
+        from localmem_node import service
+
+        return service.timeline(self.engine, fields)
+
+    def watch(self, fields: Mapping[str, Any]) -> Watching:
+        """Events as they become durable."""
+        from localmem_node.engine_watching import EngineWatching
+
+        return EngineWatching(self.engine, fields)
+
+    def status(self) -> dict[str, Any]:
+        """What there is."""
+        return self.engine.status()
 
     def context(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """A block for a model."""
         from localmem_node import service
 
-        return service.context(self._engine, self._delivered, fields, self._clock.now_ms())
+        return service.context(self.engine, self._delivered, fields, self._clock.now_ms())
 
     def pin(self, event_id: str, pinned: bool) -> Event:
         """Pin an event, or let it go."""
-        return self._engine.maintenance.pin(event_id, pinned=pinned)
+        return self.engine.maintenance.pin(event_id, pinned=pinned)
 
     def forget(self, ids: Sequence[str]) -> int:
         """Forget events."""
-        return self._engine.maintenance.forget(check_ids(list(ids)))
+        return self.engine.maintenance.forget(check_ids(list(ids)))
 
     def export_page(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """The next part of everything."""
         from localmem_node import service
 
-        answer: dict[str, Any] = msgspec.to_builtins(service.export_page(self._engine, fields))
+        answer: dict[str, Any] = msgspec.to_builtins(service.export_page(self.engine, fields))
         return answer
 
     def import_events(self, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Keep events that were exported."""
         from localmem_node import service
 
-        return service.import_events(self._engine, events)
+        return service.import_events(self.engine, events)
 
     def close(self) -> None:
         """Close the store."""
-        self._engine.close()
+        self.engine.close()

@@ -23,7 +23,10 @@ _CODES: Final[tuple[tuple[type[errors.NodeError], str, int], ...]] = (
     (errors.StoreFailed, "store_failed", 503),
     (errors.StoreError, "store", 500),
     (errors.KeyUnavailable, "key_unavailable", 500),
+    (errors.DaemonTimeout, "timeout", 504),
     (errors.DaemonError, "daemon", 502),
+    (errors.WatchTooSlow, "too_slow", 503),
+    (errors.TooManyWatches, "too_many_watches", 503),
     (errors.ForeignExport, "foreign_export", 400),
     (errors.WrongExportVersion, "wrong_export_version", 400),
     (errors.WrongPassphrase, "wrong_passphrase", 400),
@@ -45,6 +48,8 @@ def problem(error: Exception) -> tuple[int, dict[str, Any]]:
     for kind, code, status in _CODES:
         if isinstance(error, kind):
             message = getattr(error, "problem", None) or str(error)
+            if isinstance(error, errors.DaemonError):
+                code = error.code  # what another daemon, or its client, said
             return status, problem_json(code, message, getattr(error, "field", None))
     return 500, problem_json("internal", "internal error; the daemon's log has more")
 
@@ -68,7 +73,7 @@ def raise_problem(answer: Mapping[str, Any]) -> None:
     kinds: dict[str, type[errors.NodeError]] = {known: kind for kind, known, _ in _CODES}
     if code in kinds:
         raise kinds[code](message)
-    raise errors.DaemonError(f"the daemon refused: {message}")
+    raise errors.DaemonError(f"the daemon refused: {message}", code)
 
 
 def one_line(text: str) -> str:

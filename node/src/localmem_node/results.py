@@ -13,6 +13,8 @@ from localmem_protocol.events import Event
 K_MAX: Final = 100
 """Most events that one query returns: more than anybody reads, and each is opened and decoded."""
 
+K_DEFAULT: Final = 10
+
 RECENT_MAX: Final = 1000
 """Most events that are listed without a question."""
 

@@ -167,6 +167,8 @@ def _texts(name: str, value: object) -> tuple[str, ...]:
         value = (value,)
     if not 1 <= len(value) <= CHOICES_MAX:
         raise QueryError(name, f"are {len(value)}; give 1 to {CHOICES_MAX}")
+    if None in value:  # not as if nothing was said: that would mean everything
+        raise QueryError(name, "must be some text, or a list of texts")
     found = [_text(name, one, LABEL_BYTES_MAX) for one in value]
     return tuple(dict.fromkeys(one for one in found if one is not None))
 

@@ -15,22 +15,26 @@ from localmem_node.engine import Engine
 from localmem_node.errors import QueryError
 from localmem_node.results import (
     BUDGET_DEFAULT,
+    K_DEFAULT,
     PROMPT_CHARACTERS_MAX,
+    RECENT_MAX,
     Context,
     check_budget,
     check_flag,
+    check_k,
     check_query,
     event_json,
     found_json,
     shortened,
 )
-from localmem_node.selection import FILTERS, SELECTION_FIELDS, parse_selection
+from localmem_node.selection import FILTERS, SELECTION_FIELDS, check_ids, parse_selection
 from localmem_protocol.errors import EventError
 from localmem_protocol.events import (
     Draft,
     Event,
     Order,
     draft_of,
+    is_device_id,
     parse_draft,
     parse_recorded,
     stamp,
@@ -42,12 +46,11 @@ RECORD_EVENTS_MAX: Final = 256
 PAGE_EVENTS: Final = 128
 """Events looked at for one page of an export: some 10 ms, which a query may have to wait."""
 
-K_DEFAULT: Final = 10
-
 QUERY_FIELDS: Final = ("query", "k", "explain", *FILTERS)
 RECENT_FIELDS: Final = ("k", *FILTERS)
 CONTEXT_FILTERS: Final = tuple(name for name in FILTERS if name != "session")
 CONTEXT_FIELDS: Final = ("query", "budget_tokens", "session", "reset", *CONTEXT_FILTERS)
+TIMELINE_FIELDS: Final = ("id", "k", *FILTERS)
 EXPORT_FIELDS: Final = ("cursor", *SELECTION_FIELDS)
 """What a call may have."""
 
@@ -107,6 +110,26 @@ def recent(engine: Engine, fields: Mapping[str, Any]) -> dict[str, Any]:
     """What was recorded last; `fields` are of RECENT_FIELDS. Raises QueryError."""
     found = engine.recent(fields.get("k", K_DEFAULT), selection=parse_selection(fields))
     return {"events": [found_json(one) for one in found]}
+
+
+def timeline(engine: Engine, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Events in order, oldest first: `k` around the one with the id `id`, or without it the newest.
+
+    `fields` are of TIMELINE_FIELDS. Raises QueryError, also for an id that is not here.
+    """
+    k, selection = check_k(fields.get("k", K_DEFAULT), RECENT_MAX), parse_selection(fields)
+    if fields.get("id") is None:
+        events = [one.event for one in reversed(engine.recent(k, selection=selection))]
+        return {"events": [event_json(event) for event in events]}
+    try:
+        event_id = check_ids([fields["id"]])[0]
+    except QueryError:
+        raise QueryError("id", "is not the id of an event") from None
+    if not engine.around(event_id, 0, 0):
+        raise QueryError("id", "there is no such event here")
+    older = (k - 1) // 2
+    events = engine.around(event_id, older, k - 1 - older, selection=selection)
+    return {"events": [event_json(event) for event in events]}
 
 
 def context(
@@ -220,9 +243,12 @@ def _cursor(value: object) -> Cursor | None:
     if value is None:
         return None
     try:
-        return msgspec.convert(value, Cursor)
+        cursor = msgspec.convert(value, Cursor)
     except msgspec.ValidationError as error:
         raise QueryError("cursor", f"is not one that an answer had: {error}") from None
+    if not (is_device_id(cursor.after[1]) and is_device_id(cursor.until[1])):
+        raise QueryError("cursor", "is not one that an answer had: it names no device")
+    return cursor
 
 
 @dataclass(slots=True)

@@ -12,16 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from localmem_node.hook.client import begins_turn, parse_answer
 from support.hook_command import (
-    CLIENT,
-    COMMAND,
     START,
     TIMEOUT_S,
     TOOL,
+    client,
     hook,
     in_memory,
-    patient,
     records,
     run,
 )
@@ -30,6 +27,8 @@ from support.missing import missing
 
 SAYS = b'{"hookSpecificOutput":{"additionalContext":"caf\xc3\xa9"}}'
 STRANGER = 65_534
+
+pytestmark = pytest.mark.usefixtures("each_client")
 
 
 @pytest.fixture
@@ -41,24 +40,12 @@ def home() -> Iterator[Path]:
 
 def command(home: Path, *arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [*patient(), *arguments],
+        [*client().patient, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={"LOCALMEM_HOME": str(home)},
     )
-
-
-def test_it_imports_nothing_but_modules_in_c(tmp_path: Path) -> None:
-    code = (
-        "import sys\nbefore = set(sys.modules)\n"
-        f"exec(compile(open({str(CLIENT)!r}).read(), 'client', 'exec'), {{'__name__': 'client'}})\n"
-        "print(*sorted(set(sys.modules) - before))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True
-    )
-    assert set(done.stdout.split()) <= {"_socket", "select", "time", "posix"}
 
 
 @pytest.mark.parametrize("editor", ["claude-code", "codex", "cursor"])
@@ -79,6 +66,14 @@ def test_the_daemon_gets_the_input_byte_for_byte(home: Path, editor: str, body: 
 def test_what_the_daemon_says_is_printed(home: Path) -> None:
     with HookDaemon(home, SAYS):
         assert hook(home).stdout == SAYS
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"), [(b" \r\n" + SAYS + b"\n\v\f\t ", SAYS), (b"\n{} \n", b""), (b"", b"")]
+)
+def test_space_around_an_answer_is_not_printed(home: Path, answer: bytes, said: bytes) -> None:
+    with HookDaemon(home, answer):
+        assert hook(home).stdout == said
 
 
 def test_an_answer_without_a_length_ends_with_the_connection(home: Path) -> None:
@@ -120,14 +115,14 @@ def test_a_daemon_that_is_killed_before_it_answers_leaves_the_event_to_the_next(
 def test_a_daemon_that_hangs_is_waited_for_once(home: Path) -> None:
     with HookDaemon(home, accepts=False) as daemon:
         for _ in range(3):
-            assert hook(home, command=COMMAND).stdout == b""
+            assert hook(home, command=client().command).stdout == b""
         assert daemon.waiting() == 1
     assert len(records(home / "run" / "spool")) == 3
 
 
 def test_a_daemon_that_came_after_the_one_that_hung_is_asked(home: Path) -> None:
     with HookDaemon(home, accepts=False):
-        hook(home, command=COMMAND)
+        hook(home, command=client().command)
     marker = home / "run" / "hook.hung"
     with HookDaemon(home, SAYS) as daemon:
         now_s = marker.stat().st_mtime
@@ -266,7 +261,7 @@ def test_without_home_and_environment_it_ends() -> None:
 def test_closed_descriptors_do_not_matter(home: Path, closed: str) -> None:
     script = f'exec "$0" "$@" {closed}'
     with HookDaemon(home, SAYS) as daemon:
-        shell = ("/bin/sh", "-c", script, *patient())
+        shell = ("/bin/sh", "-c", script, *client().patient)
         done = run(["cursor"], {"LOCALMEM_HOME": str(home)}, command=shell)
         assert done.stdout == (SAYS if closed == "2>&-" else b"")
         assert len(daemon.requests) == (closed in (">&-", "2>&-"))
@@ -322,6 +317,7 @@ def test_ten_at_once_are_all_answered(home: Path) -> None:
 
 
 def test_the_start_of_a_session_or_turn_is_told_from_a_text_about_it() -> None:
+    begins_turn = client().functions.begins_turn
     assert begins_turn(START)
     assert begins_turn(b'{"hook_event_name":"UserPromptSubmit","prompt":"x"}')
     assert begins_turn(b'{"hook_event_name": "beforeSubmitPrompt"}')
@@ -340,5 +336,5 @@ def test_the_start_of_a_session_or_turn_is_told_from_a_text_about_it() -> None:
 @pytest.mark.parametrize("end", range(60))
 def test_part_of_an_answer_is_none(end: int) -> None:
     whole = b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n" + b'{"a": true}'
-    answer = parse_answer(whole[:end], ended=False)
+    answer = client().functions.parse_answer(whole[:end], ended=False)
     assert answer == (b'{"a": true}' if end >= len(whole) else None)

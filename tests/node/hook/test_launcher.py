@@ -21,7 +21,7 @@ from localmem_node.hook.launcher import (
     remove_launcher,
     write_launcher,
 )
-from support.hook_command import CLIENT, TOOL, in_memory, records, run
+from support.hook_command import CLIENT, TOOL, in_memory, no_program, records, run
 from support.hook_daemon import HookDaemon
 
 SAYS = b'{"a":1}'
@@ -40,7 +40,7 @@ def test_it_reaches_the_daemon_of_its_home_whatever_the_environment_says(
     tmp_path = tmp_path_factory.mktemp("h")  # a socket's path must not be long
     for name in ("a", ODD, "bytes\udcff"):
         home = tmp_path / name
-        path = write_launcher(*settings(home))
+        path = write_launcher(*settings(home), find=no_program)
         with HookDaemon(home, SAYS) as daemon:
             for environment in ({}, {"LOCALMEM_HOME": str(tmp_path / "other")}):
                 done = run(["codex"], environment, TOOL, command=(str(path),))
@@ -103,21 +103,21 @@ def test_the_mcp_command_starts_the_shim_with_its_home(tmp_path: Path, name: str
 
 def test_both_are_for_the_owner_alone_and_equal_ones_stay(tmp_path: Path) -> None:
     given, environment = settings(tmp_path / "home")
-    path = write_launcher(given, environment)
+    path = write_launcher(given, environment, find=no_program)
     assert path == hook_path(given) == given.data_dir / "bin" / "localmem-hook"
     paths = [path, mcp_path(given)]
     assert sorted(os.listdir(path.parent)) == ["localmem-hook", "localmem-mcp"]
     assert [stat.S_IMODE(each.stat().st_mode) for each in paths] == [0o700] * 2
     before = [(each.stat().st_ino, each.stat().st_mtime_ns) for each in paths]
-    assert write_launcher(given, environment) == path
-    assert refresh_launcher(given) == []
+    assert write_launcher(given, environment, find=no_program) == path
+    assert refresh_launcher(given, {}, no_program) == []
     assert [(each.stat().st_ino, each.stat().st_mtime_ns) for each in paths] == before
 
 
 @pytest.mark.parametrize("what", ["text", "mode", "link"])
 def test_one_that_differs_is_replaced(tmp_path: Path, what: str) -> None:
     given, environment = settings(tmp_path / "home")
-    path = write_launcher(given, environment)
+    path = write_launcher(given, environment, find=no_program)
     text = path.read_bytes()
     if what == "text":
         path.write_bytes(b"#!/old/python -IS\n")
@@ -126,7 +126,7 @@ def test_one_that_differs_is_replaced(tmp_path: Path, what: str) -> None:
     else:
         path.rename(tmp_path / "elsewhere")
         path.symlink_to(tmp_path / "elsewhere")
-    write_launcher(given, environment)
+    write_launcher(given, environment, find=no_program)
     assert (path.read_bytes(), path.is_symlink()) == (text, False)
     assert stat.S_IMODE(path.stat().st_mode) == 0o700
 
@@ -135,37 +135,37 @@ def test_a_daemon_renews_what_is_there_and_adds_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given, environment = settings(tmp_path / "home")
-    assert refresh_launcher(given) == []
-    path = write_launcher(given, environment)
+    assert refresh_launcher(given, {}, no_program) == []
+    path = write_launcher(given, environment, find=no_program)
     mcp_path(given).unlink()
     text = path.read_bytes()
     path.write_bytes(b"#!/old/python -IS\n")
-    assert refresh_launcher(given) == [path]
+    assert refresh_launcher(given, {}, no_program) == [path]
     assert path.read_bytes() == text
     assert not mcp_path(given).exists()
     monkeypatch.setattr(sys, "executable", "/new/python")
-    assert refresh_launcher(given) == [path]
+    assert refresh_launcher(given, {}, no_program) == [path]
     assert path.read_bytes().startswith(b"#!/new/python -IS\n")
 
 
 def test_folders_of_the_system_have_no_home_to_bake(tmp_path: Path) -> None:
     config, data, runtime, state = (tmp_path / name for name in ("c", "d", "r", "s"))
     given = Settings(config, data, runtime, state)
-    path = write_launcher(given, {})
+    path = write_launcher(given, {}, find=no_program)
     assert b"LOCALMEM_HOME" not in mcp_path(given).read_bytes()
     assert b'names["main"](None)' in path.read_bytes()
-    assert refresh_launcher(given) == []
+    assert refresh_launcher(given, {}, no_program) == []
 
 
 def test_both_are_removed_and_what_others_put_beside_them_stays(tmp_path: Path) -> None:
     given, environment = settings(tmp_path / "home")
     remove_launcher(given)
-    folder = write_launcher(given, environment).parent
+    folder = write_launcher(given, environment, find=no_program).parent
     (folder / "mine").touch()
     remove_launcher(given)
     assert os.listdir(folder) == ["mine"]
     (folder / "mine").unlink()
-    write_launcher(given, environment)
+    write_launcher(given, environment, find=no_program)
     remove_launcher(given)
     assert not folder.exists()
 
@@ -175,7 +175,7 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     given.data_dir.mkdir(parents=True)
     (given.data_dir / "bin").write_text("a file")
     with pytest.raises(ConfigError, match="bin"):
-        write_launcher(given, environment)
+        write_launcher(given, environment, find=no_program)
 
 
 def test_without_an_interpreter_nothing_is_written(
@@ -184,7 +184,7 @@ def test_without_an_interpreter_nothing_is_written(
     given, environment = settings(tmp_path / "home")
     monkeypatch.setattr(sys, "executable", "")
     with pytest.raises(ConfigError, match="interpreter"):
-        write_launcher(given, environment)
+        write_launcher(given, environment, find=no_program)
     assert not hook_path(given).exists()
 
 

@@ -6,12 +6,15 @@ import os
 from pathlib import Path
 from unittest import mock
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from localmem_node.config import load_settings
 from localmem_node.errors import ConfigError
-from localmem_node.hook.client import runtime_dir
+from support.hook_command import client
+
+pytestmark = pytest.mark.usefixtures("each_client")
 
 _PATHS = st.sampled_from(
     [
@@ -41,7 +44,9 @@ def expected(environment: dict[str, str]) -> Path | None:
 
 
 def found(environment: dict[str, str]) -> Path | None:
-    path = runtime_dir({os.fsencode(k): os.fsencode(v) for k, v in environment.items()})
+    path = client().functions.runtime_dir(
+        {os.fsencode(k): os.fsencode(v) for k, v in environment.items()}
+    )
     return None if path is None else Path(os.fsdecode(path))
 
 

@@ -18,9 +18,11 @@ from localmem_node.config import load_settings
 from localmem_node.files import try_lock
 from localmem_node.hook.launcher import write_launcher
 from support.daemon import children, daemons_of, environment
-from support.hook_command import START, TOOL, hook, in_memory, records, run
+from support.hook_command import START, TOOL, client, hook, in_memory, records, run
 
 WAIT_S = 60
+
+pytestmark = pytest.mark.usefixtures("each_client")
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ def processes(home: Path) -> list[int]:
 
 def test_ten_sessions_that_start_at_once_start_one_daemon(home: Path) -> None:
     given = environment(home)
-    path = write_launcher(load_settings(given), given)
+    path = write_launcher(load_settings(given), given, client().find)
     others = {name: value for name, value in given.items() if name != "LOCALMEM_HOME"}
     with ThreadPoolExecutor(10) as pool:
         done = [
@@ -63,16 +65,18 @@ def test_ten_sessions_that_start_at_once_start_one_daemon(home: Path) -> None:
             for editor in ("claude-code", "codex") * 5
         ]
         assert [each.result().stdout for each in done] == [b""] * 10
-    with DaemonClient(given, start=False) as client:
-        until(client.running)
+    with DaemonClient(given, start=False) as daemon:
+        until(daemon.running)
         until(lambda: len(processes(home)) == 1)  # the others have joined it, and ended
         [pid] = daemons_of(home)
-        assert client.status()["events"] >= 0
+        assert daemon.status()["events"] >= 0
         assert os.getsid(pid) != os.getsid(0)
         descriptors = {os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir()}
         assert not any(link.startswith("pipe:") for link in descriptors)
+        status = Path(f"/proc/{pid}/status").read_text()
+        assert "\nSigBlk:\t0000000000000000\n" in status
         assert not {pid} & set(children(os.getpid()))
-        client.stop()
+        daemon.stop()
     assert daemons_of(home) == []
 
 
@@ -82,7 +86,7 @@ def test_nothing_of_the_editor_is_held_by_what_was_started(home: Path) -> None:
     reading, writing = os.pipe()
     os.set_inheritable(writing, True)
     done = subprocess.run(
-        [write_launcher(load_settings(given), given), "codex"],
+        [write_launcher(load_settings(given), given, client().find), "codex"],
         input=START,
         env=given,
         capture_output=True,
@@ -94,9 +98,9 @@ def test_nothing_of_the_editor_is_held_by_what_was_started(home: Path) -> None:
     os.close(writing)
     assert os.read(reading, 1) == b""  # at its end: nobody else has it
     os.close(reading)
-    with DaemonClient(given, start=False) as client:
-        until(client.running)
-        client.stop()
+    with DaemonClient(given, start=False) as daemon:
+        until(daemon.running)
+        daemon.stop()
 
 
 def test_other_events_start_none_and_one_that_starts_is_not_started_again(home: Path) -> None:
@@ -119,7 +123,7 @@ def test_a_runtime_folder_that_others_may_read_is_closed_by_the_daemon_that_star
     (home / "run").mkdir()
     (home / "run").chmod(0o755)
     run(["cursor"], given, START)
-    with DaemonClient(given, start=False) as client:
-        until(client.running)
-        client.stop()
+    with DaemonClient(given, start=False) as daemon:
+        until(daemon.running)
+        daemon.stop()
     assert not (home / "run" / "spool").exists()

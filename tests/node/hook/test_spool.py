@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 
 from localmem_node import spool
 from localmem_node.config import load_settings
-from localmem_node.hook import client
-from localmem_node.hook.client import EDITORS, SPOOL_BYTES_MAX, is_in_memory, keep
+from localmem_node.hook.client import EDITORS, SPOOL_BYTES_MAX
 from localmem_node.spool import parse
-from support.hook_command import CLIENT, TOOL, filesystem, hook, in_memory, records
+from support.hook_command import TOOL, client, filesystem, hook, in_memory, records
 from support.missing import missing
 
 MIB = 2**20
+
+pytestmark = pytest.mark.usefixtures("each_client")
 
 
 @pytest.fixture
@@ -83,11 +84,8 @@ def test_nothing_goes_to_a_disk(tmp_path: Path) -> None:
 
 def test_a_disk_mounted_elsewhere_is_told_from_memory(tmp_path: Path, home: Path) -> None:
     for path in (tmp_path, home, Path("/proc"), Path("/"), Path("/dev")):
-        folder = os.open(path, os.O_RDONLY)
-        try:
-            assert is_in_memory(folder) == (filesystem(path) == "tmpfs" and str(path) != "/dev")
-        finally:
-            os.close(folder)
+        expected = filesystem(path) == "tmpfs" and str(path) != "/dev"
+        assert client().functions.is_in_memory(path) == expected
 
 
 def test_the_spool_is_bounded_in_all(home: Path, run: Path) -> None:
@@ -142,30 +140,6 @@ def test_one_that_is_locked_for_long_is_not_waited_for(home: Path, run: Path) ->
     assert (run / "spool").read_bytes() == b""
 
 
-def test_a_spool_that_is_taken_away_meanwhile_loses_nothing(
-    run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The daemon renames it between a client's opening and locking it."""
-    locks = client._lock
-    taken: list[bytes] = []
-
-    def late(file: int) -> bool:
-        if not taken:
-            (run / "spool").rename(run / "spool.draining")
-            taken.append((run / "spool.draining").read_bytes())
-        return locks(file)
-
-    monkeypatch.setattr(client, "_lock", late)
-    folder = os.open(run, os.O_RDONLY)
-    try:
-        keep(folder, b"codex", TOOL)
-    finally:
-        os.close(folder)
-    assert taken == [b""]
-    assert (run / "spool.draining").read_bytes() == b""
-    assert [body for _, _, body in records(run / "spool")] == [TOOL]
-
-
 def test_a_client_that_is_writing_when_the_daemon_takes_the_spool_is_waited_for(
     home: Path, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,10 +169,10 @@ def test_half_a_record_is_taken_back(home: Path) -> None:
     code = (
         "import resource, signal, os, sys\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({len(before) + 40},) * 2)\n"
-        "os.execv(sys.executable, [sys.executable, '-IS', *sys.argv[1:]])\n"
+        "os.execv(sys.argv[1], sys.argv[1:])\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(CLIENT), "codex"],
+        [sys.executable, "-c", code, *client().command, "codex"],
         input=TOOL,
         env={"LOCALMEM_HOME": str(home)},
         capture_output=True,
@@ -219,12 +193,8 @@ def test_half_a_record_is_taken_back(home: Path) -> None:
 )
 def test_what_a_daemon_reads_is_what_was_written(events: list[tuple[bytes, bytes]]) -> None:
     with in_memory() as home:
-        folder = os.open(home, os.O_RDONLY)
-        try:
-            for editor, body in events:
-                keep(folder, editor, body)
-        finally:
-            os.close(folder)
+        for editor, body in events:
+            client().functions.keep(home, editor, body)
         data = (home / "spool").read_bytes() if events else b""
         found = list(parse(data))
         assert [(one.editor.encode(), one.body) for one in found] == events

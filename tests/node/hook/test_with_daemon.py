@@ -13,9 +13,13 @@ import pytest
 
 from localmem_node.client import DaemonClient
 from localmem_node.config import load_settings
+from localmem_node.hook.compiled import compiled_text, program_of
 from localmem_node.hook.launcher import hook_path, mcp_path, write_launcher
 from support.daemon import daemons_of, environment
-from support.hook_command import COMMAND, hook, in_memory, records
+from support.hook_command import client as hook_client
+from support.hook_command import hook, in_memory, records
+
+pytestmark = pytest.mark.usefixtures("each_client")
 
 
 @pytest.fixture
@@ -40,6 +44,14 @@ def prompt(text: str, **fields: Any) -> bytes:
 
 def snippets(client: DaemonClient) -> list[str]:
     return sorted(event["snippet"] for event in client.recent(50)["events"])
+
+
+def launched_by(interpreter: str, text: bytes) -> bytes:
+    """The same command for another interpreter."""
+    program = program_of(text)
+    if program is None:
+        return f"#!{interpreter} -IS\n".encode()
+    return compiled_text(program, interpreter, None)
 
 
 def drained(client: DaemonClient, home: Path) -> None:
@@ -82,7 +94,7 @@ def test_what_a_daemon_that_hung_did_not_answer_is_recorded_once(
     pid = client.ensure_running().pid
     os.kill(pid, signal.SIGSTOP)
     for text in ("one", "two"):
-        hook(home, prompt(text), command=COMMAND)
+        hook(home, prompt(text), command=hook_client().command)
     os.kill(pid, end)
     assert len(records(home / "run" / "spool")) == 2
     drained(client, home)
@@ -105,10 +117,10 @@ def test_what_was_sent_to_a_daemon_that_is_killed_then_is_recorded_once(
 
 def test_a_daemon_that_starts_renews_the_commands(home: Path, client: DaemonClient) -> None:
     settings = load_settings(client.environment)
-    path = write_launcher(settings, client.environment)
+    path = write_launcher(settings, client.environment, hook_client().find)
     assert path == hook_path(settings)
     text = path.read_bytes()
-    path.write_bytes(b"#!/gone/python -IS\n")
+    path.write_bytes(launched_by("/gone/python", text))
     mcp_path(settings).unlink()
     client.ensure_running()
     client.stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from localmem_node.daemon.state import DaemonState
 from localmem_node.doctor.check import Check
 from localmem_node.doctor.editors import editor_checks
 from localmem_node.errors import InstallError
+from localmem_node.hook.compiled import INTERFACE, compiled_text
 from localmem_node.hook.launcher import hook_path
 from localmem_node.installing.record import record_path
 from localmem_node.installing.trust import names
@@ -86,6 +88,29 @@ def test_after_install_only_the_trust_of_codex_is_missing(user: User) -> None:
     assert "Trust all and continue" in found["codex trust"].advice
     trust_all(user)
     assert problems(examine(user)) == []
+
+
+def test_which_client_the_editors_run_is_told(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    interpreter = user.home / "python"  # a compiled client may be beside the real one
+    interpreter.symlink_to(os.path.realpath(sys.executable))
+    monkeypatch.setattr(sys, "executable", str(interpreter))
+    assert "hook client" not in examine(user)
+    user.install("codex")
+    path = hook_path(user.settings)
+    assert examine(user)["hook client"].detail == f"{path}: the one in Python"
+    program = user.home / "bin" / "localmem-hook"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\necho localmem-hook {INTERFACE}\n")
+    program.chmod(0o700)
+    found = examine(user)["hook client"]
+    assert found.ok
+    assert f"{program} is faster" in found.detail
+    path.write_bytes(compiled_text(b"\x7fELF", sys.executable, user.memory))
+    assert examine(user)["hook client"].detail == f"{path}: the compiled one"
+    path.write_bytes(compiled_text(b"\x7fELF", "/gone/python", user.memory))
+    assert problems(examine(user)) == ["codex trust", "hook client"]
+    path.unlink()
+    assert "hook client" not in examine(user)
 
 
 def test_the_hash_that_codex_trusts_is_computed_as_codex_does() -> None:

@@ -3,11 +3,13 @@
     POST /v1/record {"events": […], "folder"?}         {"recorded": […], "failed": […]}
     POST /v1/query  {"query", "k"?, "explain"?, …}     {"events": […], "took_ms"}
     POST /v1/recent {"k"?, …}                          {"events": […], "took_ms"}
+    POST /v1/timeline {"id"?, "k"?, …}                 {"events": […]}
     POST /v1/export {"cursor"?, "ids"?, …}             {"device", "events": […], "cursor"}
     POST /v1/import {"events": […]}                    {"new", "known", "too_old", "refused", …}
     GET  /v1/status                                    what there is
     POST /v1/stop                                      {"stopping": true}
     GET  /healthz                                      {"ok": true}, without a token
+    GET  /openapi.json                                 all of this, described
 
 "…" stands for what narrows a call: "project", "file", "kind", "tool", "device", "session", "since",
 "before" (`selection.Selection`).
@@ -27,7 +29,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import cycle
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 import msgspec
 from starlette.applications import Starlette
@@ -38,6 +40,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from localmem_node import __version__, service
+from localmem_node.daemon import openapi
 from localmem_node.daemon.worker import Worker
 from localmem_node.engine import Engine
 from localmem_node.errors import NodeError, QueryError
@@ -62,6 +65,15 @@ INLINE_CHARACTERS_MAX: Final = 300
 _HTTP_CODES: Final = {404: "not_found", 405: "method_not_allowed"}
 
 
+def _number(text: str) -> float:
+    """A number with a point or an exponent: a whole one is the same as without, as JSON has it."""
+    value = float(text)
+    return int(value) if value.is_integer() else value
+
+
+_DECODER: Final = msgspec.json.Decoder(float_hook=_number)
+
+
 class Service(Protocol):
     """Something that runs beside the requests for as long as the daemon does."""
 
@@ -80,6 +92,15 @@ class Service(Protocol):
 
     def status(self) -> dict[str, Any]:
         """How it is, for people and for JSON."""
+        ...
+
+
+@runtime_checkable
+class Ending(Protocol):
+    """A service with requests that end only when they are told to."""
+
+    def ending(self) -> None:
+        """The daemon is about to wait for the requests under way."""
         ...
 
 
@@ -105,11 +126,13 @@ class Handlers:
             Route(QUERY_PATH, self.query, methods=["POST"]),
             Route("/v1/record", self.record, methods=["POST"]),
             Route("/v1/recent", self.recent, methods=["POST"]),
+            Route("/v1/timeline", self.timeline, methods=["POST"]),
             Route("/v1/export", self.export, methods=["POST"]),
             Route("/v1/import", self.import_events, methods=["POST"]),
             Route("/v1/status", self.status, methods=["GET"]),
             Route("/v1/stop", self.stop, methods=["POST"]),
             Route("/healthz", self.health, methods=["GET"]),
+            *openapi.routes(),
         ]
 
     def close(self) -> None:
@@ -145,6 +168,11 @@ class Handlers:
         fields = await read_body(request, service.RECENT_FIELDS)
         work = self._timed(lambda: service.recent(self._engine, fields))
         return Response(await self._run(self._queries, work), media_type=JSON)
+
+    async def timeline(self, request: Request) -> Response:
+        """POST /v1/timeline."""
+        fields = await read_body(request, service.TIMELINE_FIELDS)
+        return await self._respond(lambda: service.timeline(self._engine, fields), self._queries)
 
     async def export(self, request: Request) -> Response:
         """POST /v1/export."""
@@ -290,7 +318,7 @@ async def read_body(request: Request, known: Sequence[str]) -> dict[str, Any]:
 def parse_body(body: bytes, known: Sequence[str]) -> dict[str, Any]:
     """The JSON object that a body is. Raises EventError, and QueryError for an unknown field."""
     try:
-        fields = msgspec.json.decode(body)
+        fields = _DECODER.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise EventError("", f"the body is not JSON: {error}") from None
     if not isinstance(fields, dict):
@@ -316,4 +344,6 @@ def _on_error(request: Request, error: Exception) -> Response:
 def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = _HTTP_CODES.get(error.status_code, "bad_request")
-    return json_response(problem_json(code, error.detail), error.status_code)
+    answer = json_response(problem_json(code, error.detail), error.status_code)
+    answer.headers.update(error.headers or {})
+    return answer

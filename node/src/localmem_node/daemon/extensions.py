@@ -13,6 +13,7 @@ EXTENSIONS: Final[Sequence[str]] = (
     "localmem_node.daemon.hooks:extend",
     "localmem_node.daemon.mcp:extend",
     "localmem_node.daemon.upkeep:extend",
+    "localmem_node.daemon.watching:extend",
     "localmem_node.sync.extension:extend",
 )
 """`module:function`, each an `Extension`; imported when a daemon starts."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -315,7 +316,7 @@ class Hooks:
     def _renew_commands(self) -> None:
         """Let the commands that editors run start this interpreter, if they were installed."""
         try:
-            for path in refresh_launcher(self._settings):
+            for path in refresh_launcher(self._settings, os.environ):
                 logger.info("%s was renewed", path)
         except ConfigError as error:
             logger.error("the command of the hooks is an old one: %s", error)

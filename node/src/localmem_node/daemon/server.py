@@ -27,7 +27,7 @@ from starlette.routing import BaseRoute
 
 from localmem_node import __version__
 from localmem_node.config import Settings
-from localmem_node.daemon.app import Service, create_app
+from localmem_node.daemon.app import Ending, Service, create_app
 from localmem_node.daemon.companion import Companion
 from localmem_node.daemon.endpoint import HookEndpoint, read_endpoint, remove_hook, write_hook
 from localmem_node.daemon.guard import Guard
@@ -243,6 +243,9 @@ async def _serve(
         ready()
 
     def stopping() -> None:
+        for one in services:
+            if isinstance(one, Ending):
+                one.ending()
         if companion is not None:
             companion.end()
         remove_hook(settings)

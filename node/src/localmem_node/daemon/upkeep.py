@@ -30,7 +30,14 @@ from localmem_node.daemon.app import Service, read_body
 from localmem_node.daemon.worker import Worker
 from localmem_node.engine import Engine
 from localmem_node.errors import NodeError, QueryError
-from localmem_node.results import RECENT_MAX, check_flag, check_k, check_query, event_json
+from localmem_node.results import (
+    K_DEFAULT,
+    RECENT_MAX,
+    check_flag,
+    check_k,
+    check_query,
+    event_json,
+)
 from localmem_node.seams import KeyStore
 from localmem_node.selection import SELECTION_FIELDS, check_ids, parse_selection
 from localmem_node.store.keys import KeyFileStore, KeyringStore, PassphraseStore
@@ -63,7 +70,8 @@ class Upkeep:
     async def stop(self) -> None:
         """End, after the work under way."""
         await asyncio.to_thread(self.worker.close)
-        await asyncio.to_thread(self._thread.join)
+        if self._thread.ident is not None:  # it was started
+            await asyncio.to_thread(self._thread.join)
 
     def status(self) -> dict[str, Any]:
         """How it is, for people and for JSON; None until all was read."""
@@ -171,9 +179,9 @@ def _keystore(fields: dict[str, Any]) -> KeyStore | None:
 
 
 def _meant(engine: Engine, fields: dict[str, Any]) -> list[Event]:
-    selection = parse_selection(fields)
+    selection, k = parse_selection(fields), check_k(fields.get("k", K_DEFAULT))
     if fields.get("query") is None:
         return engine.maintenance.select(selection)
-    text, k = check_query(fields["query"]), check_k(fields.get("k", 10))
+    text = check_query(fields["query"])
     found = engine.query_recent(k, text, selection=selection)
     return [one.event for one in found]

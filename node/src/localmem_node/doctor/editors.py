@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from localmem_node.daemon.state import DaemonState
 from localmem_node.doctor.check import Check
 from localmem_node.editors.captured import EDITORS, Editor
 from localmem_node.errors import InstallError, NodeError
+from localmem_node.hook.compiled import find_compiled, interpreter_of
 from localmem_node.hook.launcher import hook_path
 from localmem_node.installing.hooks import handlers, port_of, program_of
 from localmem_node.installing.parts import SERVER, Part, Refused, is_our_server
@@ -73,6 +75,8 @@ def editor_checks(
         found = _hooked(editor, places)
         hooked += found
         yield from _editor(editor, found, settings, environment, places, status)
+    if any(program_of(one) is not None for each in hooked for one in each.handlers):
+        yield from _client(settings, environment)
     if any(port_of(one) is not None for each in hooked for one in each.handlers):
         yield _port(settings, state, status)
     yield from _replayed(hooked)
@@ -244,6 +248,25 @@ def _codex_trust(hooked: list[_Hooked], places: Places, plugin: str) -> Iterator
             )
     if plugin and not any(str(name).startswith(f"{plugin}:") for name in states):
         yield Check("codex plugin trust", False, f"the hooks of {plugin} are not trusted", HOW)
+
+
+def _client(settings: Settings, environment: Mapping[str, str]) -> Iterator[Check]:
+    """Which of both clients the editors run; that there is none is told with their hooks."""
+    name, path = "hook client", hook_path(settings)
+    try:
+        interpreter = interpreter_of(path.read_bytes())
+    except OSError:
+        return
+    if interpreter is not None and not os.access(interpreter, os.X_OK):
+        detail = f"{path} would start the daemon with {interpreter}, which is gone"
+        yield Check(name, False, detail, "run: localmem install all")
+    elif interpreter is not None:
+        yield Check(name, True, f"{path}: the compiled one")
+    elif (found := find_compiled(environment, sys.executable)) is not None:
+        detail = f"{path}: the one in Python; {found} is faster, and taken by: localmem install all"
+        yield Check(name, True, detail)
+    else:
+        yield Check(name, True, f"{path}: the one in Python")
 
 
 def _port(settings: Settings, state: DaemonState | None, status: Mapping[str, Any] | None) -> Check:

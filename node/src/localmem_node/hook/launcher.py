@@ -1,12 +1,14 @@
 """The commands that editors run, as files whose paths never change.
 
-    <data folder>/bin/localmem-hook EDITOR   hook/client.py, without site and environment
+    <data folder>/bin/localmem-hook EDITOR   the compiled client, or hook/client.py without site and
+                                             environment
     <data folder>/bin/localmem-mcp           the MCP server on standard input and output
 
 An editor's settings name them, and Codex asks its user again about a command that changed; so these
 paths stay while interpreters and versions come and go, and a daemon that starts renews what is in the
-files. An interpreter's own start is most of what a hook costs: the client is run from its compiled
-form, and a shell stands before it only where a `#!` line cannot name the interpreter.
+files. An interpreter's own start is most of what a hook costs, so that one without it is taken where
+there is one (`compiled.py`). Else the client is run from its compiled form, and a shell stands before it
+only where a `#!` line cannot name the interpreter.
 """
 
 from __future__ import annotations
@@ -15,13 +17,14 @@ import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 from localmem_node.config import Settings
 from localmem_node.errors import ConfigError
 from localmem_node.files import private_directory, write_private
+from localmem_node.hook.compiled import compiled_text, find_compiled, program_of
 
 SHEBANG_BYTES_MAX: Final = 127
 """Of a `#!` line, its end included: what every Linux reads; newer ones have 255, macOS 512."""
@@ -51,7 +54,13 @@ def mcp_path(settings: Settings) -> Path:
     return settings.data_dir / "bin" / "localmem-mcp"
 
 
-def write_launcher(settings: Settings, environment: Mapping[str, str]) -> Path:
+Find = Callable[[Mapping[str, str], str], Path | None]
+"""Where the compiled client is, by an environment and the path of an interpreter."""
+
+
+def write_launcher(
+    settings: Settings, environment: Mapping[str, str], find: Find = find_compiled
+) -> Path:
     """Write both commands for this interpreter, and return the hook's; equal files stay untouched.
 
     A LOCALMEM_HOME of `environment` is in force for them, whatever an editor's environment says.
@@ -59,19 +68,23 @@ def write_launcher(settings: Settings, environment: Mapping[str, str]) -> Path:
     """
     home = settings.config_dir if environment.get("LOCALMEM_HOME") else None
     private_directory(hook_path(settings).parent)
-    for path, text in _texts(settings, home).items():
+    for path, text in _texts(settings, home, _program(environment, find)).items():
         if not _holds(path, text):
             _write(path, text)
     return hook_path(settings)
 
 
-def refresh_launcher(settings: Settings) -> list[Path]:
+def refresh_launcher(
+    settings: Settings, environment: Mapping[str, str], find: Find = find_compiled
+) -> list[Path]:
     """Renew the commands that exist and are of another interpreter or version; what was renewed.
 
-    Raises ConfigError like `write_launcher`.
+    A compiled client stays one: an editor's PATH, with which a daemon may have been started, need not
+    have what the user's had at `localmem install`. Raises ConfigError like `write_launcher`.
     """
     renewed = []
-    for path, text in _texts(settings, _home(settings)).items():
+    program = _program(environment, find) or program_of(_read(hook_path(settings)))
+    for path, text in _texts(settings, _home(settings), program).items():
         if path.is_file() and not _holds(path, text):
             _write(path, text)
             renewed.append(path)
@@ -86,13 +99,26 @@ def remove_launcher(settings: Settings) -> None:
         hook_path(settings).parent.rmdir()
 
 
-def _texts(settings: Settings, home: Path | None) -> dict[Path, bytes]:
+def _texts(settings: Settings, home: Path | None, program: bytes | None) -> dict[Path, bytes]:
     if not sys.executable:
         raise ConfigError("no Python interpreter to write the hook's command for")
-    return {
-        hook_path(settings): hook_text(sys.executable, _CLIENT, home),
-        mcp_path(settings): mcp_text(sys.executable, home),
-    }
+    if program is not None:
+        hook = compiled_text(program, sys.executable, home)
+    else:
+        hook = hook_text(sys.executable, _CLIENT, home)
+    return {hook_path(settings): hook, mcp_path(settings): mcp_text(sys.executable, home)}
+
+
+def _program(environment: Mapping[str, str], find: Find) -> bytes | None:
+    path = find(environment, sys.executable)
+    return _read(path) or None if path is not None else None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 def hook_text(interpreter: str, client: Path, home: Path | None) -> bytes:

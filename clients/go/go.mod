@@ -1,0 +1,3 @@
+module localmem
+
+go 1.23
