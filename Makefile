@@ -15,7 +15,7 @@ SYSTEM_PACKAGES += $(if $(shell command -v npm),,nodejs npm)
 
 # The tests of the node's extra `torch` skip without it, but not in the gate.
 TORCH := $(if $(filter true,$(CI)),$(VENV)/.torch)
-# Likewise the tests with the real claude and codex, and the Yjs clients, from npm.
+# Likewise the tests with the real claude and codex, the Yjs clients, and the Node.js client, from npm.
 ALL_CLIENTS := .clients/.installed .clients/interop/.installed .clients/node-client/.installed
 CLIENTS := $(if $(filter true,$(CI)),$(ALL_CLIENTS))
 
