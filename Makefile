@@ -15,9 +15,14 @@ SYSTEM_PACKAGES += $(if $(shell command -v npm),,nodejs npm)
 
 # The tests of the node's extra `torch` skip without it, but not in the gate.
 TORCH := $(if $(filter true,$(CI)),$(VENV)/.torch)
+<<<<<<< HEAD
 # Likewise the tests with the real claude and codex, the Yjs clients and Azurite, from npm.
 ALL_CLIENTS := .clients/.installed .clients/interop/.installed .clients/azurite/.installed \
 	.clients/azure-worker/.installed .clients/node-client/.installed
+=======
+# Likewise the tests with the real claude and codex, the Yjs clients, and the Node.js client, from npm.
+ALL_CLIENTS := .clients/.installed .clients/interop/.installed .clients/node-client/.installed
+>>>>>>> h-nc
 CLIENTS := $(if $(filter true,$(CI)),$(ALL_CLIENTS))
 
 # One process more than there are cores, since many a test waits for a disk or for what it started.
@@ -144,6 +149,7 @@ azure: $(VENV)/bin/python
 	@cp $< .clients/azurite/package.json
 	@npm install --prefix .clients/azurite --no-package-lock --no-audit --no-fund --loglevel=error
 	@touch $@
+
 .clients/node-client/.installed: clients/node/package.json
 	@echo "installing what the Node.js client is built with"
 	@mkdir -p .clients/node-client

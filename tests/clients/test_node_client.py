@@ -100,11 +100,11 @@ export async function main(): Promise<Event | undefined> {
 """
 
 
-@pytest.mark.parametrize("kind", ["module", "commonjs"])
-def test_its_types_serve_a_strict_project(tmp_path: Path, kind: str) -> None:
-    installed(tmp_path, kind)
-    (tmp_path / "main.ts").write_text(USER)
+def test_its_types_serve_strict_modules_of_both_kinds(tmp_path: Path) -> None:
+    installed(tmp_path)
+    for name in ("main.mts", "main.cts"):
+        (tmp_path / name).write_text(USER)
     run(
         tmp_path, str(TOOLS / ".bin/tsc"), "--noEmit", "--strict", "--module", "nodenext",
-        "--target", "es2022", "--typeRoots", str(TOOLS / "@types"), "--types", "node", "main.ts",
+        "--target", "es2022", "--typeRoots", str(TOOLS / "@types"), "--types", "node", "main.mts", "main.cts",
     )  # fmt: skip

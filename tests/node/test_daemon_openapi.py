@@ -97,7 +97,7 @@ KNOWING = {"timeline", "pin", "forget", "context", "export", "pause"}
 EXAMPLES = int(os.environ.get("LOCALMEM_EXAMPLES", "8"))
 
 
-@SCHEMA.parametrize()
+@SCHEMA.parametrize()  # type: ignore[untyped-decorator]
 @settings(
     max_examples=EXAMPLES,
     deadline=None,

@@ -63,7 +63,7 @@ def packed() -> Path:
     return folder / str(made["filename"])
 
 
-def installed(project: Path, kind: str = "module") -> None:
+def installed(project: Path) -> None:
     """Make a folder an empty project that has the client."""
-    (project / "package.json").write_text(json.dumps({"private": True, "type": kind}))
+    (project / "package.json").write_text('{"private": true}')
     run(project, "npm", "install", "--offline", "--no-audit", "--no-fund", str(packed()))

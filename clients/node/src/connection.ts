@@ -109,9 +109,9 @@ export class Connection {
     if (asked.body !== null && Buffer.byteLength(asked.body) > BODY_BYTES_MAX) {
       throw new LocalmemError(`a call has at most ${BODY_BYTES_MAX} bytes`, "too_large");
     }
-    const limit = new Limit(timeoutMs, signal);
+    const limit = new Limit(null, signal); // a start of the daemon takes its own time
     try {
-      return await limit.hold(this.#sent(asked, repeatable, limit));
+      return await limit.hold(this.#sent(asked, repeatable, timeoutMs, limit));
     } finally {
       limit.end();
     }
@@ -159,7 +159,12 @@ export class Connection {
     });
   }
 
-  async #sent(asked: Request, repeatable: boolean, limit: Limit): Promise<[number, string]> {
+  async #sent(
+    asked: Request,
+    repeatable: boolean,
+    timeoutMs: number,
+    limit: Limit,
+  ): Promise<[number, string]> {
     for (let attempt = 0; attempt < ATTEMPTS && !limit.over; attempt += 1) {
       const state = await this.daemon();
       if (state === null) {
@@ -167,11 +172,7 @@ export class Connection {
         continue;
       }
       try {
-        // A kept connection may have been closed by the daemon, and only what is sent tells.
-        const agent = repeatable ? this.#agent : false;
-        const answer = await this.open(state, asked, limit.signal, agent);
-        const text = await read(answer);
-        const status = answer.statusCode ?? 0;
+        const [status, text] = await this.#exchange(state, asked, repeatable, timeoutMs, limit);
         // A daemon that has just begun may have been told the token of the one before it.
         if (status !== 401 || !this.isReplaced(state)) return [status, text];
       } catch (error) {
@@ -188,28 +189,48 @@ export class Connection {
     }
     throw new DaemonError("the daemon cannot be reached; run: localmem doctor");
   }
+
+  async #exchange(
+    state: DaemonState,
+    asked: Request,
+    repeatable: boolean,
+    timeoutMs: number,
+    limit: Limit,
+  ): Promise<[number, string]> {
+    // A kept connection may have been closed by the daemon, and only what is sent tells.
+    const agent = repeatable ? this.#agent : false;
+    const answering = new Limit(timeoutMs, limit.signal);
+    const answered = async (): Promise<[number, string]> => {
+      const answer = await this.open(state, asked, answering.signal, agent);
+      return [answer.statusCode ?? 0, await read(answer)];
+    };
+    try {
+      return await answering.hold(answered());
+    } finally {
+      answering.end();
+    }
+  }
 }
 
-/** The end of a call: its time, or its caller's signal. */
+/** The end of a call: its time, if it has one, or its caller's signal. */
 export class Limit {
   readonly #controller = new AbortController();
   readonly #given: AbortSignal | undefined;
-  readonly #timer: NodeJS.Timeout;
+  readonly #timer: NodeJS.Timeout | undefined;
   readonly #ended: Promise<never>;
   #end!: (error: unknown) => void;
   readonly #abort = (): void => this.#over(this.#given?.reason);
 
-  constructor(timeoutMs: number, signal: AbortSignal | undefined) {
+  constructor(timeoutMs: number | null, signal: AbortSignal | undefined) {
     this.#given = signal;
     this.#ended = new Promise((_, refuse) => {
       this.#end = refuse;
     });
     this.#ended.catch(() => undefined); // somebody may hold it later, or nobody
-    this.#timer = setTimeout(() => {
-      this.#over(
-        new DaemonTimeout(`the daemon did not answer within ${timeoutMs} ms; run: localmem doctor`),
-      );
-    }, timeoutMs);
+    if (timeoutMs !== null) {
+      const said = `the daemon did not answer within ${timeoutMs} ms; run: localmem doctor`;
+      this.#timer = setTimeout(() => this.#over(new DaemonTimeout(said)), timeoutMs);
+    }
     if (signal?.aborted) this.#abort();
     else signal?.addEventListener("abort", this.#abort, { once: true });
   }

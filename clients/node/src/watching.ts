@@ -123,7 +123,7 @@ export class Watching implements AsyncIterableIterator<Event> {
 
   /** The lines of the first daemon. Rejects with what keeps it from telling. */
   async #first(): Promise<AsyncGenerator<Line>> {
-    const limit = new Limit(this.#connection.timeoutMs, this.#signal);
+    const limit = new Limit(null, this.#signal);
     try {
       return await limit.hold(this.#begin(limit));
     } finally {
@@ -136,7 +136,7 @@ export class Watching implements AsyncIterableIterator<Event> {
     for (let attempt = 0; attempt < ATTEMPTS && !limit.over && !this.#isOver; attempt += 1) {
       const state = await this.#connection.daemon();
       try {
-        if (state !== null) return await this.#open(state);
+        if (state !== null) return await this.#answered(state);
       } catch (error) {
         if (!(error instanceof Broken)) throw error;
         if (!error.sent) await this.#connection.start();
@@ -144,6 +144,15 @@ export class Watching implements AsyncIterableIterator<Event> {
       await pause(pauseMs(attempt));
     }
     throw new DaemonError("the daemon went away before it answered; watch again");
+  }
+
+  async #answered(state: DaemonState): Promise<AsyncGenerator<Line>> {
+    const answering = new Limit(this.#connection.timeoutMs, undefined);
+    try {
+      return await answering.hold(this.#open(state));
+    } finally {
+      answering.end();
+    }
   }
 
   /** The lines of the next daemon, once somebody has started it. */

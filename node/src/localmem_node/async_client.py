@@ -46,13 +46,7 @@ class AsyncDaemonClient:
     ) -> dict[str, Any]:
         """The answer of a route. It is asked again when the connection breaks, if that may be done."""
         data = b"" if body is None else encoded(body)
-        try:
-            async with asyncio.timeout(self.answer_s):
-                status, payload = await self._send(method, path, data, repeatable=repeatable)
-        except TimeoutError:
-            raise DaemonTimeout(
-                f"the daemon did not answer within {self.answer_s:g} s; run: localmem doctor"
-            ) from None
+        status, payload = await self._send(method, path, data, repeatable=repeatable)
         answer = _decoded(status, payload)
         if status != 200:
             raise_problem(answer)
@@ -113,11 +107,14 @@ class AsyncDaemonClient:
         for attempt in range(ATTEMPTS):
             http, state = await self.connected()
             try:
-                answer = await http.request(method, path, content=data)
-            except httpx2.TimeoutException:
-                raise TimeoutError from None
+                async with asyncio.timeout(self.answer_s):  # a start takes its own time
+                    answer = await http.request(method, path, content=data)
             except _NOT_SENT:
                 await self.start()  # only the files of one that was killed were there
+            except (httpx2.TimeoutException, TimeoutError):
+                raise DaemonTimeout(
+                    f"the daemon did not answer within {self.answer_s:g} s; run: localmem doctor"
+                ) from None
             except httpx2.TransportError as error:
                 if not repeatable or attempt == ATTEMPTS - 1:
                     doubt = "" if repeatable else "; what was sent may or may not be done"
@@ -149,11 +146,7 @@ class AsyncDaemonWatching(AsyncIterator[Event]):
     async def begin(self) -> None:
         """Return once the daemon says that it tells. Raises QueryError, DaemonError."""
         for attempt in range(ATTEMPTS):
-            try:
-                async with asyncio.timeout(self._client.answer_s):
-                    await self._connect(start=True)
-            except TimeoutError:
-                raise DaemonTimeout("the daemon did not answer; run: localmem doctor") from None
+            await self._connect(start=True)
             if self._lines is not None:
                 return
             await asyncio.sleep(pause_s(attempt))
@@ -211,12 +204,17 @@ class AsyncDaemonWatching(AsyncIterator[Event]):
             "POST", PATH, content=self._place.body(), timeout=httpx2.Timeout(SILENCE_S)
         )
         try:
-            self._answer = await http.send(request, stream=True)
-            if self._answer.status_code != 200:
-                await self._refused(self._answer, state)
-            lines = _lines(self._answer)
-            self._place.heard(await anext(lines, b""))
+            async with asyncio.timeout(self._client.answer_s):
+                self._answer = await http.send(request, stream=True)
+                if self._answer.status_code != 200:
+                    await self._refused(self._answer, state)
+                lines = _lines(self._answer)
+                self._place.heard(await anext(lines, b""))
             self._lines = lines
+        except TimeoutError:
+            await self._disconnect()
+            if start:
+                raise DaemonTimeout("the daemon did not answer; run: localmem doctor") from None
         except _NOT_SENT:
             await self._disconnect()
             if start:

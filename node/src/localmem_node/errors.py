@@ -16,6 +16,7 @@ NodeError
 ├── EncoderUnavailable      the model or its tokenizer is missing or does not load
 ├── DaemonError             the daemon did not start, does not answer, or refused (`code` says which)
 │   └── DaemonTimeout       it did not answer in time
+├── BodyTooLarge            a request that is larger than the daemon takes
 ├── WatchTooSlow            who watched did not read fast enough; what was missed can be asked for
 ├── TooManyWatches          more programs watch than a daemon tells
 ├── TransferError           an export or import that cannot be made
@@ -115,6 +116,10 @@ class DaemonTimeout(DaemonError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, "timeout")
+
+
+class BodyTooLarge(NodeError):
+    """A request that is larger than the daemon takes."""
 
 
 class WatchTooSlow(NodeError):

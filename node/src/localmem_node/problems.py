@@ -25,6 +25,7 @@ _CODES: Final[tuple[tuple[type[errors.NodeError], str, int], ...]] = (
     (errors.KeyUnavailable, "key_unavailable", 500),
     (errors.DaemonTimeout, "timeout", 504),
     (errors.DaemonError, "daemon", 502),
+    (errors.BodyTooLarge, "too_large", 413),
     (errors.WatchTooSlow, "too_slow", 503),
     (errors.TooManyWatches, "too_many_watches", 503),
     (errors.ForeignExport, "foreign_export", 400),

@@ -56,7 +56,7 @@ def end(container: Container, name: str) -> bool:
     if not is_name(name):
         return False
     here = list(container.names(names.INVITATIONS + name))
-    return any([container.delete(one.name) for one in here])
+    return sum(container.delete(one.name) for one in here) > 0
 
 
 def sweep(container: Container, now_ms: int) -> None:

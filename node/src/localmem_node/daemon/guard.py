@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from localmem_node.errors import BodyTooLarge
 from localmem_node.problems import problem_json
 
 BODY_BYTES_MAX: Final = 32 * 1024 * 1024
@@ -27,10 +28,6 @@ HOOK_PREFIX: Final = "/v1/hook/"
 
 OPEN_PATHS: Final = frozenset({"/healthz"})
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
-
-
-class BodyTooLargeError(Exception):
-    """More bytes came than a body may have."""
 
 
 class Guard:
@@ -74,8 +71,8 @@ class Guard:
             self._on_hook(1)
         try:
             await self._app(scope, _limited(receive, most), send)
-        except BodyTooLargeError:
-            await _refuse(scope, send, 413, "too_large", f"a body has at most {most} bytes")
+        except BodyTooLarge as error:  # as a rule the application has answered it
+            await _refuse(scope, send, 413, "too_large", str(error))
         finally:
             if counts:
                 self._on_request(-1)
@@ -138,7 +135,7 @@ def _limited(receive: Receive, most: int) -> Receive:
         message = await receive()
         left -= len(message.get("body", b""))
         if left < 0:
-            raise BodyTooLargeError
+            raise BodyTooLarge(f"a body has at most {most} bytes")
         return message
 
     return counted
