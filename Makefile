@@ -15,14 +15,10 @@ SYSTEM_PACKAGES += $(if $(shell command -v npm),,nodejs npm)
 
 # The tests of the node's extra `torch` skip without it, but not in the gate.
 TORCH := $(if $(filter true,$(CI)),$(VENV)/.torch)
-<<<<<<< HEAD
-# Likewise the tests with the real claude and codex, the Yjs clients and Azurite, from npm.
+# Likewise the tests with the real claude and codex, the Yjs clients and Azurite, and what the Node.js
+# client is built with, from npm; and with the Python worker of Azure Functions.
 ALL_CLIENTS := .clients/.installed .clients/interop/.installed .clients/azurite/.installed \
 	.clients/azure-worker/.installed .clients/node-client/.installed
-=======
-# Likewise the tests with the real claude and codex, the Yjs clients, and the Node.js client, from npm.
-ALL_CLIENTS := .clients/.installed .clients/interop/.installed .clients/node-client/.installed
->>>>>>> h-nc
 CLIENTS := $(if $(filter true,$(CI)),$(ALL_CLIENTS))
 
 # One process more than there are cores, since many a test waits for a disk or for what it started.
