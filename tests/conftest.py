@@ -1,5 +1,5 @@
-"""For every test: Hypothesis profiles (HYPOTHESIS_PROFILE picks one, CI=true picks `ci`), signals, and
-what is left at the end.
+"""For every test: Hypothesis profiles (HYPOTHESIS_PROFILE picks one, CI=true picks `ci`), signals,
+the order, and what is left at the end.
 """
 
 import gc
@@ -26,6 +26,11 @@ settings.load_profile(
 # A shell ignores SIGINT for what it runs in the background, and whoever ignores it passes that on: the
 # programs that tests interrupt would not hear it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest tests come first, so that none is left to one process when the others are done."""
+    items.sort(key=lambda item: item.path.parent.name != "system")
 
 
 @pytest.fixture(scope="session", autouse=True)

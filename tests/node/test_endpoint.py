@@ -54,7 +54,7 @@ def status_of(port: int, token: str, path: str) -> int:
 def test_an_endpoint_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
     settings = settings_of(tmp_path / "home")
     assert read_endpoint(settings) is None
-    made = make_endpoint(settings, SeededRandom(1))
+    made = make_endpoint(settings, SeededRandom(os.getpid()))
     assert not is_held(made.port)
     assert len(made.token) == 64
     assert made.token not in repr(made)
@@ -65,17 +65,19 @@ def test_an_endpoint_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path)
 
 def test_a_port_that_is_set_is_the_endpoints_and_the_token_stays(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    made = make_endpoint(settings_of(home), SeededRandom(1))
+    made = make_endpoint(settings_of(home), SeededRandom(os.getpid()))
     moved = make_endpoint(settings_of(home, LOCALMEM_PORT="18765"), SeededRandom(2))
     assert (moved.port, moved.token) == (18765, made.token)
     assert read_endpoint(settings_of(home)) == moved
 
 
 def test_a_port_that_is_held_is_not_chosen(tmp_path: Path) -> None:
-    drawn = make_endpoint(settings_of(tmp_path / "first"), SeededRandom(1)).port
+    drawn = make_endpoint(settings_of(tmp_path / "first"), SeededRandom(os.getpid())).port
     with socket.create_server(("127.0.0.1", drawn)):
         assert is_held(drawn)
-        assert make_endpoint(settings_of(tmp_path / "second"), SeededRandom(1)).port != drawn
+        assert (
+            make_endpoint(settings_of(tmp_path / "second"), SeededRandom(os.getpid())).port != drawn
+        )
 
 
 @pytest.mark.parametrize(
@@ -84,7 +86,7 @@ def test_a_port_that_is_held_is_not_chosen(tmp_path: Path) -> None:
 )
 def test_a_damaged_file_is_named_and_a_daemon_starts_all_the_same(home: Path, data: bytes) -> None:
     settings = settings_of(home)
-    make_endpoint(settings, SeededRandom(1))
+    make_endpoint(settings, SeededRandom(os.getpid()))
     endpoint_path(settings).write_bytes(data)
     with pytest.raises(ConfigError, match=r"hooks\.json"):
         read_endpoint(settings)
@@ -95,10 +97,10 @@ def test_a_damaged_file_is_named_and_a_daemon_starts_all_the_same(home: Path, da
 
 def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
     settings = settings_of(tmp_path / "home")
-    make_endpoint(settings, SeededRandom(1))
+    make_endpoint(settings, SeededRandom(os.getpid()))
     endpoint_path(settings).chmod(0o644)
     with pytest.raises(ConfigError, match="chmod 600"):
-        make_endpoint(settings, SeededRandom(1))
+        make_endpoint(settings, SeededRandom(os.getpid()))
 
 
 def test_a_daemon_is_found_at_the_endpoint_again_and_again(home: Path) -> None:
@@ -150,7 +152,7 @@ def test_a_daemon_that_is_called_by_http_does_not_end_when_idle(tmp_path: Path) 
     home = tmp_path / "home"
     variables = environment(home, LOCALMEM_IDLE_EXIT_S="1")
     with DaemonClient(variables) as client:
-        make_endpoint(client.settings, SeededRandom(1))
+        make_endpoint(client.settings, SeededRandom(os.getpid()))
         state = client.ensure_running()
         time.sleep(2.5)  # one that ends when idle is gone by then
         assert is_alive(state.pid)

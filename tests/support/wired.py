@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +53,7 @@ class User:
         return wiring.install(
             self.settings,
             self.environment,
-            SeededRandom(7),
+            SeededRandom(os.getpid()),  # who tests elsewhere draws another port
             editors or EDITORS,
             scope,
             self.places,
