@@ -24,6 +24,7 @@ from localmem_hub.errors import (
 from localmem_hub.seams import Batch, Missed, RosterMark
 from localmem_protocol.access import room_name
 from localmem_protocol.entries import entry_hash
+from localmem_protocol.exchange import Mark, News
 from localmem_protocol.room import Row
 from localmem_protocol.simulation import SeededRandom
 from support.azurite import new_container
@@ -398,3 +399,33 @@ def test_requests_are_few(start: Open) -> None:
     assert count(lambda: cold.load("a")) <= 2
     colder, faults = start()
     assert count(lambda: colder.load("a")) == 2
+
+
+def test_an_idle_poll_is_one_request_wherever_it_comes_to(start: Open) -> None:
+    store, _ = start()
+    other, _ = start()
+    store.commit([Batch("a", 0, [row(1, 0)], {1: ONE})], NOW)
+    number, tag = store.place("a")
+    held = Mark.parse(Mark(number, True, tag, 3).text)
+    known = (held.head, held.tag)
+    assert known == (number, tag)
+    assert store.tag("a", number) == tag
+
+    def ask() -> tuple[tuple[int, str], int]:
+        cold, faults = start()
+        before = len(faults.sent)
+        return cold.place("a", known), len(faults.sent) - before
+
+    assert ask() == (known, 1)
+    other.commit([Batch("a", 1, [row(2, 0)], {2: TWO})], NOW, takes)
+    (number, tag), _ = ask()
+    assert number == 2
+    news = start()[0].rows_after("a", 1, tag=known[1])
+    assert news is not None
+    assert [one.number for one in news.rows] == [2]
+    known = (number, tag)
+    assert other.compact("a", 2, b"snapshot")
+    assert ask()[0] == known  # though it is elsewhere by now
+    assert start()[0].rows_after("a", 2, tag=tag) == News([])
+    assert start()[0].rows_after("a", 2, tag="wrong!") is None
+    assert start()[0].place("a", (2, "AAAAAA-1-000000000000-0"))[1] != tag

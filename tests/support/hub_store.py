@@ -118,8 +118,8 @@ class ObservedStore:
     def head(self, pool: str) -> int:
         return self.inner.head(pool)
 
-    def place(self, pool: str) -> tuple[int, str]:
-        return self.inner.place(pool)
+    def place(self, pool: str, known: tuple[int, str] | None = None) -> tuple[int, str]:
+        return self.inner.place(pool, known)
 
     def tag(self, pool: str, number: int) -> str | None:
         return self.inner.tag(pool, number)

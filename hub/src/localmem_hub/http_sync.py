@@ -238,10 +238,11 @@ class HttpSync:
         """
         pool = identity.pool
         end, told = self._clock.monotonic_s() + wait, self._told(identity)
+        known = (mark.head, mark.tag)
         while True:
-            place = await self._workers.read(lambda: self._rows.place(pool))
+            place = await self._workers.read(lambda: self._rows.place(pool, known))
             left = end - self._clock.monotonic_s()
-            if place != (mark.head, mark.tag):
+            if place != known:
                 return await self._rows_after(pool, mark.head, None, mark.tag)
             grown = mark.roster not in (0, self._endpoint.roster_length(identity))
             if grown or left <= 0:

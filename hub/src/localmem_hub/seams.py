@@ -121,8 +121,12 @@ class UpdateLog(Protocol):
         """The number of the newest row, without looking at any; 0 when there is none."""
         ...
 
-    def place(self, pool: str) -> tuple[int, str]:
-        """The same, and the tag of that row (`exchange.follow`)."""
+    def place(self, pool: str, known: tuple[int, str] | None = None) -> tuple[int, str]:
+        """The same, and the tag of that row (`exchange.follow`, and perhaps where it is).
+
+        A place that somebody holds is `known`: if it is that of the newest row, it is the answer, whatever
+        it says beside; and who asks may spare the store to look for anything else.
+        """
         ...
 
     def tag(self, pool: str, number: int) -> str | None:

@@ -155,7 +155,7 @@ class SqlStore:
         with failures(f"cannot look at pool {pool}"), self._reading.begin() as connection:
             return connection.scalar(query) or 0
 
-    def place(self, pool: str) -> tuple[int, str]:
+    def place(self, pool: str, known: tuple[int, str] | None = None) -> tuple[int, str]:
         """As `UpdateLog` says."""
         query = sa.select(pools.c.head, pools.c.tag).where(pools.c.pool == pool)
         with failures(f"cannot look at pool {pool}"), self._reading.begin() as connection:

@@ -64,7 +64,8 @@ CONTENT_TYPE: Final = "application/octet-stream"
 _MORE: Final = 1
 _POSITION: Final = re.compile(r"[0-9A-Za-z._-]*", re.ASCII)
 _MARK: Final = re.compile(
-    r"(0|[1-9][0-9]{0,18})\.([rw])\.([0-9A-Za-z_-]{0,6})(?:\.([1-9][0-9]{0,4}))?", re.ASCII
+    r"(0|[1-9][0-9]{0,18})\.([rw])\.([0-9A-Za-z_-]{0,6}(?:-[0-9a-f-]{1,27})?)(?:\.([1-9][0-9]{0,4}))?",
+    re.ASCII,
 )
 _STEP1, _STEP2, _UPDATE = b"\x00\x00", b"\x00\x01", b"\x00\x02"
 
@@ -210,7 +211,7 @@ def follow(tag: str, update: bytes) -> str:
 @dataclass(frozen=True)
 class Mark:
     """What a position means to a hub that numbers its rows: how far the device has been told, what the
-    tag of that row is (`follow`), as what it was welcomed, and how long it was told that the roster is
+    tag of that row is (`follow`, and beside it where the hub finds it), as what it was welcomed, and how long it was told that the roster is
     (0: there is none, or it does not want to know). Another role needs another welcome."""
 
     head: int

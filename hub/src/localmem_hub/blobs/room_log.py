@@ -16,6 +16,7 @@ from typing import Final
 
 from localmem_hub.blobs import frames, manifest, names
 from localmem_hub.blobs.container import BlocksError, Container, GoneError
+from localmem_hub.blobs.cursors import Cursor
 from localmem_hub.blobs.frames import Base, Entry, Place, Touch
 from localmem_hub.blobs.judging import Segment, TaggedRow, touched
 from localmem_hub.blobs.switching import Switch, point
@@ -69,6 +70,10 @@ class RoomLog:
                 return segment
             self._go_on(segment, segment.closed, missing)
         raise self._restless()
+
+    def is_end(self, cursor: Cursor) -> bool:
+        """Whether a segment of this room ends here, and so the log does: a closed one goes on."""
+        return self._container.tail(cursor.segment(self.room), cursor.offset) == b""
 
     def load(self) -> tuple[Segment, bytes | None] | None:
         """Everything: what is in the segment, and its snapshot. Raises DamageError, StoreError."""

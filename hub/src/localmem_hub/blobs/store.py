@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from localmem_hub.blobs import names
 from localmem_hub.blobs.access import BlobAccess
+from localmem_hub.blobs.cursors import cursor_in, tag_in, with_place
 from localmem_hub.blobs.epochs import BlobEpochs
 from localmem_hub.blobs.holds import BlobHold
 from localmem_hub.blobs.mailboxes import BlobMailboxes
@@ -136,12 +137,22 @@ class BlobStore:
         """As `UpdateLog` says."""
         return self.place(pool)[0]
 
-    def place(self, pool: str) -> tuple[int, str]:
-        """As `UpdateLog` says: one request, which brings nothing when nothing is new."""
-        known = self.log(pool)
-        with known.lock:
-            segment = known.refresh()
-            return (0, "") if segment is None else (segment.number, segment.tag)
+    def place(self, pool: str, known: tuple[int, str] | None = None) -> tuple[int, str]:
+        """As `UpdateLog` says: one request, which brings nothing when nothing is new.
+
+        A process that does not know the room learns that as well from a place that says where it is.
+        """
+        cursor = None if known is None else cursor_in(known[1])
+        log = self.log(pool)
+        with log.lock:
+            if known and cursor and log.segment is None and log.is_end(cursor):
+                return known
+            segment = log.refresh()
+            if segment is None:
+                return 0, ""
+            if known and known[0] == segment.number and tag_in(known[1]) == segment.tag:
+                return known
+            return segment.number, _newest(segment)
 
     def tag(self, pool: str, number: int) -> str | None:
         """As `UpdateLog` says; without a request for what was read before."""
@@ -152,7 +163,10 @@ class BlobStore:
             segment = known.segment
             if segment is None or number > segment.number:
                 segment = known.refresh()
-            return None if segment is None else segment.tag_of(number)
+            if segment is None:
+                return None
+            newest = number == segment.number
+            return _newest(segment) if newest else segment.tag_of(number)
 
     def sizes(self, room: str, pool: str) -> tuple[int, int]:
         """As `UpdateLog` says, with what stands around the rows of others than this room."""
@@ -181,9 +195,9 @@ class BlobStore:
             if segment is None or last is None or last > segment.number:
                 segment = known.refresh()
             if segment is None:
-                there = number == 0 and tag in (None, "")
+                there = number == 0 and not tag_in(tag or "")
                 return News() if there or (number == last and tag is None) else None
-            if tag is not None and number and segment.tag_of(number) != tag:
+            if tag is not None and number and segment.tag_of(number) != tag_in(tag):
                 return None
             if number < segment.first or number > segment.number:
                 return News() if number == last and tag is None else None
@@ -338,6 +352,11 @@ class BlobStore:
             return False
         create_room(self.container, room, Manifest.new(place[1], now_ms))
         return True
+
+
+def _newest(segment: Segment) -> str:
+    """The tag of the newest row, and where it is."""
+    return with_place(segment.tag, segment.place.segment, segment.length)
 
 
 def _missed(pool: str, segment: Segment, head: int) -> Missed:
