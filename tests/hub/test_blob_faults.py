@@ -177,6 +177,26 @@ def test_a_log_that_was_deleted_by_hand_is_missed_and_not_begun_anew(start: Open
             one.commit([Batch("a", 1, [row(1, 1)])], NOW)
 
 
+def test_copies_of_snapshots_are_for_people_and_may_go(start: Open) -> None:
+    store, _ = start()
+    store.commit([Batch("a", 0, [row(1, 0)], {1: ONE})], NOW)
+    assert store.compact("a", 1, b"snapshot")
+    copy = store.container.read(names.latest("a"))
+    assert copy is not None
+    assert (copy.data, copy.metadata["number"]) == (b"snapshot", "1")
+    for one in list(store.container.names(names.snapshots("a"))):
+        store.container.delete(one.name)
+    assert start()[0].load("a").snapshot == b"snapshot"
+    for clock in range(1, 6):
+        store.commit([Batch("a", clock, [row(1, clock)])], NOW)
+        assert store.compact("a", clock + 1, b"snapshot %d" % clock)
+    kept = [one.name for one in store.container.names(names.snapshots("a"))]
+    assert len(kept) == 4  # three, and the newest under its other name
+    assert store.erase("a")
+    kept = [one.name.rpartition("/")[2] for one in store.container.names(names.snapshots("a"))]
+    assert kept == ["00000000000000000006", "latest"]
+
+
 def test_foreign_bytes_in_a_log_are_passed_over(start: Open) -> None:
     store, _ = start()
     other, _ = start()
