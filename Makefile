@@ -122,14 +122,16 @@ $(VENV)/.torch: $(VENV)/.install
 	@npm install --prefix .clients/interop --no-package-lock --no-audit --no-fund --loglevel=error
 	@touch $@
 
-# Azure's own Python worker, in an environment of its own: it needs a newer Python than the rest.
+# Azure's own Python worker, in an environment of its own: it needs a newer Python than the rest. Without
+# one its tests skip, but not in the gate.
+WORKER_PIP := .clients/azure-worker/bin/python -m pip --disable-pip-version-check --quiet install
 .clients/azure-worker/.installed: tests/azure/worker.in deploy/azure-functions/requirements.txt bench/interpreters.py
 	@echo "installing the Python worker of Azure Functions"
 	@mkdir -p .clients
-	@python=$$($(PYTHON) bench/interpreters.py) && "$$python" -m venv --clear $(@D)
-	@$(@D)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r deploy/azure-functions/requirements.txt
-	@$(@D)/bin/python -m pip --disable-pip-version-check --quiet install -r tests/azure/worker.in
-	@touch $@
+	@python=$$($(PYTHON) bench/interpreters.py) || { test "$(CI)" != true; exit; }; \
+		"$$python" -m venv --clear $(@D) && \
+		$(WORKER_PIP) --require-hashes -r deploy/azure-functions/requirements.txt && \
+		$(WORKER_PIP) -r tests/azure/worker.in && touch $@
 
 # What `deploy/azure-functions/README.md` publishes.
 AZURE ?= build/azure

@@ -35,7 +35,7 @@ from bench.azurite_server import MISSING as NO_AZURITE
 from bench.azurite_server import AzuriteServer, running_azurite
 from bench.report import print_json, print_progress, print_table
 from localmem_hub.blobs.address import Address
-from localmem_hub.blobs.container import open_container
+from localmem_hub.blobs.connecting import open_container
 from localmem_hub.cli_options import open_store
 from localmem_hub.limits import REACH_SECONDS
 from localmem_hub.settings import load_settings

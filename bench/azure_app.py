@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -49,6 +51,7 @@ def ask(method: str, url: str) -> httpx2.Response:
 def package() -> Path:
     """The zip that `make azure` makes, once for all tests of a process."""
     folder = Path(tempfile.mkdtemp(prefix="localmem-azure-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     subprocess.run(
         ["make", "--silent", "azure", f"PYTHON={sys.executable}", f"AZURE={folder}"],
         cwd=ROOT,

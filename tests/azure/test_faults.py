@@ -13,7 +13,7 @@ from bench.azurite_server import AzuriteServer
 from localmem_hub.app import Policy, create_app
 from localmem_hub.blobs import open_store
 from localmem_hub.blobs.address import Address
-from localmem_hub.blobs.container import open_container
+from localmem_hub.blobs.connecting import open_container
 from localmem_protocol.frames import Close
 from support.azure_hub import AzureHub, Storage, azure_hub, blob_settings, prepare
 from support.busy_storage import BusyStorage, busy_storage
@@ -88,10 +88,9 @@ async def test_without_its_container_a_hub_says_so_until_there_is_one(
                 container = open_container(address)
                 container.client.delete_container()
                 container.close()
-                answer = await one.write(b"gone")
-                assert (answer.status, answer.code) == (503, Close.STORE_FAILED)
-                answer = await one.poll()
-                assert answer.status in (401, 503)
+                written = await one.write(b"gone")
+                assert (written.status, written.code) == (503, Close.STORE_FAILED)
+                assert (await one.poll()).status in (401, 503)
 
 
 async def test_processes_whose_clocks_differ_serve_the_same_pool(storage: AzuriteServer) -> None:
