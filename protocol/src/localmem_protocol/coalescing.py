@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from localmem_protocol.errors import ProtocolError
 from localmem_protocol.frames import Update as UpdateFrame
 from localmem_protocol.frames import decode_frame, encode_frame, is_update
-from localmem_protocol.limits import STEP_BYTES, UPDATE_STRUCTS_MAX
+from localmem_protocol.limits import STEP_BYTES
 from localmem_protocol.updates import Item, Update, decode_update, encode_update, join
 
 
@@ -44,7 +44,7 @@ class _Gathered:
         self._frames: list[bytes] = []
         self._updates: list[Update] = []
         self._client, self._last = 0, Item(0, 0, ())
-        self._size = self._batches = 0
+        self._size = 0
 
     def continues(self, update: Update, size: int) -> bool:
         """Whether it does nothing but continue what is gathered."""
@@ -56,7 +56,6 @@ class _Gathered:
             and (client, item.clock, item.origin) == (self._client, self._last.end, origin)
             and item.right == self._last.right
             and self._size + size <= STEP_BYTES
-            and self._batches + item.length <= UPDATE_STRUCTS_MAX
         )
 
     def add(self, frame: bytes, update: Update) -> None:
@@ -66,7 +65,6 @@ class _Gathered:
         self._frames.append(frame)
         self._updates.append(update)
         self._size += len(frame)
-        self._batches += sum(item.length for item in run)
 
     def let_go(self) -> Iterator[bytes]:
         """All of it."""
@@ -75,8 +73,7 @@ class _Gathered:
         elif self._frames:
             for joined in join(self._updates):
                 yield encode_frame(UpdateFrame(encode_update(joined)))
-        self._frames, self._updates = [], []
-        self._size = self._batches = 0
+        self._frames, self._updates, self._size = [], [], 0
 
 
 def _appends(frame: bytes) -> Update | None:
