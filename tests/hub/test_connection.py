@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 import pytest
@@ -20,6 +20,7 @@ from localmem_hub.connection import (
     WRITE_BYTES,
     Connection,
 )
+from localmem_hub.connections import Connections
 from localmem_hub.limits import CLOSE_SECONDS, TURN_MESSAGES_MAX
 from localmem_hub.websocket_frames import PING, PONG, close_frame, head
 from localmem_protocol.frames import Close
@@ -36,6 +37,7 @@ class Transport:
         self.written: list[bytes] = []
         self.reading = True
         self.closed = self.aborted = False
+        self.left = 0  # bytes that the system did not take yet
         self.connection: Connection | None = None
         self._writes = writes
 
@@ -44,6 +46,9 @@ class Transport:
         self.written.append(data)
         if len(self.written) == self._writes and self.connection is not None:
             self.connection.pause_writing()
+
+    def get_write_buffer_size(self) -> int:
+        return self.left
 
     def pause_reading(self) -> None:
         self.reading = False
@@ -259,7 +264,7 @@ def test_what_is_no_message_of_ours_ends_it(frame: Frame, code: int) -> None:
     assert world.listener.heard == []
 
 
-def test_pings_are_answered_the_last_of_several_and_none_for_who_reads_nothing() -> None:
+def test_pings_are_answered_the_last_of_several_and_later_for_who_reads_nothing() -> None:
     world = World().listening()
     world.say(*(Frame(Opcode.PING, b"%d" % number) for number in range(3)))
     world.say(Frame(Opcode.PING, b"x"), *binary(b"heard"), Frame(Opcode.PING, b"y"))
@@ -268,8 +273,12 @@ def test_pings_are_answered_the_last_of_several_and_none_for_who_reads_nothing()
     )
     world.connection.pause_writing()
     world.transport.written.clear()
-    world.say(Frame(Opcode.PING, b"z"))
+    world.say(Frame(Opcode.PING, b"y"), Frame(Opcode.PING, b"z"))
+    world.say(Frame(Opcode.PING, b"later"))
     assert world.transport.written == []
+    world.connection.resume_writing()
+    world.connection.resume_writing()
+    assert world.transport.written == [head(5, PONG) + b"later"]
 
 
 def test_who_is_silent_is_asked_and_let_go_without_an_answer() -> None:
@@ -288,6 +297,64 @@ def test_who_is_silent_is_asked_and_let_go_without_an_answer() -> None:
     assert world.transport.written[2][2:4] == DEFECT.to_bytes(2)
     world.connection.connection_lost(None)
     assert (world.listener.overs, world.connection.closing) == (1, None)
+
+
+def test_who_reads_slowly_is_there_as_long_as_it_reads() -> None:
+    """What it is to answer lies behind all that it has to read, and is not even written."""
+    world = World(writes=1).listening()
+    world.connection.send(bytes(10 * WRITE_BYTES))
+    world.connection.write_now()
+    for left in range(10, 1, -1):
+        world.transport.left = left * WRITE_BYTES
+        world.pass_s(PING_SECONDS)
+        assert not world.transport.closed
+    world.pass_s(PONG_SECONDS)
+    assert world.transport.aborted
+
+
+def test_who_read_all_has_to_answer_then() -> None:
+    world = World(writes=1).listening()
+    world.connection.send(bytes(WRITE_BYTES))
+    world.connection.write_now()
+    world.transport.left = WRITE_BYTES
+    world.pass_s(PING_SECONDS)
+    world.transport.left = 0
+    world.connection.resume_writing()
+    world.transport.written.clear()
+    world.pass_s(PONG_SECONDS)
+    assert world.transport.written == [head(0, PING)]
+    world.pass_s(PONG_SECONDS)
+    assert world.transport.aborted
+
+
+async def test_who_cannot_be_heard_is_not_asked() -> None:
+    first = asyncio.Event()
+    world = World(Listener(first))
+    for _ in range(3):
+        world.pass_s(PING_SECONDS)
+    world.listening()
+    world.pass_s(PING_SECONDS)
+    assert world.transport.written == [head(0, PING)]
+    world.say(*binary(b"one"))
+    for _ in range(5):
+        world.pass_s(PING_SECONDS)
+    assert world.transport.written == [head(0, PING)]
+    assert not world.transport.closed
+    first.set()
+    await until(lambda: world.transport.reading)
+    world.pass_s(PING_SECONDS)
+    world.pass_s(PONG_SECONDS)
+    assert world.transport.aborted
+
+
+async def test_what_was_said_before_a_message_that_is_too_large_is_heard() -> None:
+    first = asyncio.Event()
+    first.set()
+    world = World(Listener(first)).listening()
+    world.say(*binary(b"one", b"two", bytes(MOST + 1), b"after"))
+    await until(lambda: world.connection.closing is not None)
+    assert world.connection.closing == (Close.TOO_LARGE, f"a message of over {MOST} bytes")
+    assert world.listener.heard == [[b"one", b"two"]]
 
 
 async def test_many_messages_are_several_turns_and_nothing_is_read_meanwhile() -> None:
@@ -357,6 +424,29 @@ def test_who_is_lost_before_somebody_listens_is_over_at_once() -> None:
     world.connection.connection_lost(ConnectionResetError())
     world.listening()
     assert world.listener.overs == 1
+
+
+def test_a_defect_at_the_end_of_one_keeps_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    class Failing(Listener):
+        def over(self) -> None:
+            raise RuntimeError("a defect")
+
+    world = World(Failing()).listening()
+    world.connection.connection_lost(None)
+    assert world.keeper.lost == [world.connection]
+    assert "a defect" in caplog.text
+
+
+async def test_who_is_gone_when_it_is_taken_over_is_kept_by_nobody() -> None:
+    class Gone:
+        def hand_over(self, take: Callable[[asyncio.Transport], Connection]) -> Connection:
+            connection = take(cast(Any, Transport()))
+            connection.connection_lost(None)
+            return connection
+
+    connections = Connections()
+    connections.accepted(Gone(), MOST)
+    assert (len(connections), connections.ending) == (0, False)
 
 
 def test_a_connection_that_is_gone_is_free_at_once() -> None:

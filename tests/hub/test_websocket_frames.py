@@ -125,8 +125,10 @@ def test_fragments_are_bounded_together() -> None:
     part = sent(Frame(Opcode.BINARY, bytes(60), fin=False))
     more = sent(Frame(Opcode.CONT, bytes(60), fin=False))
     with pytest.raises(FrameViolation) as refused:
-        read(part + more, most=100)
+        read(part + more[:2], most=100)  # before any of it came
     assert refused.value.code == TOO_BIG
+    ping, rest = Frame(Opcode.PING, bytes(100)), Frame(Opcode.CONT, bytes(40))
+    assert len(read(part + sent(ping) + sent(rest), most=100)) == 2
 
 
 @given(SIZES)

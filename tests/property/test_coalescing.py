@@ -10,6 +10,7 @@ from localmem_protocol.frames import (
     CAPABILITIES,
     PROTOCOL,
     Ack,
+    Close,
     Hello,
     Refusal,
     Step1,
@@ -17,7 +18,7 @@ from localmem_protocol.frames import (
     encode_frame,
 )
 from localmem_protocol.frames import Update as UpdateFrame
-from localmem_protocol.limits import STEP_BYTES
+from localmem_protocol.limits import CLOCK_MAX, STEP_BYTES, UPDATE_STRUCTS_MAX
 from localmem_protocol.room import Peer, Room, Send
 from localmem_protocol.updates import Item, Update, decode_update, encode_update
 
@@ -64,6 +65,14 @@ def updates(draw: st.DrawFn) -> Update:
     item = Item(clock, len(contents), None if gone else contents, origin, right, root)
     deletes = draw(st.sampled_from([{}] * 8 + [{OWN: [(0, 1)]}]))
     return Update({client: [item]}, deletes)
+
+
+def frame_of(*items: Item) -> bytes:
+    return encode_frame(UpdateFrame(encode_update(Update({OWN: list(items)}))))
+
+
+def appended(clock: int, *contents: bytes) -> Item:
+    return Item(clock, len(contents), contents, (OWN, clock - 1))
 
 
 @st.composite
@@ -142,8 +151,25 @@ def test_none_becomes_larger_than_a_step() -> None:
     assert max(sizes) <= STEP_BYTES
 
 
+def test_what_is_refused_for_a_later_part_takes_nothing_before_it_along() -> None:
+    """An update may hold more than what continues the one before it."""
+    elsewhere = Item(4, 1, (b"in an array of another",), (OTHERS, 0))
+    frames = [frame_of(appended(2, b"good")), frame_of(appended(3, b"so far"), elsewhere)]
+    alone, together = outcome(begun(), frames), outcome(begun(), list(coalesced(frames)))
+    assert alone[3] == Close.REFUSED_UPDATE
+    assert together == alone
+
+
+def test_none_holds_more_batches_than_an_update_may() -> None:
+    most = UPDATE_STRUCTS_MAX
+    frames = [frame_of(appended(2, *[b""] * most)), frame_of(appended(2 + most, b"", b""))]
+    assert outcome(begun(), list(coalesced(frames)))[2:] == (most + 4, 0)
+
+
 @given(
-    st.integers(1, 2**53 - 1), st.integers(1, 2**31), st.lists(st.binary(max_size=300), min_size=1)
+    st.integers(1, 2**53 - 1),
+    st.integers(1, CLOCK_MAX - 20),
+    st.lists(st.binary(max_size=300), min_size=1, max_size=20),
 )
 def test_what_only_appends_has_one_encoding(client: int, clock: int, contents: list[bytes]) -> None:
     """On this the room rests that stores such an update as it came."""

@@ -20,11 +20,20 @@ from localmem_protocol.frames import (
     encode_frame,
 )
 from localmem_protocol.ledger import Ledger
-from localmem_protocol.limits import CLIENTS_PER_DEVICE_MAX, SEGMENT_BATCHES_MAX
+from localmem_protocol.limits import (
+    CLIENTS_PER_DEVICE_MAX,
+    SEGMENT_BATCHES_MAX,
+    UPDATE_STRUCTS_MAX,
+)
 from localmem_protocol.parcels import Parcel
 from localmem_protocol.replica import Replica
 from localmem_protocol.room import Drop, Effect, Peer, Room, Send
-from localmem_protocol.updates import Item, decode_update, encode_update
+from localmem_protocol.updates import (
+    Item,
+    decode_update,
+    encode_state_vector,
+    encode_update,
+)
 from localmem_protocol.updates import Update as Structs
 from support.events import event
 
@@ -512,6 +521,30 @@ def test_a_large_answer_comes_in_parts_and_broadcasts_begin_after_the_last() -> 
         if isinstance(answer, Step2):
             break
     assert parts > 3
+
+
+def test_many_tiny_batches_are_told_in_updates_that_a_device_takes() -> None:
+    """One device must not make what the hub says too much for all others."""
+    bench = Bench()
+    some, clock = UPDATE_STRUCTS_MAX // 2 + 1, 0
+    for _ in range(3):
+        origin, root = (None, ONE) if clock == 0 else ((1, clock - 1), None)
+        item = Item(clock, some, (b"",) * some, origin, root=root)
+        bench.give(1, Update(encode_update(Structs({1: [item]}))))
+        clock += some
+    told = [one.update for where, one in bench.commit() if where == 2 and isinstance(one, Update)]
+    assert sum(map(batches, told)) == clock
+    reached, answer = 0, None
+    while not isinstance(answer, Step2):
+        vector = encode_state_vector({1: reached} if reached else {})
+        *_, (_, answer) = sent(bench.give(2, Step1(vector)))
+        assert isinstance(answer, Update | Step2)
+        reached += batches(answer.update)
+    assert reached == clock
+
+
+def batches(update: bytes) -> int:
+    return sum(item.length for run in decode_update(update).items.values() for item in run)
 
 
 def test_one_device_cannot_use_up_the_client_ids_of_all() -> None:

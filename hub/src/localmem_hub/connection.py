@@ -102,10 +102,12 @@ class Connection(asyncio.Protocol):
         "_full",
         "_keeper",
         "_listener",
+        "_owed",
         "_pinged",
         "_queue",
         "_queued",
         "_reader",
+        "_taken",
         "_transport",
         "bytes",
         "bytes_sent",
@@ -136,6 +138,8 @@ class Connection(asyncio.Protocol):
         self._full = False  # the system takes nothing more at the moment
         self._ended = False  # a close frame went either way, or the connection is lost
         self._pinged = False
+        self._taken: int | None = None  # bytes that the system took, if it left some then
+        self._owed: bytes | None = None  # the answer to a ping, while it takes nothing
         self._busy: asyncio.Task[None] | asyncio.Handle | None = None
         self._backlog: deque[Message] | None = None  # what waits for that
         transport.pause_reading()
@@ -193,9 +197,13 @@ class Connection(asyncio.Protocol):
 
     def look(self, now_s: float) -> None:
         """Its time has come."""
+        took = self._took()
         if self.ending:
             self._transport.abort()
-        elif self._pinged:
+        elif self._listener is None or self._backlog is not None:
+            self._pinged = False  # an answer would not be read now
+            self.due_s = now_s + PING_SECONDS
+        elif self._pinged and not took:
             self._transport.write(close_frame(DEFECT, "did not answer a ping"))
             self._transport.abort()
         else:
@@ -203,6 +211,13 @@ class Connection(asyncio.Protocol):
             self.due_s = now_s + PONG_SECONDS
             if not self._full:
                 self._transport.write(head(0, PING))
+
+    def _took(self) -> bool:
+        """Whether the system took some of what it left last time: then somebody reads, if slowly."""
+        left = self._transport.get_write_buffer_size()
+        before, taken = self._taken, self.bytes_sent - left
+        self._taken = taken if left else None
+        return before is not None and taken > before
 
     def shutdown(self) -> None:
         """The server ends, and waits no longer."""
@@ -240,13 +255,16 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """It does again."""
         self._full = False
+        owed, self._owed = self._owed, None
+        if owed is not None and not self._ended:
+            self._transport.write(head(len(owed), PONG) + owed)
         self.write_now()
 
     def _take(self, found: deque[Message]) -> None:
         """Handle what came, in order. Many messages are a turn's work, and others have theirs first."""
         while found:
             messages: list[bytes] = []
-            while found and found[0].kind == BINARY and len(messages) < TURN_MESSAGES_MAX:
+            while found and self._hears(*found[0]) and len(messages) < TURN_MESSAGES_MAX:
                 messages.append(found.popleft().data)
             if not messages:
                 self._control(*found.popleft(), last=not found or found[0].kind != PING)
@@ -256,14 +274,15 @@ class Connection(asyncio.Protocol):
                 self._pause(first, found)
                 return
 
+    def _hears(self, kind: int, data: bytes) -> bool:
+        """Whether this is for the listener."""
+        return kind == BINARY and len(data) <= self._bytes_max
+
     def _hear(self, messages: list[bytes]) -> Coroutine[None, None, None] | None:
         if self.closing is not None or self._listener is None:
             return None
         self.frames += len(messages)
         self.bytes += sum(map(len, messages))
-        if max(map(len, messages)) > self._bytes_max:
-            self.drop(Close.TOO_LARGE, f"a message of over {self._bytes_max} bytes")
-            return None
         try:
             return self._listener.hear(messages)
         except Exception:  # a defect must not leave anybody waiting
@@ -271,8 +290,10 @@ class Connection(asyncio.Protocol):
             return None
 
     def _control(self, kind: int, data: bytes, *, last: bool) -> None:
-        """Handle a message that is not binary. Of several pings the last is answered."""
-        if kind == CLOSE:
+        """Handle what is not for the listener. Of several pings the last is answered."""
+        if kind == BINARY:
+            self.drop(Close.TOO_LARGE, f"a message of over {self._bytes_max} bytes")
+        elif kind == CLOSE:
             try:
                 self._hear_close(read_close(data))
             except FrameViolation as error:
@@ -281,7 +302,9 @@ class Connection(asyncio.Protocol):
             self._refuse(int.from_bytes(data[:2]), data[2:].decode())
         elif kind == TEXT:
             self._hear_text(data)
-        elif kind == PING and last and not self._full and not self._ended:
+        elif kind == PING and last and self._full:
+            self._owed = data
+        elif kind == PING and last and not self._ended:
             self._transport.write(head(len(data), PONG) + data)
 
     def _hear_text(self, data: bytes) -> None:
@@ -318,7 +341,10 @@ class Connection(asyncio.Protocol):
             self._busy = None
         listener, self._listener = self._listener, None
         if listener is not None:
-            listener.over()
+            try:
+                listener.over()
+            except Exception:  # a defect there must not keep this, or other connections
+                log.exception("the end of a connection failed number=%d", self.number)
         self._transport.resume_reading()
 
     def _pause(self, first: Coroutine[None, None, None] | None, found: deque[Message]) -> None:

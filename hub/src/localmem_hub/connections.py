@@ -32,10 +32,13 @@ class Connections:
 
     def accepted(self, wire: Wire, bytes_max: int) -> Connection:
         """Take over a connection whose handshake is done. It is not read from yet."""
-        connection = wire.hand_over(
-            lambda transport: Connection(self.number(), transport, self, bytes_max)
-        )
-        self._here.add(connection)
+
+        def take(transport: asyncio.Transport) -> Connection:
+            made = Connection(self.number(), transport, self, bytes_max)
+            self._here.add(made)  # before it may be told that it is gone
+            return made
+
+        connection = wire.hand_over(take)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._look_seconds, self._look)
         return connection

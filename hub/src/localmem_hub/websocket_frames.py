@@ -99,8 +99,8 @@ class FrameReader:
             head += 2 if size == 126 else 8
             size = int.from_bytes(data[at + 2 : at + head - 4])
         self._check(first, second)
-        if left >= head - 4 and size > self._bytes_max:
-            raise FrameViolation(TOO_BIG, f"a frame of over {self._bytes_max} bytes")
+        if left >= head - 4 and size > self._room(first):
+            raise FrameViolation(TOO_BIG, f"a message of over {self._bytes_max} bytes")
         if left < head + size:
             self._missing = head - left if left < head else head + size - left
             return 0
@@ -120,6 +120,12 @@ class FrameReader:
         if kind < _CONTROL and (kind == _CONTINUATION) != begun:
             raise FrameViolation(PROTOCOL_ERROR, "fragments of two messages")
 
+    def _room(self, first: int) -> int:
+        """How much a frame that begins so may hold: before it is here, or twice as much would be."""
+        if self._fragments is None or first & 0x0F >= _CONTROL:
+            return self._bytes_max
+        return self._bytes_max - len(self._fragments)
+
     def _take(self, first: int, data: bytes, found: deque[Message]) -> None:
         kind, final = first & 0x0F, first & _FINAL
         if kind >= _CONTROL or (final and kind != _CONTINUATION):  # nearly always
@@ -127,8 +133,6 @@ class FrameReader:
             return
         if self._fragments is None:
             self._fragments, self._kind = bytearray(), kind
-        if len(self._fragments) + len(data) > self._bytes_max:
-            raise FrameViolation(TOO_BIG, f"a message of over {self._bytes_max} bytes")
         self._fragments += data
         if final:
             found.append(Message(self._kind, bytes(self._fragments)))

@@ -49,11 +49,12 @@ class _Gathered:
     def continues(self, update: Update, size: int) -> bool:
         """Whether it does nothing but continue what is gathered."""
         ((client, run),) = update.items.items()
-        origin = (self._client, self._last.end - 1)
+        item, origin = run[0], (self._client, self._last.end - 1)
         return (
             bool(self._frames)
-            and (client, run[0].clock, run[0].origin) == (self._client, self._last.end, origin)
-            and run[0].right == self._last.right
+            and len(run) == 1  # a second item may build on anything, and be refused for that
+            and (client, item.clock, item.origin) == (self._client, self._last.end, origin)
+            and item.right == self._last.right
             and self._size + size <= STEP_BYTES
         )
 

@@ -58,7 +58,12 @@ from localmem_protocol.frames import (
 )
 from localmem_protocol.frames import Update as UpdateFrame
 from localmem_protocol.ledger import Ledger
-from localmem_protocol.limits import CLIENT_ID_MAX, CLIENTS_PER_DEVICE_MAX, STEP_BYTES
+from localmem_protocol.limits import (
+    CLIENT_ID_MAX,
+    CLIENTS_PER_DEVICE_MAX,
+    STEP_BYTES,
+    UPDATE_STRUCTS_MAX,
+)
 from localmem_protocol.passing import Passing
 from localmem_protocol.presence import WAITING, Presence
 from localmem_protocol.seams import Random
@@ -68,6 +73,7 @@ from localmem_protocol.updates import (
     Ranges,
     Update,
     after,
+    batches_in,
     covers,
     decode_state_vector,
     decode_update,
@@ -357,8 +363,11 @@ class Room:
         decode_state_vector(vector)
         self._pass_gathered()  # what is new so far is in the answer
         data = self._document.since(vector)
-        if len(data) > self._step_bytes:
-            pieces = split(decode_update(data, stored=True), self._step_bytes)
+        # Two bytes are the least that a batch takes: most answers need no look at how many there are.
+        many = len(data) > 2 * UPDATE_STRUCTS_MAX
+        whole = decode_update(data, stored=True) if many or len(data) > self._step_bytes else None
+        if whole and (len(data) > self._step_bytes or batches_in(whole) > UPDATE_STRUCTS_MAX):
+            pieces = split(whole, self._step_bytes)
             data = encode_update(next(pieces))
             if next(pieces, None) is not None:
                 return self._after_commit(Send(connection, encode_frame(UpdateFrame(data))))

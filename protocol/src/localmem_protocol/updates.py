@@ -15,7 +15,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Final, NamedTuple
 
@@ -158,21 +158,23 @@ def after(run: list[Item], client: int, clock: int) -> list[Item]:
 
 
 def split(update: Update, bytes_max: int) -> Iterator[Update]:
-    """An update in pieces of about `bytes_max` sealed bytes, each to be merged after those before.
+    """An update in pieces of about `bytes_max` sealed bytes, and no more batches than an update may
+    hold, each to be merged after those before.
 
     One item at least is in each; what is deleted follows with the piece that reaches it, or comes
     with the first if it was there before. Gives one empty update for an empty one.
     """
     deletes = {client: list(ranges) for client, ranges in update.deletes.items()}
-    piece, size = Update(), 0
+    piece, size, batches = _Joined(), 0, 0
     singles = {client: _singles(client, run) for client, run in update.items.items()}
     for client, item in in_order(singles):
-        if size and size + _weight(item) > bytes_max:
-            yield replace(piece, deletes=_reached_deletes(deletes, piece, update))
-            piece, size = Update(), 0
-        _extend(piece.items.setdefault(client, []), client, item)
-        size += _weight(item)
-    yield replace(piece, deletes=deletes)
+        if size and (size + _weight(item) > bytes_max or batches == UPDATE_STRUCTS_MAX):
+            items = piece.items()
+            yield Update(items, _reached_deletes(deletes, items, update))
+            piece, size, batches = _Joined(), 0, 0
+        piece.add(client, item)
+        size, batches = size + _weight(item), batches + 1
+    yield Update(piece.items(), deletes)
 
 
 def join(updates: Iterable[Update]) -> Iterator[Update]:
@@ -180,21 +182,27 @@ def join(updates: Iterable[Update]) -> Iterator[Update]:
 
     Each must be mergeable after those before it; so are the results.
     """
-    joined, size, structs = Update(), 0, 0
+    joined, deletes, size, structs = _Joined(), Ranges(), 0, 0
     for update in updates:
         weight = sum(_weight(item) for run in update.items.values() for item in run)
-        count = sum(map(len, update.items.values())) + sum(map(len, update.deletes.values()))
+        count = batches_in(update) + sum(map(len, update.deletes.values()))
         if structs and (size + weight > STEP_BYTES or structs + count > UPDATE_STRUCTS_MAX):
-            yield joined
-            joined, size, structs = Update(), 0, 0
+            yield Update(joined.items(), deletes)
+            joined, deletes, size, structs = _Joined(), Ranges(), 0, 0
         for client, run in update.items.items():
             for item in run:
-                _extend(joined.items.setdefault(client, []), client, item)
+                joined.add(client, item)
         for client, ranges in update.deletes.items():
-            joined.deletes.setdefault(client, []).extend(ranges)
+            deletes.setdefault(client, []).extend(ranges)
         size, structs = size + weight, structs + count
     if structs:
-        yield joined
+        yield Update(joined.items(), deletes)
+
+
+def batches_in(update: Update) -> int:
+    """How many batches it has, a deleted run counted as one; an update may hold UPDATE_STRUCTS_MAX."""
+    runs = update.items.values()
+    return sum(1 if item.contents is None else item.length for run in runs for item in run)
 
 
 def in_order(items: Mapping[int, Iterable[Item]]) -> Iterator[tuple[int, Item]]:
@@ -322,34 +330,46 @@ def _singles(client: int, run: list[Item]) -> Iterator[Item]:
             yield Item(clock, 1, (content,), (client, clock - 1), item.right)
 
 
-def _extend(run: list[Item], client: int, item: Item) -> None:
-    """Put an item at the end of a run, as one with the item before it if it continues that."""
-    last = run[-1] if run else None
-    if (
-        last is not None
-        and last.contents is not None
-        and item.contents is not None
-        and (item.origin, item.right) == ((client, item.clock - 1), last.right)
-    ):
-        run[-1] = Item(
-            last.clock,
-            last.length + item.length,
-            last.contents + item.contents,
-            last.origin,
-            last.right,
-            last.root,
-        )
-    else:
-        run.append(item)
+class _Joined:
+    """Items that follow each other, those that continue each other as one. Takes time linear in them."""
+
+    def __init__(self) -> None:
+        self._runs: dict[int, list[tuple[Item, list[bytes]]]] = {}
+
+    def add(self, client: int, item: Item) -> None:
+        """One more."""
+        run = self._runs.setdefault(client, [])
+        last = run[-1][0] if run else None
+        if (
+            last is not None
+            and last.contents is not None
+            and item.contents is not None
+            and (item.origin, item.right) == ((client, item.clock - 1), last.right)
+        ):
+            run[-1][1].extend(item.contents)
+        else:
+            run.append((item, list(item.contents or ())))
+
+    def items(self) -> dict[int, list[Item]]:
+        """All of them, by client."""
+        return {
+            client: [
+                first
+                if first.contents is None
+                else first._replace(length=len(contents), contents=tuple(contents))
+                for first, contents in run
+            ]
+            for client, run in self._runs.items()
+        }
 
 
-def _reached_deletes(deletes: Ranges, piece: Update, whole: Update) -> Ranges:
+def _reached_deletes(deletes: Ranges, piece: dict[int, list[Item]], whole: Update) -> Ranges:
     """Take out of `deletes` what this piece reaches."""
     reached: Ranges = {}
     for client in list(deletes):
         end = CLOCK_MAX
         if client in whole.items:
-            run = piece.items.get(client)
+            run = piece.get(client)
             end = run[-1].end if run else 0
         due = [one for one in deletes[client] if one[0] + one[1] <= end]
         if due:
