@@ -176,16 +176,20 @@ def test_install_takes_the_one_on_the_path_and_uninstall_removes_it(
     path = f"{programs}:{os.environ['PATH']}"
     given = {"HOME": str(user), "CODEX_HOME": str(user / ".codex"), "PATH": path}
     settings = load_settings({"LOCALMEM_HOME": str(home)})
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+        return localmem(home, *arguments, stdin=b"", cwd=None, **given)
+
     try:
-        assert localmem(home, "install", "codex", **given).returncode == 0
-        told = answer(localmem(home, "doctor", "--json", **given))["checks"]
+        assert run("install", "codex").returncode == 0
+        told = answer(run("doctor", "--json"))["checks"]
         [client] = [check for check in told if check["name"] == "hook client"]
         assert client["detail"] == f"{hook_path(settings)}: the compiled one"
         assert program_of(hook_path(settings).read_bytes()) == program.read_bytes()
-        assert localmem(home, "uninstall", "codex", **given).returncode == 0
+        assert run("uninstall", "codex").returncode == 0
         assert not hook_path(settings).exists()
     finally:
-        localmem(home, "down", **given)
+        run("down")
 
 
 def test_one_of_another_interface_is_replaced_by_the_one_in_python(tmp_path: Path) -> None:
