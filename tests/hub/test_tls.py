@@ -134,6 +134,10 @@ def test_the_health_check_of_the_image_finds_it_with_tls_or_without(
     options = ("--tls-cert", str(chain), "--tls-key", str(key)) if tls else ()
     with running_hub(tmp_path, *options) as hub:
         monkeypatch.setenv("LOCALMEM_HUB_PORT", hub.url.rpartition(":")[2])
+        for name in ("http_proxy", "https_proxy"):  # nobody is there
+            monkeypatch.setenv(name, "http://127.0.0.1:9")
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
         healthcheck.main()
         hub.kill()
         with pytest.raises(SystemExit, match="does not answer"):

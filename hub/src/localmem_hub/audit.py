@@ -16,7 +16,7 @@ is kept of them, and a name that was asked for is cut, and left out if it looks 
 | `removed`, `role_changed`, `rotated` | a roster says so |
 | `proved`, `recovered` | a device, or the holder of a recovery phrase, proved to hold a key |
 | `pool_created`, `pool_removed`, `epoch_dropped` | that happened |
-| `token_created`, `token_revoked`, `invitation_created` | an operator did that |
+| `token_created`, `token_revoked`, `invitation_created`, `invitation_revoked` | an operator did that |
 | `restored` | an operator put the database back: how many tokens and invitations are void since |
 | `limited` | somebody is over a rate or quota |
 """
