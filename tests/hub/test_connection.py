@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import ssl
 import weakref
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -22,9 +24,10 @@ from localmem_hub.connection import (
 )
 from localmem_hub.connections import Connections
 from localmem_hub.limits import CLOSE_SECONDS, TURN_MESSAGES_MAX
-from localmem_hub.websocket_frames import PING, PONG, close_frame, head
+from localmem_hub.websocket_frames import NO_CODE, PING, PONG, close_frame, head
 from localmem_protocol.frames import Close
 from localmem_protocol.limits import OUTGOING_BYTES_MAX
+from support.certificates import trusting, write_certificate
 from support.waiting import until
 
 MOST = 1000
@@ -56,7 +59,11 @@ class Transport:
     def resume_reading(self) -> None:
         self.reading = True
 
+    def is_closing(self) -> bool:
+        return self.closed
+
     def close(self) -> None:
+        assert not self.closed
         self.closed = True
 
     def abort(self) -> None:
@@ -435,6 +442,35 @@ def test_a_defect_at_the_end_of_one_keeps_nobody(caplog: pytest.LogCaptureFixtur
     world.connection.connection_lost(None)
     assert world.keeper.lost == [world.connection]
     assert "a defect" in caplog.text
+
+
+async def test_of_who_says_goodbye_twice_by_tls_nothing_is_left(tmp_path: Path) -> None:
+    """A transport of TLS that is closed twice cannot be used any more."""
+    chain, key = write_certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain, key)
+    connections, listener, failed = Connections(), Listener(), list[dict[str, Any]]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, said: failed.append(said))
+
+    class Entrance(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self._transport = cast(asyncio.Transport, transport)
+            connections.accepted(self, MOST).listen(listener)
+
+        def hand_over(self, take: Callable[[asyncio.Transport], Connection]) -> Connection:
+            connection = take(self._transport)
+            self._transport.set_protocol(connection)
+            return connection
+
+    server = await asyncio.get_running_loop().create_server(Entrance, "127.0.0.1", 0, ssl=context)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusting(chain))
+        writer.write(Frame(Opcode.CLOSE, b"").serialize(mask=True) * 2)
+        assert await reader.read() == close_frame(NO_CODE)
+        writer.close()
+        await until(lambda: not len(connections) or bool(failed))
+    assert (failed, len(connections), listener.overs) == ([], 0, 1)
 
 
 async def test_who_is_gone_when_it_is_taken_over_is_kept_by_nobody() -> None:

@@ -197,13 +197,12 @@ class Connection(asyncio.Protocol):
 
     def look(self, now_s: float) -> None:
         """Its time has come."""
-        took = self._took()
         if self.ending:
             self._transport.abort()
         elif self._listener is None or self._backlog is not None:
             self._pinged = False  # an answer would not be read now
             self.due_s = now_s + PING_SECONDS
-        elif self._pinged and not took:
+        elif not self._took() and self._pinged:
             self._transport.write(close_frame(DEFECT, "did not answer a ping"))
             self._transport.abort()
         else:
@@ -224,7 +223,7 @@ class Connection(asyncio.Protocol):
         if not self._ended:
             self._transport.write(close_frame(_SERVICE_RESTART))
             self._end()
-        self._transport.close()
+        self._close()
 
     def data_received(self, data: bytes) -> None:
         """Something came."""
@@ -295,11 +294,11 @@ class Connection(asyncio.Protocol):
             self.drop(Close.TOO_LARGE, f"a message of over {self._bytes_max} bytes")
         elif kind == CLOSE:
             try:
-                self._hear_close(read_close(data))
+                self._part(read_close(data))
             except FrameViolation as error:
-                self._refuse(error.code, str(error))
+                self._part(error.code, str(error))
         elif kind == _INVALID:
-            self._refuse(int.from_bytes(data[:2]), data[2:].decode())
+            self._part(int.from_bytes(data[:2]), data[2:].decode())
         elif kind == TEXT:
             self._hear_text(data)
         elif kind == PING and last and self._full:
@@ -311,24 +310,21 @@ class Connection(asyncio.Protocol):
         try:
             data.decode()
         except UnicodeDecodeError:
-            self._refuse(NOT_UTF8, "a text message that is not UTF-8")
+            self._part(NOT_UTF8, "a text message that is not UTF-8")
         else:
             self.drop(Close.BAD_FRAME, "a text message; messages are binary")
 
-    def _hear_close(self, code: int) -> None:
-        if not self._ended:
-            self.code = code
-            self._transport.write(close_frame(code))
-            self._end()
-        self._transport.close()
-
-    def _refuse(self, code: int, reason: str) -> None:
-        """Who breaks the rules of WebSockets hears so; the rest of what it says means nothing."""
+    def _part(self, code: int, reason: str = "") -> None:
+        """Answer a goodbye, or tell who breaks the rules of WebSockets; what follows means nothing."""
         if not self._ended:
             self.code = code
             self._transport.write(close_frame(code, reason))
             self._end()
-        self._transport.close()
+        self._close()
+
+    def _close(self) -> None:
+        if not self._transport.is_closing():  # after a second call a transport of TLS is of no use
+            self._transport.close()
 
     def _end(self) -> None:
         """Say and hear nothing any more, but the other side's goodbye."""

@@ -73,9 +73,8 @@ class Connections:
             connection.write_now()
 
     def _look(self) -> None:
+        again, loop = bool(self._here), asyncio.get_running_loop()
+        self._timer = loop.call_later(self._look_seconds, self._look) if again else None
         now_s = self.now_s()
         for connection in [one for one in self._here if one.due_s <= now_s]:
             connection.look(now_s)
-        again = bool(self._here)
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._look_seconds, self._look) if again else None
