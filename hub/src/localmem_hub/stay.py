@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 from localmem_hub.connection import Connection
 from localmem_hub.counts import Tally
@@ -21,11 +21,26 @@ if TYPE_CHECKING:
 log: Final = logging.getLogger(__name__)
 
 
-class Stay:
+class Hearing(Protocol):
+    """A room of either kind, as somebody in it sees it."""
+
+    def hears(self, connection: int) -> bool:
+        """Whether it takes what a connection says."""
+        ...
+
+    async def ready(self, connection: int) -> None:
+        """Wait until it does."""
+        ...
+
+
+RoomKind = TypeVar("RoomKind", bound=Hearing)
+
+
+class Stay(Generic[RoomKind]):
     """Somebody in a room of either kind; a `connection.Listener`. The `endpoint` knows of it until it is
     over."""
 
-    __slots__ = ("_address", "_connection", "_endpoint", "_identity", "_since_s", "_tally")
+    __slots__ = ("_address", "_connection", "_endpoint", "_identity", "_room", "_since_s", "_tally")
 
     def __init__(
         self,
@@ -34,7 +49,9 @@ class Stay:
         identity: Identity,
         address: str,
         tally: Tally,
+        room: RoomKind,
     ) -> None:
+        self._room = room
         self._endpoint = endpoint
         self._connection = connection
         self._identity = identity
@@ -45,13 +62,13 @@ class Stay:
 
     def hear(self, messages: list[bytes]) -> Coroutine[None, None, None] | None:
         """As `Listener` says."""
-        if self._busy():
+        if not self._room.hears(self._connection.number):
             return self._hear_later(messages)
         self._take_all(messages)
         return None
 
     async def _hear_later(self, messages: list[bytes]) -> None:
-        await self._ready()
+        await self._room.ready(self._connection.number)
         if self._connection.closing is None:  # it may have lost its right while it waited
             self._take_all(messages)
 
@@ -99,14 +116,6 @@ class Stay:
         """For the log."""
         raise NotImplementedError
 
-    def _busy(self) -> bool:
-        """Whether the room hears nothing of it now."""
-        raise NotImplementedError
-
-    async def _ready(self) -> None:
-        """Wait while that is so."""
-        raise NotImplementedError
-
     def _count(self, message: bytes) -> None:
         """Count what was said. Raises RefusedError."""
         raise NotImplementedError
@@ -124,10 +133,10 @@ class Stay:
         raise NotImplementedError
 
 
-class SealedStay(Stay):
+class SealedStay(Stay["LiveRoom"]):
     """Somebody in a sealed room."""
 
-    __slots__ = ("_room", "_rooms")
+    __slots__ = ("_rooms",)
 
     def __init__(
         self,
@@ -138,19 +147,12 @@ class SealedStay(Stay):
         rooms: Rooms,
         room: LiveRoom,
     ) -> None:
-        super().__init__(endpoint, connection, identity, address, endpoint.counts.sealed)
+        super().__init__(endpoint, connection, identity, address, endpoint.counts.sealed, room)
         self._rooms = rooms
-        self._room = room
 
     @property
     def _where(self) -> str:
         return f"pool={self._identity.pool} device={self._identity.device}"
-
-    def _busy(self) -> bool:
-        return not self._room.hears(self._connection.number)
-
-    async def _ready(self) -> None:
-        await self._room.ready(self._connection.number)
 
     def _count(self, message: bytes) -> None:
         self._endpoint.count_frames(self._identity, (message,), self._room.room)

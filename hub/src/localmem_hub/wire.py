@@ -54,8 +54,6 @@ class WireProtocol(WebSocketsSansIOProtocol):
         """As `Wire` says."""
         connection = take(self.transport)
         self.transport.set_protocol(connection)
-        if self.disconnected:  # and only this was told
-            connection.connection_lost(None)
         self.connections.discard(self)
         # Or the end of the ASGI call, which comes next, would close the transport.
         self.close_timer = self.loop.call_later(0, _nothing)

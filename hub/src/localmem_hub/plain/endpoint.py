@@ -120,10 +120,10 @@ class PlainEndpoint:
         connection.listen(stay)
 
 
-class PlainStay(Stay):
+class PlainStay(Stay[PlainRoom]):
     """Somebody in a plain room."""
 
-    __slots__ = ("_room", "_rooms")
+    __slots__ = ("_rooms",)
 
     def __init__(
         self,
@@ -134,19 +134,12 @@ class PlainStay(Stay):
         rooms: PlainRooms,
         room: PlainRoom,
     ) -> None:
-        super().__init__(endpoint, connection, identity, address, endpoint.counts.plain)
+        super().__init__(endpoint, connection, identity, address, endpoint.counts.plain, room)
         self._rooms = rooms
-        self._room = room
 
     @property
     def _where(self) -> str:
         return f"room={self._identity.pool}"
-
-    def _busy(self) -> bool:
-        return not self._room.hears(self._connection.number)
-
-    async def _ready(self) -> None:
-        await self._room.ready(self._connection.number)
 
     def _count(self, message: bytes) -> None:
         if message not in _SAYING_NOTHING:
