@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -19,6 +20,7 @@ from bench.clients import BINARIES, CODEX_CONFIG, Client, Name
 from bench.scripted_model import Action, Request, Say, Script, ScriptedModel, Shell, Tool, Write
 from localmem_node.client import DaemonClient
 from localmem_node.context import OPENING, ORIGIN
+from localmem_node.daemon.hooks import TIDY_S
 from support.clients import ROOT
 from support.clients import clients as clients
 from support.daemon import answer, command, environment
@@ -49,6 +51,13 @@ class User:
     def events(self) -> list[dict[str, Any]]:
         """What was captured, oldest first."""
         return list(reversed(self.memory.recent(100)["events"]))
+
+    def captured(self, count: int) -> list[dict[str, Any]]:
+        """The same once there are so many: a hook that had no time left its event for the daemon to find."""
+        until_s = time.monotonic() + 2 * TIDY_S
+        while len(found := self.events()) < count and time.monotonic() < until_s:
+            time.sleep(0.2)
+        return found
 
     def run(self, *arguments: str) -> dict[str, Any]:
         """A command of localmem as this user; its JSON."""
@@ -127,7 +136,7 @@ WORK = steps(
 def test_a_turn_is_captured_once_and_in_order(start: Callable[..., User], name: Name) -> None:
     user = start(name, WORK)
     user.ask("Write the payments module")
-    told = [(event["kind"], event["snippet"]) for event in user.events()]
+    told = [(event["kind"], event["snippet"]) for event in user.captured(5)]
     kinds = [kind for kind, _ in told]
     assert kinds[0] == "prompt"
     assert told[0][1] == "Write the payments module"
@@ -251,7 +260,7 @@ def test_what_a_compaction_of_codex_took_comes_back(start: Callable[..., User]) 
 def test_an_import_after_the_hooks_adds_nothing(start: Callable[..., User], name: Name) -> None:
     user = start(name, WORK)
     user.ask("Write the payments module")
-    before = [event["id"] for event in user.events()]
+    before = [event["id"] for event in user.captured(5)]
     imported = user.run("import", name)
     assert imported["recorded"] == 0
     assert imported["known"] >= len(before)

@@ -81,6 +81,9 @@ class Keeper:
     def now_s(self) -> float:
         return self.now
 
+    def framed(self, data: bytes) -> bytes:
+        return head(len(data)) + data
+
     def told(self, connection: Connection) -> None:
         self.to_write.append(connection)
 

@@ -78,6 +78,10 @@ class Keeper(Protocol):
         """By the clock of the event loop."""
         ...
 
+    def framed(self, data: bytes) -> bytes:
+        """A message as it is written: the same for everybody."""
+        ...
+
     def told(self, connection: Connection) -> None:
         """It has something to write when this turn of the event loop is over."""
         ...
@@ -161,9 +165,10 @@ class Connection(asyncio.Protocol):
         """Queue a message, or give the reader up."""
         if self.closing is not None:
             return
+        if not self._queue:  # else this was said already, or it waits until the system takes more
+            self._keeper.told(self)
         self._queue.append(data)
         self._queued += len(data)
-        self._keeper.told(self)
         if self._queued > OUTGOING_BYTES_MAX:
             self._queue.clear()
             self.drop(Close.SLOW, "reads too slowly; connect again")
@@ -182,8 +187,7 @@ class Connection(asyncio.Protocol):
             queue.clear()
         while queue and not self._full:
             if len(queue) == 1:  # mostly
-                data, count = head(len(queue[0])) + queue[0], 1
-                size = len(queue[0])
+                data, size, count = self._keeper.framed(queue[0]), len(queue[0]), 1
             else:
                 data, size, count = _joined(queue)
             self.frames_sent += count

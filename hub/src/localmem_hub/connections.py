@@ -7,10 +7,14 @@ from itertools import count
 from typing import Final
 
 from localmem_hub.connection import Connection
+from localmem_hub.websocket_frames import head
 from localmem_hub.wire import Wire
 
 LOOK_SECONDS: Final = 1.0
 """How often it is looked whose time has come; their times are longer."""
+
+FRAMED_BYTES_MAX: Final = 64 * 1024
+"""A message of more is not kept for the next who is told the same."""
 
 
 class Connections:
@@ -20,7 +24,8 @@ class Connections:
         self._look_seconds = look_seconds
         self._numbers = count(1)
         self._here: set[Connection] = set()
-        self._told: dict[Connection, None] = {}
+        self._told: list[Connection] = []
+        self._framed = (b"", head(0))  # the newest message, and how it is written
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -57,18 +62,27 @@ class Connections:
         """As `Keeper` says."""
         return asyncio.get_running_loop().time()
 
+    def framed(self, data: bytes) -> bytes:
+        """As `Keeper` says. What a room tells everybody is one object."""
+        known, framed = self._framed
+        if known is not data:
+            framed = head(len(data)) + data
+            if len(data) <= FRAMED_BYTES_MAX:
+                self._framed = (data, framed)
+        return framed
+
     def told(self, connection: Connection) -> None:
         """As `Keeper` says."""
         if not self._told:
             asyncio.get_running_loop().call_soon(self._write)
-        self._told[connection] = None
+        self._told.append(connection)
 
     def gone(self, connection: Connection) -> None:
         """As `Keeper` says."""
         self._here.discard(connection)
 
     def _write(self) -> None:
-        told, self._told = self._told, {}
+        told, self._told = self._told, []
         for connection in told:
             connection.write_now()
 

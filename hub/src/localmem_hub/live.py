@@ -13,7 +13,7 @@ from localmem_protocol.coalescing import coalesced
 from localmem_protocol.errors import ProtocolError
 from localmem_protocol.frames import Close, Notice
 from localmem_protocol.limits import QUEUED_UPDATES_MAX
-from localmem_protocol.room import Drop, Effect, Room
+from localmem_protocol.room import Effect, Room, Send
 from localmem_protocol.shared_room import SharedRoom
 
 
@@ -212,11 +212,12 @@ class LiveRoom:
         self._settled.has_come()
 
     def _carry_out(self, effects: Iterable[Effect]) -> None:
+        sinks = self.sinks
         for effect in effects:
-            sink = self.sinks.get(effect.connection)
+            sink = sinks.get(effect.connection)
             if sink is None:
                 continue
-            if isinstance(effect, Drop):
-                sink.drop(effect.code, effect.reason)
-            else:
+            if isinstance(effect, Send):  # nearly always
                 sink.send(effect.data)
+            else:
+                sink.drop(effect.code, effect.reason)
