@@ -47,12 +47,17 @@ def commands_of(home: Path, program: Path | None) -> Commands:
     """What `localmem install` writes for a home: without a compiled client, and with this one."""
     given = environment(home)
     path = write_launcher(load_settings(given), given, lambda environment, interpreter: None)
-    if program is None:
-        return {"command": (str(path),)}
-    compiled = path.with_name("compiled")
-    compiled.write_bytes(compiled_text(program.read_bytes(), sys.executable, home))
-    compiled.chmod(0o700)
-    return {"command": (str(path),), "compiled": (str(compiled),)}
+    texts = {"command": path.read_bytes()}
+    if program is not None:
+        texts["compiled"] = compiled_text(program.read_bytes(), sys.executable, home)
+    # Beside the launcher: a daemon renews that, and takes a compiled one where it finds it.
+    commands: dict[str, tuple[str, ...]] = {}
+    for way, text in texts.items():
+        copied = path.with_name(way)
+        copied.write_bytes(text)
+        copied.chmod(0o700)
+        commands[way] = (str(copied),)
+    return commands
 
 
 class Caller:
