@@ -191,8 +191,11 @@ class Run:
             for _ in range(kills):
                 await self._life(rooms)
         finally:
-            for task in writing:
-                task.cancel()
+            left = set(writing)
+            while left:  # a connection that just fails may keep the word from its task
+                for task in left:
+                    task.cancel()
+                _, left = await asyncio.wait(left, timeout=1)
             ended = await asyncio.gather(*writing, return_exceptions=True)
         failed = [one for one in ended if not isinstance(one, asyncio.CancelledError)]
         self.result.told.problems += [f"a device failed: {error!r}" for error in failed]
