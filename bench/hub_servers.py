@@ -99,13 +99,13 @@ def stored(folder: Path, rooms: Sequence[Room]) -> int:
     """How many updates our hub has stored of these rooms."""
     store = SqlStore(open_engine(_database(folder)))
     try:
-        return sum(map(_length, (data for one in rooms for data in store.load(one.name).updates)))
+        return sum(map(batches, (data for one in rooms for data in store.load(one.name).updates)))
     finally:
         store.close()
 
 
-def _length(data: bytes) -> int:
-    """How many were joined in what is stored."""
+def batches(data: bytes) -> int:
+    """How many are in an update that is stored: some may have been joined."""
     items = decode_update(data, stored=True).items
     return sum(item.length for run in items.values() for item in run)
 

@@ -31,6 +31,7 @@ from typing import Final
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from bench.hub_servers import batches
 from bench.postgres_server import ends_with_its_parent, find_binaries, running_postgres
 from bench.report import print_json, print_progress, print_table
 from localmem_hub.database import open_engine, prepare
@@ -179,7 +180,7 @@ async def loads(setup: Setup, pools: Sequence[str], each: int, updates: int) -> 
         await device.socket.close()
     written = sum(device.clock for device in devices)
     store = SqlStore(open_engine(setup.database))
-    stored = sum(store.heads(list(pools)).values())
+    stored = sum(batches(update) for pool in pools for update in store.load(pool).updates)
     store.close()
     if stored != written:
         raise SystemExit(f"bench: {written} acknowledged, {stored} stored")

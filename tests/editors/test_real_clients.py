@@ -199,7 +199,7 @@ def test_the_plugin_alone_does_the_same(start: Callable[..., User], name: Name) 
     add = "install" if name == "claude-code" else "add"
     user.client.run(["plugin", add, "localmem@localmem"])
     user.ask("Write the payments module")
-    told = [(event["kind"], event["snippet"]) for event in user.events()]
+    told = [(event["kind"], event["snippet"]) for event in user.captured(5)]
     assert told[0] == ("prompt", "Write the payments module")
     assert told[-1] == ("answer", "The limit is set.")
     assert [kind for kind, _ in told].count("edit") == 1
