@@ -86,10 +86,10 @@ async def measure(workshop: Workshop, folder: Path, rooms: int, updates: int) ->
         client = 1 + paced
         room = plain.join(name, 1, writer, "writer", writer=True)
         plain.join(name, 2, reader, "reader", writer=False)
-        plain.receive(room, 2, step1(b"\x00"))
+        plain.receive(room, 2, [step1(b"\x00")])
         await reader.next()
         for clock in range(updates):
-            plain.receive(room, 1, letter(client, clock))
+            plain.receive(room, 1, [letter(client, clock)])
             if paced:
                 await reader.next()
         while room.waiting or room.busy:

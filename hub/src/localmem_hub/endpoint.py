@@ -379,7 +379,8 @@ class Endpoint:
             self.release(connection)
             raise
         self.note_entrance(websocket, identity)
-        stay = SealedStay(self, connection, identity, peer_of(websocket), self._rooms, room)
+        address, tally = peer_of(websocket), self.counts.sealed
+        stay = SealedStay(self, connection, identity, address, tally, self._rooms, room)
         connection.listen(stay)
 
     async def _join(self, connection: Connection, identity: Identity) -> LiveRoom:

@@ -5,18 +5,17 @@ handed to the room, and when it is gone everybody who has to know is told.
 from __future__ import annotations
 
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 from localmem_hub.connection import Connection
 from localmem_hub.counts import Tally
 from localmem_hub.errors import RefusedError
+from localmem_hub.live import LiveRoom
 from localmem_hub.seams import Identity
 
 if TYPE_CHECKING:
     from localmem_hub.endpoint import Endpoint
-    from localmem_hub.live import LiveRoom
-    from localmem_hub.rooms import Rooms
 
 log: Final = logging.getLogger(__name__)
 
@@ -36,11 +35,35 @@ class Hearing(Protocol):
 RoomKind = TypeVar("RoomKind", bound=Hearing)
 
 
+_RoomKind = TypeVar("_RoomKind", bound=Hearing, contravariant=True)
+
+
+class Occupied(Protocol[_RoomKind]):
+    """The rooms of one kind."""
+
+    def receive(self, live: _RoomKind, connection: int, frames: Sequence[bytes], /) -> None:
+        """Take what a connection said at once."""
+        ...
+
+    def leave(self, live: _RoomKind, connection: int, /) -> None:
+        """A connection is gone."""
+        ...
+
+
 class Stay(Generic[RoomKind]):
     """Somebody in a room of either kind; a `connection.Listener`. The `endpoint` knows of it until it is
     over."""
 
-    __slots__ = ("_address", "_connection", "_endpoint", "_identity", "_room", "_since_s", "_tally")
+    __slots__ = (
+        "_address",
+        "_connection",
+        "_endpoint",
+        "_identity",
+        "_room",
+        "_rooms",
+        "_since_s",
+        "_tally",
+    )
 
     def __init__(
         self,
@@ -49,8 +72,10 @@ class Stay(Generic[RoomKind]):
         identity: Identity,
         address: str,
         tally: Tally,
+        rooms: Occupied[RoomKind],
         room: RoomKind,
     ) -> None:
+        self._rooms = rooms
         self._room = room
         self._endpoint = endpoint
         self._connection = connection
@@ -82,16 +107,16 @@ class Stay(Generic[RoomKind]):
                 self._count(message)
                 taken += 1
         except RefusedError as refused:
-            self._take(messages[:taken])
+            self._hand_over(messages[:taken])
             self._connection.drop(refused.close_code, refused.reason)
         else:
-            self._take(messages)
+            self._hand_over(messages)
 
     def over(self) -> None:
         """As `Listener` says."""
         connection, identity = self._connection, self._identity
         closing = connection.closing
-        self._leave()
+        self._rooms.leave(self._room, connection.number)
         self._tally.end(connection)
         self._endpoint.release(connection)
         if closing is not None:
@@ -124,31 +149,14 @@ class Stay(Generic[RoomKind]):
         """Count all of this if it is far from every bound; whether it was."""
         raise NotImplementedError
 
-    def _take(self, messages: list[bytes]) -> None:
-        """Hand it to the room."""
-        raise NotImplementedError
-
-    def _leave(self) -> None:
-        """The room is left."""
-        raise NotImplementedError
+    def _hand_over(self, messages: list[bytes]) -> None:
+        self._rooms.receive(self._room, self._connection.number, messages)
 
 
-class SealedStay(Stay["LiveRoom"]):
+class SealedStay(Stay[LiveRoom]):
     """Somebody in a sealed room."""
 
-    __slots__ = ("_rooms",)
-
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        connection: Connection,
-        identity: Identity,
-        address: str,
-        rooms: Rooms,
-        room: LiveRoom,
-    ) -> None:
-        super().__init__(endpoint, connection, identity, address, endpoint.counts.sealed, room)
-        self._rooms = rooms
+    __slots__ = ()
 
     @property
     def _where(self) -> str:
@@ -159,9 +167,3 @@ class SealedStay(Stay["LiveRoom"]):
 
     def _count_freely(self, messages: list[bytes]) -> bool:
         return self._endpoint.count_freely(self._identity, messages, self._room.room)
-
-    def _take(self, messages: list[bytes]) -> None:
-        self._rooms.receive(self._room, self._connection.number, messages)
-
-    def _leave(self) -> None:
-        self._rooms.leave(self._room, self._connection.number)

@@ -115,27 +115,15 @@ class PlainEndpoint:
             raise RefusedError(Close.GOING_AWAY, str(error)) from None
         self._endpoint.retain(connection, identity)
         self._endpoint.note_entrance(websocket, identity)
-        address = peer_of(websocket)
-        stay = PlainStay(self._endpoint, connection, identity, address, self._rooms, room)
+        address, tally = peer_of(websocket), self._counts.plain
+        stay = PlainStay(self._endpoint, connection, identity, address, tally, self._rooms, room)
         connection.listen(stay)
 
 
 class PlainStay(Stay[PlainRoom]):
     """Somebody in a plain room."""
 
-    __slots__ = ("_rooms",)
-
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        connection: Connection,
-        identity: Identity,
-        address: str,
-        rooms: PlainRooms,
-        room: PlainRoom,
-    ) -> None:
-        super().__init__(endpoint, connection, identity, address, endpoint.counts.plain, room)
-        self._rooms = rooms
+    __slots__ = ()
 
     @property
     def _where(self) -> str:
@@ -147,10 +135,3 @@ class PlainStay(Stay[PlainRoom]):
 
     def _count_freely(self, messages: list[bytes]) -> bool:
         return False
-
-    def _take(self, messages: list[bytes]) -> None:
-        for message in messages:
-            self._rooms.receive(self._room, self._connection.number, message)
-
-    def _leave(self) -> None:
-        self._rooms.leave(self._room, self._connection.number)

@@ -77,11 +77,11 @@ class PlainRooms:
         self._work(room)
         return room
 
-    def receive(self, room: PlainRoom, connection: int, data: bytes) -> None:
-        """Take a message from a connection."""
-        if not self._stopping:
+    def receive(self, room: PlainRoom, connection: int, messages: Sequence[bytes]) -> None:
+        """Take what a connection said at once."""
+        for message in () if self._stopping else messages:
             room.full = self._headroom.full
-            room.receive(connection, data)
+            room.receive(connection, message)
             self._work(room)
 
     def leave(self, room: PlainRoom, connection: int) -> None:
