@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from localmem_hub.database import failures, insert_missing, reading
 from localmem_hub.postgres import lock_for_transaction, lock_key, tell
+from localmem_hub.records import past_epochs
 from localmem_hub.seams import PastEpoch
 from localmem_hub.signals import PoolEmptied, encode
 from localmem_hub.tables import clients, epochs_read, pools, quarantine, rosters, snapshots, updates
@@ -52,17 +53,7 @@ class SqlEpochs:
                     began[place] = (one.created_ms, one.dropped_ms)
             for row in connection.execute(read):
                 readers.setdefault((row.pool, row.epoch), set()).add(row.device)
-        return [
-            PastEpoch(
-                name,
-                epoch,
-                began[name, epoch + 1][0],
-                frozenset(readers.get((name, epoch), ())),
-                gone,
-            )
-            for (name, epoch), (_, gone) in sorted(began.items())
-            if (name, epoch + 1) in began
-        ]
+        return past_epochs(began, readers)
 
     def drop(self, pool: str, epoch: int, now_ms: int) -> bool:
         """As `EpochStore` says."""

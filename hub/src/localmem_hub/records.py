@@ -1,10 +1,12 @@
-"""What an operator is shown of what is stored, whatever it is stored in."""
+"""What is told of what is stored, to an operator and to the hub itself, whatever it is stored in."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from localmem_hub.seams import Kind
+from localmem_hub.seams import Kind, PastEpoch
 
 
 @dataclass(frozen=True)
@@ -41,3 +43,18 @@ class QuarantineRecord:
     reason: str
     size: int
     at_ms: int
+
+
+def past_epochs(
+    began: Mapping[tuple[str, int], tuple[int, int | None]],
+    readers: Mapping[tuple[str, int], AbstractSet[str]],
+) -> list[PastEpoch]:
+    """The epochs that are over: those after which another began. `began` has when the room of an epoch of a
+    pool was made and when it was dropped, `readers` who has read it to its end."""
+    return [
+        PastEpoch(
+            name, epoch, began[name, epoch + 1][0], frozenset(readers.get((name, epoch), ())), gone
+        )
+        for (name, epoch), (_, gone) in sorted(began.items())
+        if (name, epoch + 1) in began
+    ]

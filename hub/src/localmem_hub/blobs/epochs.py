@@ -8,6 +8,7 @@ from localmem_hub.blobs import manifest, names
 from localmem_hub.blobs.container import Container
 from localmem_hub.blobs.room_log import RoomLog
 from localmem_hub.blobs.snapshots import forget_history
+from localmem_hub.records import past_epochs
 from localmem_hub.seams import PastEpoch
 from localmem_protocol.access import parse_room, room_name
 
@@ -39,17 +40,7 @@ class BlobEpochs:
         for one in self._container.names("read/" if pool is None else names.read_by(pool)):
             _, name, epoch, device = one.name.split("/")
             readers.setdefault((name, int(epoch)), set()).add(device)
-        return [
-            PastEpoch(
-                name,
-                epoch,
-                began[name, epoch + 1][0],
-                frozenset(readers.get((name, epoch), ())),
-                gone,
-            )
-            for (name, epoch), (_, gone) in sorted(began.items())
-            if (name, epoch + 1) in began
-        ]
+        return past_epochs(began, readers)
 
     def drop(self, pool: str, epoch: int, now_ms: int) -> bool:
         """As `EpochStore` says."""
