@@ -43,10 +43,8 @@ hook: $(VENV)/.install
 
 clients: $(ALL_CLIENTS)
 
-# Those with real editors alone: these run their hooks beside each other, within limits of their own.
 test: $(VENV)/.install $(TORCH) $(CLIENTS)
-	$(PYTEST) --ignore tests/editors
-	$(BIN)/python -m pytest tests/editors
+	$(PYTEST)
 
 test-full: $(VENV)/.install $(VENV)/.torch $(ALL_CLIENTS)
 	@$(PIP) install --group fuzz

@@ -24,6 +24,7 @@ from localmem_node.daemon.hooks import TIDY_S
 from support.clients import ROOT
 from support.clients import clients as clients
 from support.daemon import answer, command, environment
+from support.hook_command import in_memory
 
 NAMES: Sequence[Name] = tuple(BINARIES)
 PLUGIN_TOOL = {
@@ -81,10 +82,12 @@ class User:
 def start(tmp_path: Path, clients: None) -> Iterator[Callable[..., User]]:
     """Makes a user: `start(name, script)`; `also` is a user in whose home and folder this one works."""
     with ExitStack() as stack:
+        # In memory, as a user's runtime folder is: a hook leaves no event on a disk for a late daemon.
+        memory_home = stack.enter_context(in_memory())
 
         def make(name: Name, script: Script, also: User | None = None) -> User:
             folder = tmp_path / "home" / "work" / "shop"
-            variables = environment(tmp_path / "memory")
+            variables = environment(memory_home / "memory")
             if also is None:
                 folder.mkdir(parents=True)
                 subprocess.run(["git", "init", "-q", str(folder)], check=True)
